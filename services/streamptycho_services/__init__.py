@@ -1,0 +1,1 @@
+"""Processes around the library: command line, service loops, supervision."""

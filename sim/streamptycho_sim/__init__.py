@@ -1,0 +1,1 @@
+"""Simulated detector: synthetic scans with known truth, replay of recorded ones, faults on request."""

@@ -1,0 +1,336 @@
+"""Messages to and from the parts of a ZeroMQ multipart message. Pure: no socket, no state.
+
+Part 0 is a msgpack map: ``v`` (wire version), ``kind``, ``fields`` (scalars) and ``arrays`` (name, dtype, shape of each
+array that follows, one part each). Frames carry one part per frame instead, encoded as ``fields.encoding`` says. Nothing is
+ever unpickled, and no number from the wire sizes an allocation: decoded arrays are read-only views of the received parts.
+``docs/wire-protocol.md`` gives every field.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields as dataclass_fields
+from typing import Any, TypeAlias
+
+import msgpack
+import numpy as np
+
+from streamptycho.errors import CodecError, ProtocolError
+from streamptycho.geometry import Geometry
+from streamptycho.messages import (
+    EndReason,
+    Frame,
+    Message,
+    Positions,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    ServiceState,
+    Snapshot,
+    Status,
+    Stream,
+)
+from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
+
+WIRE_VERSION = 1
+MAX_HEADER_BYTES = 1 << 20
+MAX_PARTS = 4097
+"""Header and at most 4096 frames or arrays."""
+
+Part: TypeAlias = bytes | memoryview
+_Fields: TypeAlias = dict[str, Any]
+_Arrays: TypeAlias = dict[str, Any]
+
+_ARRAYS: dict[type, dict[str, str]] = {
+    ScanStart: {"valid": "bool", "dark": "float32", "probe": "complex64"},
+    Positions: {"index": "int64", "yx_m": "float64"},
+    Snapshot: {"error_history": "float32", "object": "complex64", "covered": "bool", "probe": "complex64"},
+}
+"""Arrays of each kind and the one type each may have on the wire (little-endian)."""
+
+_KINDS: dict[str, type] = {
+    "start": ScanStart,
+    "frame": Frame,
+    "positions": Positions,
+    "end": ScanEnd,
+    "point": ScanPoint,
+    "snapshot": Snapshot,
+    "status": Status,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def encode(message: Message) -> list[Part]:
+    """Parts of a multipart message; arrays are not copied."""
+    fields = _plain(message)
+    arrays: list[tuple[str, str, tuple[int, ...]]] = []
+    parts: list[Part] = []
+    if isinstance(message, Frame | ScanPoint):
+        frame = message.frame if isinstance(message, ScanPoint) else message
+        fields |= _frame_fields(frame)
+        parts.extend(frame.payload.chunks)
+    for name, dtype in _ARRAYS.get(type(message), {}).items():
+        array = getattr(message, name)
+        if array is not None:
+            wire = np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<"))
+            arrays.append((name, dtype, wire.shape))
+            parts.append(memoryview(wire.reshape(-1).view(np.uint8)))
+    header = {"v": WIRE_VERSION, "kind": _NAMES[type(message)], "fields": fields, "arrays": arrays}
+    return [msgpack.packb(header), *parts]
+
+
+def decode(parts: Sequence[Part]) -> Message:
+    """The message in `parts`.
+
+    Raises
+    ------
+    CodecError
+        If the bytes are not a message of this version: the text names the field.
+    GrammarError
+        If they are, but the values break an invariant of the message.
+    """
+    kind, fields, arrays = _header(parts)
+    scan_id = fields.get("scan_id") if isinstance(fields.get("scan_id"), str) else None
+    frames = len(parts) - 1 if kind in (Frame, ScanPoint) else 0
+    try:
+        return _BUILDERS[kind](_Reader(_NAMES[kind], fields), _unpack_arrays(kind, arrays, parts))
+    except ProtocolError as error:
+        raise type(error)(error.field, error.detail, scan_id=scan_id, frames=frames) from error
+
+
+def _header(parts: Sequence[Part]) -> tuple[type, _Fields, list[Any]]:
+    if not 1 <= len(parts) <= MAX_PARTS:
+        raise CodecError("message", f"{len(parts)} parts; a message has 1 to {MAX_PARTS}")
+    if len(parts[0]) > MAX_HEADER_BYTES:
+        raise CodecError("header", f"{len(parts[0])} bytes; at most {MAX_HEADER_BYTES} are accepted")
+    try:
+        header = msgpack.unpackb(parts[0])
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise CodecError("header", f"not msgpack ({type(error).__name__})") from error
+    if not isinstance(header, dict):
+        raise CodecError("header", f"a msgpack {type(header).__name__}, not a map")
+    read = _Reader("header", header)
+    version = read("v", int)
+    if version != WIRE_VERSION:
+        raise CodecError("header.v", f"wire version {version}, but this program speaks {WIRE_VERSION}")
+    name = read("kind", str)
+    if name not in _KINDS:
+        raise CodecError("header.kind", f"{name[:40]!r} is not one of {', '.join(_KINDS)}")
+    return _KINDS[name], read("fields", dict), read("arrays", list)
+
+
+class _Reader:
+    """Typed access to the fields of a message: what is missing or of another type is named."""
+
+    def __init__(self, kind: str, fields: _Fields) -> None:
+        self.kind = kind
+        self.fields = fields
+
+    def __call__(self, name: str, kind: type) -> Any:
+        if name not in self.fields:
+            raise CodecError(f"{self.kind}.{name}", "missing")
+        value = self.fields[name]
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise CodecError(f"{self.kind}.{name}", f"{type(value).__name__} instead of {kind.__name__}")
+        if kind is int and abs(value) >= 1 << 63:
+            raise CodecError(f"{self.kind}.{name}", f"{value} does not fit 64 bits")
+        return value
+
+    def optional(self, name: str, kind: type) -> Any:
+        return None if self.fields.get(name) is None else self(name, kind)
+
+    def pair(self, name: str, kind: type) -> tuple[Any, Any]:
+        values = self(name, list)
+        if len(values) != 2:
+            raise CodecError(f"{self.kind}.{name}", f"{len(values)} values instead of 2")
+        read = _Reader(self.kind, {f"{name}[{i}]": value for i, value in enumerate(values)})
+        return read(f"{name}[0]", kind), read(f"{name}[1]", kind)
+
+    def choice(self, name: str, kind: Callable[[str], Any]) -> Any:
+        value = self(name, str)
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise CodecError(f"{self.kind}.{name}", f"{value[:40]!r} is not known") from error
+
+    def table(self, name: str, kind: type | tuple[type, ...]) -> dict[str, Any]:
+        table = self(name, dict)
+        for key, value in table.items():
+            if not isinstance(key, str) or not isinstance(value, kind):
+                raise CodecError(f"{self.kind}.{name}", f"entry {str(key)[:40]!r} has type {type(value).__name__}")
+        return table  # type: ignore[no-any-return]
+
+    def dtype(self, name: str) -> np.dtype:
+        value = self(name, str)
+        if value not in PIXEL_DTYPES:
+            raise CodecError(f"{self.kind}.{name}", f"{value[:40]!r} is not one of {', '.join(PIXEL_DTYPES)}")
+        return np.dtype(value).newbyteorder("<")
+
+    def integers(self, name: str) -> np.ndarray:
+        values = self(name, list)
+        if not all(isinstance(v, int) and not isinstance(v, bool) and abs(v) < 1 << 63 for v in values):
+            raise CodecError(f"{self.kind}.{name}", "must be a list of 64-bit integers")
+        return np.array(values, np.int64)
+
+
+def _unpack_arrays(kind: type, entries: list[Any], parts: Sequence[Part]) -> _Arrays:
+    """Read-only views of the parts, each checked against the bytes that are really there."""
+    if kind in (Frame, ScanPoint):
+        return {"chunks": tuple(memoryview(part).toreadonly() for part in parts[1:])}
+    known = _ARRAYS.get(kind, {})
+    if len(entries) != len(parts) - 1:
+        raise CodecError("header.arrays", f"{len(entries)} announced, {len(parts) - 1} parts follow")
+    arrays: _Arrays = {}
+    for entry, part in zip(entries, parts[1:], strict=False):
+        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
+            raise CodecError("header.arrays", "an entry is not [name, dtype, shape]")
+        name, dtype, shape = entry
+        if known.get(name) != dtype:
+            raise CodecError(f"{_NAMES[kind]}.{name}", f"array of type {str(dtype)[:20]!r} is not expected here")
+        if not (isinstance(shape, list) and len(shape) <= 3 and all(type(n) is int and n >= 0 for n in shape)):
+            raise CodecError(f"{_NAMES[kind]}.{name}", "shape is not a list of up to three sizes")
+        wire = np.dtype(dtype).newbyteorder("<")
+        size = wire.itemsize
+        for n in shape:
+            size *= n
+        if size != len(part):
+            raise CodecError(f"{_NAMES[kind]}.{name}", f"{len(part)} bytes follow, {dtype} {shape} needs {size}")
+        array = np.frombuffer(part, wire).reshape(shape)
+        array.flags.writeable = False
+        arrays[name] = array
+    for name in known:
+        if kind is not ScanStart and name not in arrays:
+            raise CodecError(f"{_NAMES[kind]}.{name}", "missing")
+    return arrays
+
+
+def _plain(message: Message) -> _Fields:
+    """Scalar fields as msgpack can carry them."""
+    skip = {"frame", "payload", "index", "timestamp_ns"} | set(_ARRAYS.get(type(message), {}))
+    fields: _Fields = {}
+    for item in dataclass_fields(message):
+        if item.name in skip:
+            continue
+        value = getattr(message, item.name)
+        if isinstance(value, Geometry):
+            value = {f.name: getattr(value, f.name) for f in dataclass_fields(value)}
+        elif isinstance(value, np.dtype):
+            value = value.name
+        elif isinstance(value, str):
+            value = str(value)
+        fields[item.name] = value
+    return fields
+
+
+def _frame_fields(frame: Frame) -> _Fields:
+    payload = frame.payload
+    return {
+        "scan_id": frame.scan_id,
+        "index": frame.index.tolist(),
+        "timestamp_ns": frame.timestamp_ns.tolist(),
+        "dark": frame.dark,
+        "encoding": str(payload.encoding),
+        "dtype": payload.dtype.name,
+        "shape": list(payload.shape),
+    }
+
+
+def _start(read: _Reader, arrays: _Arrays) -> ScanStart:
+    table = _Reader("start.geometry", read("geometry", dict))
+    try:
+        geometry = Geometry(
+            wavelength_m=table("wavelength_m", float),
+            distance_m=table("distance_m", float),
+            pitch_m=table.pair("pitch_m", float),
+            frame_shape=table.pair("frame_shape", int),
+        )
+    except ValueError as error:
+        raise CodecError("start.geometry", str(error)) from error
+    return ScanStart(
+        scan_id=read("scan_id", str),
+        geometry=geometry,
+        dtype=read.dtype("dtype"),
+        started_ns=read("started_ns", int),
+        expected=read.optional("expected", int),
+        valid=arrays.get("valid"),
+        dark=arrays.get("dark"),
+        probe=arrays.get("probe"),
+        saturation=read.optional("saturation", int),
+        beam_center_px=None if read.optional("beam_center_px", list) is None else read.pair("beam_center_px", float),
+        metadata=read.table("metadata", (str, int, float, bool)),
+    )
+
+
+def _frame(read: _Reader, parts: _Arrays) -> Frame:
+    payload = Payload(
+        chunks=parts["chunks"],
+        encoding=read.choice("encoding", Encoding),
+        dtype=read.dtype("dtype"),
+        shape=read.pair("shape", int),
+    )
+    return Frame(
+        scan_id=read("scan_id", str),
+        index=read.integers("index"),
+        timestamp_ns=read.integers("timestamp_ns"),
+        payload=payload,
+        dark=read("dark", bool),
+    )
+
+
+def _point(read: _Reader, parts: _Arrays) -> ScanPoint:
+    return ScanPoint(frame=_frame(read, parts), yx_m=read.pair("yx_m", float))
+
+
+def _positions(read: _Reader, arrays: _Arrays) -> Positions:
+    return Positions(scan_id=read("scan_id", str), index=arrays["index"], yx_m=arrays["yx_m"])
+
+
+def _end(read: _Reader, _: _Arrays) -> ScanEnd:
+    return ScanEnd(
+        scan_id=read("scan_id", str),
+        stream=read.choice("stream", Stream),
+        count=read("count", int),
+        reason=read.choice("reason", EndReason),
+    )
+
+
+def _snapshot(read: _Reader, arrays: _Arrays) -> Snapshot:
+    return Snapshot(
+        scan_id=read("scan_id", str),
+        sequence=read("sequence", int),
+        final=read("final", bool),
+        time_ns=read("time_ns", int),
+        frames_used=read("frames_used", int),
+        updates=read("updates", int),
+        error=read("error", float),
+        algorithm=read("algorithm", str),
+        origin_m=read.pair("origin_m", float),
+        pixel_m=read.pair("pixel_m", float),
+        **arrays,
+    )
+
+
+def _status(read: _Reader, _: _Arrays) -> Status:
+    return Status(
+        service=read("service", str),
+        scan_id=read.optional("scan_id", str),
+        state=read.choice("state", ServiceState),
+        time_ns=read("time_ns", int),
+        received=read("received", int),
+        used=read("used", int),
+        waiting=read("waiting", int),
+        dropped=read.table("dropped", int),
+        figures=read.table("figures", (int, float)),
+        notes=read.table("notes", str),
+    )
+
+
+_BUILDERS: dict[type, Callable[[_Reader, _Arrays], Message]] = {
+    ScanStart: _start,
+    Frame: _frame,
+    Positions: _positions,
+    ScanEnd: _end,
+    ScanPoint: _point,
+    Snapshot: _snapshot,
+    Status: _status,
+}

@@ -1,0 +1,84 @@
+"""The tree of errors, and what is done about each.
+
+::
+
+    StreamPtychoError
+    ├── ConfigError      ours, before anything starts          exit code 2, no traceback
+    ├── ProtocolError    theirs: a peer broke the contract
+    │   ├── CodecError   bytes that are not a message          drop it, count it, go on
+    │   └── GrammarError a message that does not fit the scan  drop it, count it, go on
+    ├── FormatError      a file that cannot be understood      exit code 2, no traceback
+    ├── ScanError        this scan cannot go on (disk full)    end this scan, wait for the next
+    └── BackendError     no such device, or out of its memory  exit code 1
+
+Every error names the field, the value found and the remedy. Anything outside the tree is a bug: it stops the process.
+"""
+
+from enum import Enum, auto
+
+
+class StreamPtychoError(Exception):
+    """Root of all errors that streamptycho raises on purpose."""
+
+
+class ConfigError(StreamPtychoError):
+    """The configuration cannot be used as written."""
+
+
+class ProtocolError(StreamPtychoError):
+    """A peer sent something that breaks the wire contract.
+
+    Parameters
+    ----------
+    field : name of the offending field, e.g. ``"frame.index"``.
+    detail : what was found and what would be right.
+    scan_id, frames : where the header could be read, the scan and the number of frames that are lost with the message,
+        so that they are counted where they belong.
+    """
+
+    def __init__(self, field: str, detail: str, *, scan_id: str | None = None, frames: int = 0) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+        self.detail = detail
+        self.scan_id = scan_id
+        self.frames = frames
+
+
+class CodecError(ProtocolError):
+    """Bytes that cannot be decoded into a message."""
+
+
+class GrammarError(ProtocolError):
+    """A well-formed message that does not fit the scan it claims to belong to."""
+
+
+class FormatError(StreamPtychoError):
+    """A file that cannot be understood without guessing."""
+
+
+class ScanError(StreamPtychoError):
+    """The current scan cannot continue; the service can."""
+
+
+class BackendError(StreamPtychoError):
+    """The requested compute device is missing or out of memory."""
+
+
+class Disposition(Enum):
+    """What a service does about an error."""
+
+    DROP = auto()
+    """Drop the message, count it, go on."""
+    ABORT_SCAN = auto()
+    """End the scan with a reason, wait for the next one."""
+    EXIT = auto()
+    """Stop the process with a non-zero exit code."""
+
+
+def disposition(error: BaseException) -> Disposition:
+    """The one place that decides how far an error travels."""
+    if isinstance(error, ProtocolError):
+        return Disposition.DROP
+    if isinstance(error, ScanError):
+        return Disposition.ABORT_SCAN
+    return Disposition.EXIT

@@ -1,0 +1,318 @@
+"""What travels between the parts of streamptycho, and the invariants of each message.
+
+Stream grammar, per scan id::
+
+    ScanStart  (Frame | Positions)*  ScanEnd(frames)  ScanEnd(positions)
+
+in which frames and positions may come on separate sockets, in any order and interleaving, with gaps and duplicates.
+Conventions: SI units; suffixes ``_m``, ``_ns``, ``_ev``, ``_px``; axis order (y, x); times are integer nanoseconds since
+the Unix epoch; masks are True where valid; arrays are C-contiguous and read-only. A message that exists is valid: each
+checks itself when it is built and raises :class:`~streamptycho.errors.GrammarError` naming the field.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.errors import GrammarError
+from streamptycho.geometry import Geometry
+from streamptycho.payload import PIXEL_DTYPES, Payload
+
+MAX_SCAN_ID = 128
+Scalar: TypeAlias = str | int | float | bool
+
+
+class Stream(StrEnum):
+    """Which stream a :class:`ScanEnd` ends."""
+
+    FRAMES = "frames"
+    POSITIONS = "positions"
+    SCAN = "scan"
+    """Both: sent by the receiver to its consumers."""
+
+
+class EndReason(StrEnum):
+    """Why a scan ended."""
+
+    COMPLETE = "complete"
+    ABORTED = "aborted"
+    """The detector or the plan stopped early and said so."""
+    SUPERSEDED = "superseded"
+    """Another scan began before this one ended."""
+    TIMEOUT = "timeout"
+    """Nothing arrived for too long, and no end message."""
+    INTERRUPTED = "interrupted"
+    """streamptycho itself was asked to stop."""
+
+
+class ServiceState(StrEnum):
+    """What a service is doing."""
+
+    IDLE = "idle"
+    RECEIVING = "receiving"
+    SEARCHING = "searching"
+    """Looking for a probe to start from."""
+    RECONSTRUCTING = "reconstructing"
+    POLISHING = "polishing"
+    """All frames are in; the picture is still improving."""
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanStart:
+    """First message of a scan: everything that must be known before the first frame."""
+
+    scan_id: str
+    geometry: Geometry
+    dtype: np.dtype
+    """Pixel type of every frame."""
+    started_ns: int
+    expected: int | None = None
+    """Number of frames planned, where known."""
+    valid: NDArray[np.bool_] | None = None
+    """(ny, nx) bool, True = valid; None = all valid."""
+    dark: NDArray[np.float32] | None = None
+    """(ny, nx) float32, counts of a frame without beam."""
+    probe: NDArray[np.complex64] | None = None
+    """(modes, n, n) complex64, a recorded or earlier probe to start from; beam centre at [n//2, n//2]."""
+    saturation: int | None = None
+    """Counts at and above which a pixel has saturated."""
+    beam_center_px: tuple[float, float] | None = None
+    """(y, x) of the direct beam on the detector, pixels."""
+    metadata: dict[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_scan_id(self.scan_id)
+        if self.dtype.name not in PIXEL_DTYPES:
+            raise GrammarError("start.dtype", f"{self.dtype.name!r} is not one of {', '.join(PIXEL_DTYPES)}")
+        if self.expected is not None and self.expected < 0:
+            raise GrammarError("start.expected", f"{self.expected} is negative; leave it out where unknown")
+        shape = self.geometry.frame_shape
+        for name, array in (("valid", self.valid), ("dark", self.dark)):
+            if array is not None and array.shape != shape:
+                raise GrammarError(f"start.{name}", f"shape {array.shape} differs from the frame's {shape}")
+        if self.valid is not None and self.valid.dtype != np.bool_:
+            raise GrammarError("start.valid", f"type {self.valid.dtype} is not bool")
+        if self.dark is not None and not np.isfinite(self.dark).all():
+            raise GrammarError("start.dark", "has values that are not finite")
+        if self.probe is not None:
+            if self.probe.ndim != 3 or self.probe.shape[0] < 1 or min(self.probe.shape) < 1:
+                raise GrammarError("start.probe", f"shape {self.probe.shape} is not (modes, ny, nx)")
+            if not np.isfinite(self.probe).all():
+                raise GrammarError("start.probe", "has values that are not finite")
+        _seal(self, "valid", "dark", "probe")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A block of one or more diffraction patterns of one scan."""
+
+    scan_id: str
+    index: NDArray[np.int64]
+    """(n,) position of each frame in the scan, from 0: the key of the join and the row in the file."""
+    timestamp_ns: NDArray[np.int64]
+    """(n,) end of exposure; 0 where the detector has no clock."""
+    payload: Payload
+    dark: bool = False
+    """An exposure without beam, taken before the scan; its index counts separately."""
+
+    def __post_init__(self) -> None:
+        _check_scan_id(self.scan_id)
+        n = len(self.payload)
+        if n < 1:
+            raise GrammarError("frame.payload", "the block is empty")
+        _check_index("frame.index", self.index, n)
+        if self.timestamp_ns.shape != (n,):
+            raise GrammarError("frame.timestamp_ns", f"shape {self.timestamp_ns.shape} does not match {n} frames")
+        _seal(self, "index", "timestamp_ns")
+
+    def __len__(self) -> int:
+        return len(self.payload)
+
+    def single(self, i: int) -> "Frame":
+        """Frame `i` of the block as a block of one; shares the bytes."""
+        one = Payload(
+            chunks=self.payload.chunks[i : i + 1],
+            encoding=self.payload.encoding,
+            dtype=self.payload.dtype,
+            shape=self.payload.shape,
+        )
+        return Frame(
+            scan_id=self.scan_id,
+            index=self.index[i : i + 1],
+            timestamp_ns=self.timestamp_ns[i : i + 1],
+            payload=one,
+            dark=self.dark,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """A block of scan positions: where the probe was on the sample."""
+
+    scan_id: str
+    index: NDArray[np.int64]
+    """(n,) frame indices, strictly rising."""
+    yx_m: NDArray[np.float64]
+    """(n, 2) metres, (y, x); finite."""
+
+    def __post_init__(self) -> None:
+        _check_scan_id(self.scan_id)
+        n = len(self.index)
+        if n < 1:
+            raise GrammarError("positions.index", "the block is empty")
+        _check_index("positions.index", self.index, n)
+        if self.yx_m.shape != (n, 2):
+            raise GrammarError("positions.yx_m", f"shape {self.yx_m.shape} does not match {n} indices")
+        if not np.isfinite(self.yx_m).all():
+            raise GrammarError("positions.yx_m", "has values that are not finite; leave unknown positions out")
+        _seal(self, "index", "yx_m")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanEnd:
+    """Last message of a stream of a scan."""
+
+    scan_id: str
+    stream: Stream
+    count: int
+    """Frames or positions that were sent, so that a loss can be told from an end."""
+    reason: EndReason = EndReason.COMPLETE
+
+    def __post_init__(self) -> None:
+        _check_scan_id(self.scan_id)
+        if self.count < 0:
+            raise GrammarError("end.count", f"{self.count} is negative")
+
+    @property
+    def complete(self) -> bool:
+        """True if the source itself declared the scan finished."""
+        return self.reason is EndReason.COMPLETE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanPoint:
+    """One frame with its position: what the reconstruction is made of."""
+
+    frame: Frame
+    """A block of exactly one frame."""
+    yx_m: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if len(self.frame) != 1:
+            raise GrammarError("point.frame", f"a scan point has one frame, not {len(self.frame)}")
+        if not np.isfinite(self.yx_m).all():
+            raise GrammarError("point.yx_m", f"{self.yx_m} is not finite")
+
+    @property
+    def scan_id(self) -> str:
+        """Scan of the frame."""
+        return self.frame.scan_id
+
+    @property
+    def index(self) -> int:
+        """Index of the frame in its scan."""
+        return int(self.frame.index[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The state of the reconstruction at one moment: host copies that never alias the engine's arrays."""
+
+    scan_id: str
+    sequence: int
+    """Rises by one with each snapshot of a scan."""
+    final: bool
+    """No further snapshot of this scan will come."""
+    time_ns: int
+    frames_used: int
+    updates: int
+    """Frame updates so far; updates / frames_used is the mean number of visits."""
+    error: float
+    """Fourier error sum (|model| - sqrt(I))^2 / sum I over the latest visit of each frame; NaN before the first."""
+    error_history: NDArray[np.float32]
+    """(k,) Fourier error after each pass (as many updates as there are frames)."""
+    algorithm: str
+    object: NDArray[np.complex64]
+    """(ny, nx) complex64, transmission."""
+    covered: NDArray[np.bool_]
+    """(ny, nx) bool, True where the probe has been."""
+    probe: NDArray[np.complex64]
+    """(modes, n, n) complex64, beam at the centre, strongest mode first; sum |probe|^2 in detector counts."""
+    origin_m: tuple[float, float]
+    """(y, x) of the centre of pixel [0, 0] in the coordinates of the positions, metres."""
+    pixel_m: tuple[float, float]
+    """(y, x) pixel size of object and probe, metres."""
+
+    def __post_init__(self) -> None:
+        _check_scan_id(self.scan_id)
+        if self.sequence < 0:
+            raise GrammarError("snapshot.sequence", f"{self.sequence} is negative")
+        if self.object.ndim != 2 or self.covered.shape != self.object.shape:
+            raise GrammarError(
+                "snapshot.covered", f"{self.covered.shape} differs from the object's {self.object.shape}"
+            )
+        if self.probe.ndim != 3:
+            raise GrammarError("snapshot.probe", f"shape {self.probe.shape} is not (modes, ny, nx)")
+        _seal(self, "error_history", "object", "covered", "probe")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Health of one service, published about once per second and at every change of state.
+
+    The counts are in frames and always obey ``received = used + waiting + sum(dropped)``, as that service sees them.
+    """
+
+    service: str
+    scan_id: str | None
+    state: ServiceState
+    time_ns: int
+    received: int = 0
+    used: int = 0
+    """Passed on (receive), reconstructed from (reconstruct), written (write)."""
+    waiting: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason to number of frames."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Further numbers, named with their unit: ``rate_hz``, ``lag_s``, ``error``..."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Facts worth showing: the file being written, how the probe was found..."""
+
+    def __post_init__(self) -> None:
+        if self.received != self.used + self.waiting + sum(self.dropped.values()):
+            raise GrammarError(
+                "status.received",
+                f"{self.received} != {self.used} used + {self.waiting} waiting + {sum(self.dropped.values())} dropped",
+            )
+
+
+Message: TypeAlias = ScanStart | Frame | Positions | ScanEnd | ScanPoint | Snapshot | Status
+
+
+def _check_scan_id(scan_id: str) -> None:
+    if not scan_id or len(scan_id) > MAX_SCAN_ID or not scan_id.isprintable():
+        raise GrammarError("scan_id", f"{scan_id[:40]!r} must be 1 to {MAX_SCAN_ID} printable characters")
+
+
+def _check_index(name: str, index: NDArray[np.int64], n: int) -> None:
+    if index.shape != (n,) or index.dtype != np.int64:
+        raise GrammarError(name, f"shape {index.shape} {index.dtype} is not ({n},) int64")
+    if index[0] < 0 or (np.diff(index) <= 0).any():
+        raise GrammarError(name, "must be non-negative and strictly rising within a block")
+
+
+def _seal(message: Any, *names: str) -> None:
+    """Replace arrays by contiguous read-only views, so that no consumer can change what another one reads."""
+    for name in names:
+        array = getattr(message, name)
+        if array is not None:
+            view = np.ascontiguousarray(array).view()
+            view.flags.writeable = False
+            object.__setattr__(message, name, view)

@@ -1,0 +1,1 @@
+"""From raw counts to amplitudes, and from motor positions to object pixels."""
