@@ -10,6 +10,7 @@ the Unix epoch; masks are True where valid; arrays are C-contiguous and read-onl
 checks itself when it is built and raises :class:`~streamptycho.errors.GrammarError` naming the field.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -46,6 +47,27 @@ class EndReason(StrEnum):
     """Nothing arrived for too long, and no end message."""
     INTERRUPTED = "interrupted"
     """streamptycho itself was asked to stop."""
+
+
+class DropReason(StrEnum):
+    """Why a frame that arrived does not contribute to the picture."""
+
+    DUPLICATE = "duplicate"
+    """The same index came before; the first one counts."""
+    NO_POSITION = "no_position"
+    """Its position did not come in time; the frame is in the file all the same."""
+    CORRUPT = "corrupt"
+    """Its bytes do not decode."""
+    WRONG_SHAPE = "wrong_shape"
+    """Shape or pixel type differ from the start message."""
+    BAD_INDEX = "bad_index"
+    """Index beyond the limit."""
+    ENGINE_FULL = "engine_full"
+    """The reconstruction could not take it in time; the frame is in the file all the same."""
+    OUTSIDE = "outside"
+    """Its position lies so far out that the object would exceed the configured size."""
+    EMPTY = "empty"
+    """No valid pixel holds any count."""
 
 
 class ServiceState(StrEnum):
@@ -132,19 +154,19 @@ class Frame:
     def __len__(self) -> int:
         return len(self.payload)
 
-    def single(self, i: int) -> "Frame":
-        """Frame `i` of the block as a block of one; shares the bytes."""
-        one = Payload(
-            chunks=self.payload.chunks[i : i + 1],
-            encoding=self.payload.encoding,
-            dtype=self.payload.dtype,
-            shape=self.payload.shape,
-        )
+    def select(self, rows: Sequence[int]) -> "Frame":
+        """The given rows (rising) of the block as a block of their own; shares the bytes."""
+        payload = self.payload
         return Frame(
             scan_id=self.scan_id,
-            index=self.index[i : i + 1],
-            timestamp_ns=self.timestamp_ns[i : i + 1],
-            payload=one,
+            index=self.index[list(rows)],
+            timestamp_ns=self.timestamp_ns[list(rows)],
+            payload=Payload(
+                chunks=tuple(payload.chunks[i] for i in rows),
+                encoding=payload.encoding,
+                dtype=payload.dtype,
+                shape=payload.shape,
+            ),
             dark=self.dark,
         )
 
@@ -255,9 +277,7 @@ class Snapshot:
         if self.sequence < 0:
             raise GrammarError("snapshot.sequence", f"{self.sequence} is negative")
         if self.object.ndim != 2 or self.covered.shape != self.object.shape:
-            raise GrammarError(
-                "snapshot.covered", f"{self.covered.shape} differs from the object's {self.object.shape}"
-            )
+            raise GrammarError("snapshot.covered", f"{self.covered.shape} differs from the object's {self.object.shape}")
         if self.probe.ndim != 3:
             raise GrammarError("snapshot.probe", f"shape {self.probe.shape} is not (modes, ny, nx)")
         _seal(self, "error_history", "object", "covered", "probe")

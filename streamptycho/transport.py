@@ -1,0 +1,211 @@
+"""Messages over ZeroMQ sockets. The only import of zmq.
+
+Loss policy: PUSH blocks or reports that it could not send; PUB drops for subscribers that cannot follow. Every message is
+bounded in size before it is received, and bad input becomes a value that the caller counts, never an exception.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from streamptycho.codec import Part, decode, encode
+from streamptycho.errors import ConfigError, ProtocolError
+from streamptycho.messages import Message
+from streamptycho.options import Options
+
+
+class SocketKind(StrEnum):
+    """ZeroMQ pattern of one end of a stream."""
+
+    PULL = "pull"
+    SUB = "sub"
+    PUSH = "push"
+    PUB = "pub"
+
+
+_TYPES = {
+    SocketKind.PULL: zmq.PULL,
+    SocketKind.SUB: zmq.SUB,
+    SocketKind.PUSH: zmq.PUSH,
+    SocketKind.PUB: zmq.XPUB,  # XPUB tells when a subscriber is there
+}
+
+
+class Endpoint(Options):
+    """One end of a stream."""
+
+    address: str
+    """ZeroMQ address, e.g. ``tcp://127.0.0.1:5555``."""
+    socket: SocketKind
+    """push/pull: nothing is lost, the sender waits. pub/sub: the sender never waits, a slow reader loses messages."""
+    bind: bool = False
+    """Bind (wait for peers) instead of connecting to one. Exactly one end of a stream binds."""
+    queue: int = 1000
+    """Messages queued at this end before PUSH waits and PUB drops."""
+    max_message_bytes: int = 256 << 20
+    """A peer that sends a larger part is disconnected."""
+
+
+class _Socket:
+    """What senders and receivers share: opening, naming and closing."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: Endpoint, linger_s: float) -> None:
+        self.endpoint = endpoint
+        self.socket: zmq.Socket[Any] = context.socket(_TYPES[endpoint.socket])
+        self.socket.setsockopt(zmq.LINGER, int(linger_s * 1000))
+        self.socket.setsockopt(zmq.SNDHWM, endpoint.queue)
+        self.socket.setsockopt(zmq.RCVHWM, endpoint.queue)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, endpoint.max_message_bytes)
+        if endpoint.socket is SocketKind.PUSH:
+            self.socket.setsockopt(zmq.IMMEDIATE, 1)  # queue only for peers that are really there
+        if endpoint.socket is SocketKind.SUB:
+            self.socket.setsockopt(zmq.SUBSCRIBE, b"")
+        if endpoint.address.startswith("tcp://"):
+            self.socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
+            self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6000)
+        try:
+            (self.socket.bind if endpoint.bind else self.socket.connect)(endpoint.address)
+        except zmq.ZMQError as error:
+            self.socket.close(0)
+            verb = "bind" if endpoint.bind else "connect"
+            raise ConfigError(f"cannot {verb} {endpoint.address}: {error.strerror}; choose another address") from error
+
+    @property
+    def address(self) -> str:
+        """Address in use: shows the port chosen when binding to port ``*``."""
+        return str(self.socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+    def close(self) -> None:
+        """Close the socket; messages not yet sent leave within the linger time."""
+        self.socket.close()
+
+
+class Sender(_Socket):
+    """Sends messages on one socket."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: Endpoint, *, linger_s: float = 5.0) -> None:
+        if endpoint.socket not in (SocketKind.PUSH, SocketKind.PUB):
+            raise ConfigError(f"{endpoint.address}: socket {endpoint.socket!s} cannot send; use push or pub")
+        super().__init__(context, endpoint, linger_s)
+        self._subscribed = 0
+
+    def __enter__(self) -> "Sender":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def send(self, message: Message, *, wait_s: float = 0.0, give_up: Callable[[], bool] = lambda: False) -> bool:
+        """Send; returns False if no peer could take the message within `wait_s` or until `give_up()`.
+
+        PUB never waits and always returns True.
+        """
+        return self.send_parts(encode(message), wait_s=wait_s, give_up=give_up)
+
+    def send_parts(self, parts: Sequence[Part], *, wait_s: float = 0.0, give_up: Callable[[], bool] = lambda: False) -> bool:
+        """Send bytes as they are; the simulator uses it to send what no codec would write."""
+        deadline = time.monotonic() + wait_s
+        if self.endpoint.socket is SocketKind.PUB:
+            self._count_subscribers()
+        while True:
+            try:
+                self.socket.send_multipart(parts, flags=zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or give_up():
+                    return False
+                self.socket.poll(int(min(remaining, 0.1) * 1000), zmq.POLLOUT)
+            else:
+                return True
+
+    def wait_for_peer(self, timeout_s: float, give_up: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until somebody listens: a connected PULL, or a subscription that has arrived."""
+        deadline = time.monotonic() + timeout_s
+        while not give_up():
+            if self.endpoint.socket is SocketKind.PUSH:
+                if self.socket.poll(50, zmq.POLLOUT):
+                    return True
+            else:
+                self.socket.poll(50, zmq.POLLIN)
+                self._count_subscribers()
+                if self._subscribed > 0:
+                    return True
+            if time.monotonic() > deadline:
+                return False
+        return False
+
+    def _count_subscribers(self) -> None:
+        while True:
+            try:
+                note = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if note[:1] == b"\x01":
+                self._subscribed += 1
+            elif note[:1] == b"\x00":
+                self._subscribed -= 1
+
+
+class Receiver:
+    """Receives from several sockets as one stream, fairly."""
+
+    def __init__(self, context: zmq.Context[Any], endpoints: Sequence[Endpoint]) -> None:
+        for endpoint in endpoints:
+            if endpoint.socket not in (SocketKind.PULL, SocketKind.SUB):
+                raise ConfigError(f"{endpoint.address}: socket {endpoint.socket!s} cannot receive; use pull or sub")
+        self._inlets: list[_Socket] = []
+        self._poller = zmq.Poller()
+        try:
+            for endpoint in endpoints:
+                inlet = _Socket(context, endpoint, linger_s=0)
+                self._inlets.append(inlet)
+                self._poller.register(inlet.socket, zmq.POLLIN)
+        except ConfigError:
+            self.close()
+            raise
+        self._ready: deque[Any] = deque()
+
+    def __enter__(self) -> "Receiver":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Addresses in use, in the order of the endpoints."""
+        return [inlet.address for inlet in self._inlets]
+
+    def receive(self, timeout_s: float) -> Message | ProtocolError | None:
+        """The next message, the error that its bytes deserve, or None if nothing came in time.
+
+        Sockets that have something waiting take turns.
+        """
+        if not self._ready:
+            self._ready.extend(socket for socket, _ in self._poller.poll(int(timeout_s * 1000)))
+        while self._ready:
+            socket = self._ready.popleft()
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                continue
+            try:
+                return decode([frame.buffer for frame in frames])
+            except ProtocolError as error:
+                return error
+        return None
+
+    def close(self) -> None:
+        """Close all sockets; what has not been received is dropped."""
+        for inlet in self._inlets:
+            inlet.close()
+
+
+def new_context() -> zmq.Context[Any]:
+    """A context for all sockets of one process."""
+    return zmq.Context()
