@@ -1,0 +1,85 @@
+"""What the first frames of a scan tell about the detector: bad pixels, beam centre, background."""
+
+import numpy as np
+import scipy.ndimage
+from numpy.typing import NDArray
+
+HOT_RATIO = 10
+HOT_COUNTS = 5
+"""A pixel is hot if its mean exceeds ten times the third brightest of its 3 x 3 neighbourhood by five counts. Diffraction
+patterns that can be reconstructed are oversampled at least twice, so no true feature is a pixel wide."""
+SURELY_LIT = 25
+"""Counts expected over all frames from which a zero is no accident (probability e^-25)."""
+ENOUGH_FRAMES = 4
+
+
+class RunningStatistics:
+    """Mean counts per pixel over the first frames, masked pixels left out."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.count = 0
+        self._total = np.zeros(shape)
+        self._seen = np.zeros(shape, np.int64)
+
+    def add(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Take a frame in; `counts` (ny, nx), `valid` True where they mean something."""
+        self.count += 1
+        self._total += np.where(valid, counts, 0)
+        self._seen += valid
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(ny, nx) mean counts; 0 where never valid."""
+        return self._total / np.maximum(self._seen, 1)
+
+
+def good_pixels(mean: NDArray[np.float64], frames: int, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`valid` less the pixels that are hot (isolated and bright) or dead (always zero amid light).
+
+    Regions of zeros of any shape count as dead if the pixels around them are lit: single pixels, gaps, beamstops.
+    """
+    if frames < ENOUGH_FRAMES:
+        return valid
+    third = scipy.ndimage.rank_filter(np.where(valid, mean, 0), rank=-3, size=3)
+    hot = mean > HOT_RATIO * third + HOT_COUNTS
+    zeros, regions = scipy.ndimage.label((mean == 0) & valid)
+    dead = np.zeros(mean.shape, np.bool_)
+    if regions:
+        ring = np.where((zeros == 0) & valid & ~hot, scipy.ndimage.maximum_filter(zeros, 3), 0)
+        around = scipy.ndimage.median(mean, ring, np.arange(1, regions + 1))
+        lit = np.concatenate([[False], np.nan_to_num(around) * frames > SURELY_LIT])
+        dead = lit[zeros]
+    good: NDArray[np.bool_] = valid & ~hot & ~dead
+    return good
+
+
+def centre_of_mass(counts: NDArray[np.floating], valid: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """(y, x) of the bright part of a pattern, above a hundredth of its maximum; None if it is empty."""
+    bright = np.where(valid, counts, 0)
+    bright = np.where(bright > 0.01 * bright.max(), bright, 0)
+    total = bright.sum()
+    if total <= 0:
+        return None
+    y, x = np.indices(bright.shape, sparse=True)
+    return float((bright * y).sum() / total), float((bright * x).sum() / total)
+
+
+def background_outside(mean: NDArray[np.float64], valid: NDArray[np.bool_], center: tuple[float, float]) -> float:
+    """Counts per pixel outside the bright disc: the median beyond the radius that holds 99 % of the light above it.
+
+    The light is measured over the median of the outermost tenth of the pixels, where a pattern that is sampled well has
+    faded.
+    """
+    y, x = np.indices(mean.shape, sparse=True)
+    radius = np.hypot(y - center[0], x - center[1])
+    far = radius >= np.quantile(radius, 0.9)
+    if not (far & valid).any():
+        return 0.0
+    floor = float(np.median(mean[far & valid]))
+    order = np.argsort(radius, axis=None)
+    light = np.cumsum(np.clip(np.where(valid, mean - floor, 0), 0, None).ravel()[order])
+    if light[-1] <= 0:
+        return floor
+    edge = radius.ravel()[order][np.searchsorted(light, 0.99 * light[-1])]
+    outside = (radius > edge) & valid
+    return float(np.median(mean[outside])) if outside.any() else floor

@@ -1,0 +1,275 @@
+"""From raw counts to amplitudes, frame by frame as they arrive.
+
+Steps, each with its switch: orientation; saturated and reserved values masked; dark subtracted; bad pixels masked; centred
+and cropped; binned; background subtracted; square root. Masked pixels come out as -1 and are left free by the engine.
+
+What must be learnt from the data (bad pixels, centre, background) is learnt from the first `learn_frames` frames. Nothing
+waits for it: the first frame is prepared with what one frame tells, and the first few are prepared again, at 2, 4, 8...
+frames, as more is known. After that it is fixed, so that the result depends on the frames and not on their timing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamptycho.errors import ConfigError, ScanError
+from streamptycho.geometry import Orientation
+from streamptycho.messages import ScanStart
+from streamptycho.options import Options
+from streamptycho.preprocess.detector import RunningStatistics, background_outside, centre_of_mass, good_pixels
+
+MASKED = np.float32(-1)
+
+
+class FrameOptions(Options):
+    """How raw frames become amplitudes."""
+
+    orientation: Orientation = Orientation.AS_IS
+    """What makes the frame's rows run along +y of the positions and its columns along +x."""
+    dark: bool = True
+    """Subtract the dark frame of the start message, or the mean of the dark exposures at the start of the scan."""
+    mask_file: Path | None = None
+    """NumPy file (.npy) of the detector's shape, True or 1 where valid; in addition to the mask in the start message."""
+    detect_bad_pixels: bool = True
+    """Find hot and dead pixels in the first frames."""
+    saturation: int | None = None
+    """Counts at and above which a pixel is masked; default: as announced in the start message."""
+    reserved_values: bool = True
+    """Mask the two highest values of an unsigned pixel type, which detectors use for gaps and defects."""
+    center: Literal["auto", "mass", "frame"] | tuple[float, float] = "auto"
+    """Beam centre (y, x) on the oriented detector: given, the centre of mass of the first frames (mass), the middle of the
+    frame, or (auto) as announced in the start message and else the centre of mass. Matters only if the frame is cropped."""
+    center_each_frame: bool = False
+    """Shift every frame so that its own centre of mass is central: for a beam that wanders on the detector."""
+    crop: int | tuple[int, int] | None = None
+    """Detector pixels (y, x) to reconstruct from; default: the largest square."""
+    binning: int = Field(1, ge=1, le=16)
+    """Sum blocks of so many pixels after cropping."""
+    background: Literal["off", "constant", "pattern", "outside"] = "off"
+    """Subtract a constant, a given pattern, or the level found outside the bright disc."""
+    background_counts: float = 0.0
+    """Level of the constant background, counts per detector pixel."""
+    background_file: Path | None = None
+    """NumPy file (.npy) of the detector's shape: the background pattern in counts."""
+    learn_frames: int = Field(16, ge=1, le=256)
+    """Frames from which bad pixels, centre and background are learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Amplitudes of one frame."""
+
+    key: int
+    """As given to :meth:`FramePreprocessor.add`."""
+    amplitude: NDArray[np.float32]
+    """(ny, nx), square root of counts, zero frequency at [0, 0], -1 where masked."""
+
+
+class FramePreprocessor:
+    """Prepares the frames of one scan.
+
+    Raises :class:`ConfigError` or :class:`ScanError` at the start if options and scan do not fit together.
+    """
+
+    def __init__(self, options: FrameOptions, start: ScanStart) -> None:
+        self.options = options
+        self._orient = options.orientation
+        self.frame_shape = self._orient.shape(start.geometry.frame_shape)
+        self.crop_shape = self._crop_shape()
+        self.shape = (self.crop_shape[0] // options.binning, self.crop_shape[1] // options.binning)
+        pixel_m = start.geometry.object_pixel_m(self._orient.pair(self.crop_shape))
+        self.pixel_m: tuple[float, float] = self._orient.pair(pixel_m)
+        self._limits = self._value_limits(start)
+        self._static = np.ones(self.frame_shape, np.bool_)
+        if start.valid is not None:
+            self._static &= self._orient.apply(start.valid)
+        if options.mask_file is not None:
+            self._static &= self._load(options.mask_file, "mask_file", start).astype(np.bool_)
+        self._dark = self._orient.apply(start.dark).copy() if start.dark is not None and options.dark else None
+        self._dark_exposures = 0
+        self._pattern = self._given_background(start)
+        self._announced = self._orient_point(start.beam_center_px, start.geometry.frame_shape)
+        self._statistics = RunningStatistics(self.frame_shape)
+        self._early: list[tuple[int, NDArray[np.generic]]] = []
+        self._good = self._static
+        self._level = 0.0
+        self.corner = self._corner((self.frame_shape[0] / 2, self.frame_shape[1] / 2))
+        """First detector pixel (y, x) of the crop."""
+
+    # what the start message and the options settle
+
+    def _crop_shape(self) -> tuple[int, int]:
+        crop = self.options.crop
+        side = min(self.frame_shape)
+        binning = self.options.binning
+        if crop is None:
+            side -= side % (2 * binning)
+            crop = side
+        shape = (crop, crop) if isinstance(crop, int) else crop
+        for n, available in zip(shape, self.frame_shape, strict=True):
+            if not 8 * binning <= n <= available or n % binning:
+                raise ConfigError(
+                    f"preprocess.crop: {shape} does not fit frames of {self.frame_shape} with binning {binning}; "
+                    f"use multiples of {binning} between {8 * binning} and the frame"
+                )
+        return shape
+
+    def _value_limits(self, start: ScanStart) -> tuple[float, float]:
+        """Values at and above the first are masked; so are those at and above the second, which are reserved."""
+        saturation = self.options.saturation if self.options.saturation is not None else start.saturation
+        reserved = float("inf")
+        if self.options.reserved_values and start.dtype.kind == "u":
+            reserved = float(np.iinfo(start.dtype).max - 1)
+        return (float("inf") if saturation is None else float(saturation)), reserved
+
+    def _load(self, path: Path, option: str, start: ScanStart) -> NDArray[np.generic]:
+        try:
+            array: NDArray[np.generic] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"preprocess.{option}: {path} cannot be read as a NumPy array ({error})") from error
+        if array.shape != start.geometry.frame_shape:
+            raise ScanError(
+                f"preprocess.{option}: shape {array.shape} differs from the frame's {start.geometry.frame_shape}"
+            )
+        return self._orient.apply(array)
+
+    def _given_background(self, start: ScanStart) -> NDArray[np.float32] | None:
+        if self.options.background != "pattern":
+            return None
+        if self.options.background_file is None:
+            raise ConfigError("preprocess.background_file: must be given with background = 'pattern'")
+        return self._load(self.options.background_file, "background_file", start).astype(np.float32)
+
+    def _orient_point(self, point: tuple[float, float] | None, raw_shape: tuple[int, int]) -> tuple[float, float] | None:
+        """A point of the raw frame on the oriented one: the frame's own coordinates, oriented and searched."""
+        if point is None:
+            return None
+        rows = self._orient.apply(np.arange(raw_shape[0], dtype=float)[:, None] * np.ones(raw_shape[1]))
+        cols = self._orient.apply(np.ones((raw_shape[0], 1)) * np.arange(raw_shape[1], dtype=float))
+        at = np.unravel_index(np.argmin((rows - point[0]) ** 2 + (cols - point[1]) ** 2), rows.shape)
+        return float(at[0]), float(at[1])
+
+    def _corner(self, center: tuple[float, float]) -> tuple[int, int]:
+        """First pixel of the crop around `center`, moved inside the frame: pixels that do not exist help nobody."""
+        corner = []
+        for c, n, available in zip(center, self.crop_shape, self.frame_shape, strict=True):
+            corner.append(int(np.clip(round(c - n / 2), 0, available - n)))
+        return corner[0], corner[1]
+
+    # what arrives
+
+    def add_dark(self, raw: NDArray[np.generic]) -> None:
+        """Take in an exposure without beam; the mean of all is subtracted from the frames that follow."""
+        if not self.options.dark:
+            return
+        counts = self._orient.apply(raw).astype(np.float32)
+        self._dark_exposures += 1
+        if self._dark is None or self._dark_exposures == 1:
+            self._dark = counts
+        else:
+            self._dark += (counts - self._dark) / self._dark_exposures
+
+    def add(self, key: int, raw: NDArray[np.generic]) -> list[Prepared]:
+        """Prepare a frame, and again earlier ones of which more is known now.
+
+        Parameters
+        ----------
+        key : identifies the frame in what is returned.
+        raw : (ny, nx) counts as received.
+        """
+        if self._statistics.count >= self.options.learn_frames:
+            return [self._prepare(key, raw)]
+        oriented = self._orient.apply(raw)
+        valid = self._valid(oriented, self._static)
+        self._statistics.add(self._counts(oriented), valid)
+        self._early.append((key, raw))
+        count = self._statistics.count
+        learned = count & (count - 1) == 0 or count == self.options.learn_frames
+        if learned:
+            self._learn()
+        prepared = [self._prepare(*entry) for entry in (self._early if learned else self._early[-1:])]
+        if count >= self.options.learn_frames:
+            self._early.clear()
+        return prepared
+
+    def _learn(self) -> None:
+        mean = self._statistics.mean
+        self._good = self._static
+        if self.options.detect_bad_pixels:
+            self._good = good_pixels(mean, self._statistics.count, self._static)
+        center = self._center(mean)
+        self.corner = self._corner(center)
+        if self.options.background == "outside":
+            self._level = background_outside(mean, self._good, center)
+        elif self.options.background == "constant":
+            self._level = self.options.background_counts
+
+    def _center(self, mean: NDArray[np.float64]) -> tuple[float, float]:
+        middle = (self.frame_shape[0] / 2, self.frame_shape[1] / 2)
+        option = self.options.center
+        if isinstance(option, tuple):
+            return option
+        if option == "frame":
+            return middle
+        if option == "auto" and self._announced is not None:
+            return self._announced
+        return centre_of_mass(mean, self._good) or middle
+
+    # one frame
+
+    def _valid(self, oriented: NDArray[np.generic], static: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        limit = min(self._limits)
+        valid = static if limit == float("inf") else static & (oriented < limit)
+        return valid & np.isfinite(oriented) if oriented.dtype.kind == "f" else valid
+
+    def _counts(self, oriented: NDArray[np.generic]) -> NDArray[np.float32]:
+        counts = oriented.astype(np.float32)
+        if self._dark is not None:
+            counts -= self._dark
+        return counts
+
+    def _prepare(self, key: int, raw: NDArray[np.generic]) -> Prepared:
+        oriented = self._orient.apply(raw)
+        corner = self.corner
+        if self.options.center_each_frame:
+            center = centre_of_mass(self._counts(oriented), self._valid(oriented, self._good))
+            corner = self._corner(center) if center is not None else corner
+        box = tuple(slice(c, c + n) for c, n in zip(corner, self.crop_shape, strict=True))
+        valid = self._valid(oriented[box], self._good[box])
+        counts = oriented[box].astype(np.float32)
+        for level in (self._dark, self._pattern):
+            if level is not None:
+                counts -= level[box]
+        counts -= np.float32(self._level)
+        counts, valid = self._bin(counts, valid)
+        amplitude = np.where(valid, np.sqrt(np.maximum(counts, 0)), MASKED)
+        return Prepared(key, np.fft.ifftshift(amplitude).astype(np.float32, copy=False))
+
+    def _bin(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Sum blocks; a block is valid if all its pixels are."""
+        k = self.options.binning
+        if k == 1:
+            return counts, valid
+        blocks = (self.shape[0], k, self.shape[1], k)
+        return counts.reshape(blocks).sum((1, 3)), valid.reshape(blocks).all((1, 3))
+
+    def fit_probe(self, probe: NDArray[np.complex64]) -> NDArray[np.complex64] | None:
+        """A recorded probe on the engine's grid, or None if it can be brought to it in no unique way.
+
+        A probe on the uncropped frame is cropped where the frames are: in Fourier space for the crop, on the sample for
+        the binning.
+        """
+        if probe.shape[1:] == self.shape:
+            return probe
+        if probe.shape[1:] != self.frame_shape:
+            return None
+        far = np.fft.fftshift(np.fft.fft2(probe, norm="ortho"), axes=(1, 2))
+        far = far[:, *(slice(c, c + n) for c, n in zip(self.corner, self.crop_shape, strict=True))]
+        near = np.fft.ifft2(np.fft.ifftshift(far, axes=(1, 2)), norm="ortho")
+        y, x = ((n - m) // 2 for n, m in zip(self.crop_shape, self.shape, strict=True))
+        cropped: NDArray[np.complex64] = near[:, y : y + self.shape[0], x : x + self.shape[1]].astype(np.complex64)
+        return cropped

@@ -1,0 +1,111 @@
+"""The few operations on which NumPy and CuPy differ. The only import of cupy.
+
+Everything else in `solve` is written with operators, array methods and ``backend.xp`` functions that both libraries spell
+alike. Nothing here waits for the device except :meth:`Backend.to_host` and :meth:`Backend.synchronize`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+
+from streamptycho.errors import BackendError
+
+Array: TypeAlias = Any
+"""An array of either library; a union type is not worth the fight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Array library and the operations that need a library of their own."""
+
+    name: str
+    device: str
+    """What computes, for people: ``CPU`` or the name of the card."""
+    xp: Any
+    fft2: Callable[[Array], Array]
+    """Orthonormal 2-D transform of the last two axes; may overwrite its argument."""
+    ifft2: Callable[[Array], Array]
+    gaussian_filter: Callable[..., Array]
+    zoom: Callable[..., Array]
+    to_host: Callable[[Array], Any]
+    synchronize: Callable[[], None]
+
+    def to_device(self, array: Any) -> Array:
+        """Copy a host array to where the computing happens."""
+        return self.xp.asarray(array)
+
+
+def numpy_backend() -> Backend:
+    """The CPU: NumPy with scipy.fft, one thread, complex64 throughout."""
+
+    def fft2(x: Array) -> Array:
+        return scipy.fft.fft2(x, norm="ortho", overwrite_x=True, workers=1)
+
+    def ifft2(x: Array) -> Array:
+        return scipy.fft.ifft2(x, norm="ortho", overwrite_x=True, workers=1)
+
+    return Backend(
+        name="numpy",
+        device="CPU",
+        xp=np,
+        fft2=fft2,
+        ifft2=ifft2,
+        gaussian_filter=scipy.ndimage.gaussian_filter,
+        zoom=scipy.ndimage.zoom,
+        to_host=np.array,
+        synchronize=lambda: None,
+    )
+
+
+def cupy_backend(device: int = 0) -> Backend:
+    """A CUDA device through CuPy.
+
+    Raises :class:`BackendError` with the reason if CuPy or the device is missing.
+    """
+    try:
+        import cupy
+        import cupyx.scipy.fft
+        import cupyx.scipy.ndimage
+    except ImportError as error:
+        raise BackendError("backend cupy: CuPy is not installed; pip install 'streamptycho[gpu12]' or [gpu13]") from error
+    try:
+        cupy.cuda.Device(device).use()
+        name = cupy.cuda.runtime.getDeviceProperties(device)["name"].decode()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendError(f"backend cupy: device {device} cannot be used ({error})") from error
+
+    def fft2(x: Array) -> Array:
+        return cupyx.scipy.fft.fft2(x, norm="ortho", overwrite_x=True)
+
+    def ifft2(x: Array) -> Array:
+        return cupyx.scipy.fft.ifft2(x, norm="ortho", overwrite_x=True)
+
+    return Backend(
+        name="cupy",
+        device=name,
+        xp=cupy,
+        fft2=fft2,
+        ifft2=ifft2,
+        gaussian_filter=cupyx.scipy.ndimage.gaussian_filter,
+        zoom=cupyx.scipy.ndimage.zoom,
+        to_host=cupy.asnumpy,
+        synchronize=cupy.cuda.get_current_stream().synchronize,
+    )
+
+
+def choose_backend(name: str) -> Backend:
+    """``numpy``, ``cupy``, or ``auto``: CuPy where it works, else NumPy."""
+    if name == "numpy":
+        return numpy_backend()
+    if name == "cupy":
+        return cupy_backend()
+    if name != "auto":
+        raise BackendError(f"backend {name!r} is not one of auto, numpy, cupy")
+    try:
+        return cupy_backend()
+    except BackendError:
+        return numpy_backend()

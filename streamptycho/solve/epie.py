@@ -1,0 +1,112 @@
+"""The update of object and probe from one diffraction pattern. Arrays in, arrays changed in place.
+
+Sources: Maiden & Rodenburg, Ultramicroscopy 109, 1256 (2009) for ePIE; Maiden, Johnson & Li, Optica 4, 736 (2017) for the
+regularised weights (rPIE, `gamma` < 1); Thibault & Menzel, Nature 494, 68 (2013) for the modes.
+
+This is the readable form of the update and the oracle for every faster one.
+"""
+
+from dataclasses import dataclass
+
+from streamptycho.solve.backend import Array, Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Strength of one update."""
+
+    alpha: float
+    """Object step, 0 to 1."""
+    beta: float
+    """Probe step, 0 to 1; 0 leaves the probe alone."""
+    gamma_object: float
+    """Regularisation of the object's weight, 0 to 1; 1 is ePIE."""
+    gamma_probe: float
+    """The same for the probe."""
+
+
+def far_field(backend: Backend, exit_wave: Array) -> Array:
+    """Propagate to the detector: orthonormal Fourier transform, zero frequency at [0, 0]. Unitary."""
+    return backend.fft2(exit_wave)
+
+
+def near_field(backend: Backend, field: Array) -> Array:
+    """Adjoint, and inverse, of :func:`far_field`."""
+    return backend.ifft2(field)
+
+
+class Workspace:
+    """Buffers of one update, kept from one to the next: fresh memory for each would cost a third of the time."""
+
+    def __init__(self, backend: Backend, probe_shape: tuple[int, int, int]) -> None:
+        xp = backend.xp
+        self.field: Array = xp.empty(probe_shape, xp.complex64)
+        self.gain: Array = xp.empty(probe_shape, xp.complex64)
+        self.old: Array = xp.empty(probe_shape[1:], xp.complex64)
+        self.power: Array = xp.empty(probe_shape, xp.float32)
+        self.square: Array = xp.empty(probe_shape, xp.float32)
+        self.modulus: Array = xp.empty(probe_shape[1:], xp.float32)
+        self.residual: Array = xp.empty(probe_shape[1:], xp.float32)
+
+    def intensity(self, xp: Array, field: Array) -> Array:
+        """Sum over modes of |field|^2, (ny, nx) in a buffer of the workspace; abs() of complex64 is several times slower."""
+        power, square = self.power[: len(field)], self.square[: len(field)]
+        xp.multiply(field.real, field.real, out=power)
+        xp.multiply(field.imag, field.imag, out=square)
+        power += square
+        return power[0] if len(power) == 1 else power.sum(0)
+
+
+def update(backend: Backend, probe: Array, window: Array, amplitude: Array, step: Step, work: Workspace) -> Array:
+    """One update of `probe` and `window` in place.
+
+    Parameters
+    ----------
+    probe : (modes, ny, nx) complex64.
+    window : (ny, nx) complex64, a view into the object where the probe stood.
+    amplitude : (ny, nx) float32, square root of the counts, zero frequency at [0, 0]; negative where masked, which leaves
+        the model free there.
+    step : strengths.
+    work : buffers for this shape of probe.
+
+    Returns
+    -------
+    scalar float32 : sum of (|model| - amplitude)^2 over valid pixels, before the update, on the device.
+    """
+    xp = backend.xp
+    # modulus projection: the model takes the measured amplitude and keeps its phase; change = projected - model
+    field = far_field(backend, xp.multiply(probe, window, out=work.field))
+    modulus = xp.sqrt(work.intensity(xp, field), out=work.modulus)
+    residual = xp.subtract(amplitude, modulus, out=work.residual)
+    residual *= amplitude >= 0
+    modulus += _TINY
+    field *= xp.divide(residual, modulus, out=modulus)
+    change = near_field(backend, field)
+
+    old = xp.conj(window, out=work.old)
+    weight = work.intensity(xp, probe)
+    top = weight.max()
+    weight *= (1 - step.gamma_object) / step.alpha
+    weight += top * (step.gamma_object / step.alpha)
+    gain = xp.conj(probe, out=work.gain)
+    gain *= change
+    total = gain[0] if len(gain) == 1 else gain.sum(0)
+    total /= weight
+    window += total
+    if step.beta > 0:
+        weight = work.intensity(xp, old[None])
+        top = weight.max()
+        if step.gamma_probe < 1:
+            weight *= (1 - step.gamma_probe) / step.beta
+            weight += top * (step.gamma_probe / step.beta)
+            old /= weight
+        else:
+            old *= step.beta / top
+        change *= old
+        probe += change
+    residual *= residual
+    return residual.sum()
+
+
+_TINY = 1e-9
+"""Keeps 0/0 away where model and measurement are both dark; amplitudes are of order 1 to 1000."""

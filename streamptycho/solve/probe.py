@@ -1,0 +1,194 @@
+"""A probe to start from when none is known: its amplitude from the data, its defocus by trial.
+
+A wrong defocus does not show in the Fourier error alone: object and probe conspire to fit the frames they were made from.
+What cannot be faked is prediction. Each trial reconstructs two objects from two halves of the frames and asks how well
+each explains the frames of the *other* half; the right defocus wins by a factor of about four on real and simulated scans.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.epie import far_field
+from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.store import FrameStore
+
+FOOTPRINTS = (0.06, 0.10, 0.16, 0.25, 0.40, 0.60)
+"""Trial diameters of the defocused beam on the sample, fractions of the window; each with both signs of defocus."""
+TRIAL_FRAMES = 60
+LEVELS = ((12, 3), (6, 3), (3, 4))
+"""Candidates kept and sweeps done at each level of the contest."""
+TESTABLE_DOSE = 1.5
+"""Dose from the other half, in units of one frame's own, from which a frame can be predicted."""
+ENOUGH_TESTS = 6
+
+
+def defocused_probe(mean_intensity: NDArray[np.float64], defocus_px2: float) -> NDArray[np.complex64]:
+    """Square root of the mean pattern with a defocus phase, brought to the sample.
+
+    Parameters
+    ----------
+    mean_intensity : (ny, nx) counts, zero frequency at [0, 0].
+    defocus_px2 : D in exp(i pi D |k|^2), k in cycles per pixel.
+
+    Returns
+    -------
+    (1, ny, nx) complex64, beam at the centre, sum |probe|^2 = sum of the mean pattern.
+    """
+    ky, kx = (np.fft.fftfreq(n) for n in mean_intensity.shape)
+    phase = np.pi * defocus_px2 * (ky[:, None] ** 2 + kx[None] ** 2)
+    pupil = np.sqrt(mean_intensity) * np.exp(1j * phase)
+    probe: NDArray[np.complex64] = np.fft.fftshift(np.fft.ifft2(pupil, norm="ortho"))[None].astype(np.complex64)
+    return probe
+
+
+def add_modes(probe: NDArray[np.complex64], modes: int, power: float = 0.05) -> NDArray[np.complex64]:
+    """`probe` (m, ny, nx) with as many modes as asked: the strongest times x, y, x^2..., orthogonal, `power` of the total each."""
+    result = [mode.astype(np.complex128) for mode in probe[:modes]]
+    total = sum(np.vdot(mode, mode).real for mode in result)
+    y, x = (np.linspace(-1, 1, n) for n in probe.shape[1:])
+    y, x = y[:, None], x[None]
+    for factor in (x, y, x * y, x**2 - y**2, x**2 + y**2, x**3, y**3):
+        if len(result) >= modes:
+            break
+        extra = result[0] * factor
+        for mode in result:
+            extra = extra - mode * np.vdot(mode, extra) / np.vdot(mode, mode)
+        result.append(extra * np.sqrt(power * total / np.vdot(extra, extra).real))
+    stack = np.array(result)
+    stack *= np.sqrt(total / (abs(stack) ** 2).sum())
+    return stack.astype(np.complex64)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One defocus under trial."""
+
+    defocus_px2: float
+    halves: tuple[Solver, Solver]
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]]
+    score: float = field(default=float("inf"))
+    """Fourier error of predicted frames; inf while too few frames can be predicted."""
+    tests: int = 0
+
+    def sweep(self, random: np.random.Generator) -> Iterator[int]:
+        """One pass of each half over its frames, in steps of bounded length."""
+        for solver, rows in zip(self.halves, self.rows, strict=True):
+            order = random.permutation(rows)
+            for i in range(0, len(order), 20):
+                solver.sweep(order[i : i + 20])
+                yield len(order[i : i + 20])
+
+    def judge(self) -> None:
+        """Let each half predict the other's frames."""
+        misfit = power = 0.0
+        self.tests = 0
+        for solver, rows in ((self.halves[0], self.rows[1]), (self.halves[1], self.rows[0])):
+            weight = (abs(solver.probe) ** 2).sum(0)
+            footprint = weight / weight.max()
+            own = float((footprint * weight).sum())
+            for row in rows:
+                corner = (int(solver.store.corners[row, 0]), int(solver.store.corners[row, 1]))
+                at = solver.canvas.window(corner, solver.store.shape)
+                if float((solver.canvas.dose[at] * weight).sum()) < TESTABLE_DOSE * own:
+                    continue
+                misfit += predicted_misfit(solver, row, at)
+                power += solver.store.power[row]
+                self.tests += 1
+        self.score = misfit / power if self.tests >= ENOUGH_TESTS and power > 0 else float("inf")
+
+
+def predicted_misfit(solver: Solver, row: int, at: tuple[slice, slice]) -> float:
+    """Sum of (|model| - amplitude)^2 of a frame that the solver has not used."""
+    field_ = far_field(solver.backend, solver.probe * solver.canvas.object[at])
+    amplitude: Array = solver.store.amplitudes[row]
+    modulus = solver.backend.xp.sqrt((field_.real**2 + field_.imag**2).sum(0))
+    return float((((modulus - amplitude) * (amplitude >= 0)) ** 2).sum())
+
+
+class ProbeSearch:
+    """A contest between defocus values, run in small steps so that the stream is never kept waiting.
+
+    Attributes
+    ----------
+    best : the leading candidate so far; None before the first verdict.
+    """
+
+    def __init__(self, backend: Backend, store: FrameStore, rule: RuleOptions, seed: int) -> None:
+        self.backend = backend
+        self.store = store
+        self.rule = rule
+        self.best: Candidate | None = None
+        self.rival = float("inf")
+        """Score of the best candidate of another kind: other sign, or a clearly different footprint."""
+        self._random = np.random.default_rng(seed)
+        self._rows = central_rows(store)
+        self._mean = store.mean_intensity(self._rows)
+
+    @property
+    def confident(self) -> bool:
+        """True if the winner predicts clearly better than any candidate of another kind."""
+        return self.best is not None and np.isfinite(self.best.score) and self.best.score < 0.6 * self.rival
+
+    def run(self) -> Iterator[int]:
+        """Carry the contest out; yields the number of updates after each small step."""
+        contest = [self._candidate(d) for d in self._defoci()]
+        verdicts: dict[float, float] = {}
+        for keep, sweeps in LEVELS:
+            contest = contest[:keep]
+            for candidate in contest:
+                for _ in range(sweeps):
+                    yield from candidate.sweep(self._random)
+                candidate.judge()
+                verdicts[candidate.defocus_px2] = candidate.score
+            contest.sort(key=_rank)
+            self.best = contest[0]
+        total = sum(sweeps for _, sweeps in LEVELS)
+        for factor in (0.8, 1.25):
+            candidate = self._candidate(contest[0].defocus_px2 * factor)
+            for _ in range(total):
+                yield from candidate.sweep(self._random)
+            candidate.judge()
+            if _rank(candidate) < _rank(self.best or candidate):
+                self.best = candidate
+        leader = contest[0].defocus_px2
+        others = [s for d, s in verdicts.items() if d * leader < 0 or not 0.5 < d / leader < 2]
+        self.rival = min(others, default=float("inf"))
+
+    def _defoci(self) -> list[float]:
+        """Defocus of each trial footprint: diameter = 2 D k for a beam that converges with |k| cycles per pixel."""
+        ky, kx = (np.fft.fftfreq(n) for n in self.store.shape)
+        k = np.sqrt(ky[:, None] ** 2 + kx[None] ** 2)
+        total = self._mean.sum()
+        k_mean = float((self._mean * k).sum() / total) if total > 0 else 0.25
+        return [sign * f * min(self.store.shape) / (2 * k_mean) for f in FOOTPRINTS for sign in (-1, 1)]
+
+    def _candidate(self, defocus_px2: float) -> Candidate:
+        probe = defocused_probe(self._mean, defocus_px2)
+        halves = []
+        for rows in (self._rows[0::2], self._rows[1::2]):
+            solver = Solver(self.backend, self.store, probe, self.rule, poor_probe=True)
+            for row in self._rows:  # room for the other half's windows too
+                corner = self.store.corners[row]
+                solver.canvas.ensure((int(corner[0]), int(corner[1])), self.store.shape)
+            for row in rows:
+                solver.admit(int(row))
+            halves.append(solver)
+        return Candidate(defocus_px2, (halves[0], halves[1]), (self._rows[0::2], self._rows[1::2]))
+
+
+def _rank(candidate: Candidate) -> tuple[float, float]:
+    """By prediction; where too few frames overlap for that, by the plain Fourier error."""
+    plain = sum(s.error(r) for s, r in zip(candidate.halves, candidate.rows, strict=True)) / 2
+    return candidate.score, plain
+
+
+def central_rows(store: FrameStore) -> NDArray[np.int64]:
+    """Up to `TRIAL_FRAMES` rows whose windows lie closest together, in order of arrival."""
+    corners = store.corners[: len(store)].astype(np.float64)
+    distance = np.hypot(*(corners - np.median(corners, axis=0)).T)
+    rows: NDArray[np.int64] = np.sort(np.argsort(distance, kind="stable")[:TRIAL_FRAMES])
+    return rows

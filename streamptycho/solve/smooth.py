@@ -1,0 +1,76 @@
+"""Acceleration of the smooth part of the object: warm fill of new area and momentum on a coarse grid.
+
+The update of a single pattern is quick at fine detail and slow at phase that varies over many windows. Both steps here act
+on cells of `BLOCK` pixels only: momentum on the full grid is unstable.
+"""
+
+from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean
+
+KNOWN_DOSE = 0.1
+"""Dose from which a pixel counts as known."""
+DECAY = 0.8
+GAIN = 0.7
+
+
+def warm_fill(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int]) -> None:
+    """Continue what is known smoothly into the windows at `corners` (k, 2), before their frames are used.
+
+    Pixels of a dose below `KNOWN_DOSE` take the dose-weighted Gaussian mean of their surroundings, sigma an eighth of the
+    window; where nothing is known nearby they stay as they are.
+    """
+    xp = backend.xp
+    sigma = max(shape) / 8 / BLOCK
+    box = canvas.box(corners, shape, margin=int(3 * sigma) * BLOCK)
+    dose = canvas.dose[box]
+    target = canvas.object[box]
+    weight = block_mean(dose)
+    amount = block_mean(dose * target)
+    weight = backend.gaussian_filter(weight, sigma)
+    amount = backend.gaussian_filter(amount.real, sigma) + 1j * backend.gaussian_filter(amount.imag, sigma)
+    known = weight > 1e-6
+    mean = bilinear(xp.where(known, amount / xp.maximum(weight, 1e-6), 1).astype(xp.complex64), backend)
+    blend = xp.clip(1 - dose / KNOWN_DOSE, 0, 1)
+    target += blend * (mean - target)
+    canvas.last[box] += blend * (target - canvas.last[box])
+
+
+def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int], fade: float) -> None:
+    """Carry the smooth change of the last interval on, where the coverage is good.
+
+    Parameters
+    ----------
+    corners : (k, 2) windows visited in the interval; only the box around them is touched.
+    fade : 1 for fresh frames, towards 0 as frames have been visited often: real data have model errors, on which
+        momentum would build.
+    """
+    xp = backend.xp
+    box = canvas.box(corners, shape)
+    cells = tuple(slice(s.start // BLOCK, s.stop // BLOCK) for s in box)
+    dose, target, last = canvas.dose[box], canvas.object[box], canvas.last[box]
+    coarse_dose = block_mean(dose)
+    usual = _usual_dose(coarse_dose, xp)
+    trust = xp.clip((coarse_dose / usual - 0.1) / 0.4, 0, 1).astype(xp.float32)
+    change = trust * block_mean(target - last)
+    velocity = DECAY * canvas.velocity[cells] + _binomial(_binomial(change, xp), xp)
+    canvas.velocity[cells] = velocity
+    target += (GAIN * fade) * bilinear((trust * velocity).astype(xp.complex64), backend)
+    last[...] = target
+
+
+def _usual_dose(dose: Array, xp: Array) -> Array:
+    """75th percentile of the covered cells."""
+    covered = dose > KNOWN_DOSE / 10
+    ordered = xp.sort(xp.where(covered, dose, 0).ravel())
+    count = covered.sum()
+    return xp.maximum(ordered[dose.size - 1 - (count // 4)], KNOWN_DOSE)
+
+
+def _binomial(a: Array, xp: Array) -> Array:
+    """[1 2 1] / 4 along both axes, edges repeated."""
+    for axis in (0, 1):
+        n = a.shape[axis]
+        before = a.take(xp.maximum(xp.arange(n) - 1, 0), axis)
+        after = a.take(xp.minimum(xp.arange(n) + 1, n - 1), axis)
+        a = (before + 2 * a + after) / 4
+    return a

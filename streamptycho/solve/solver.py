@@ -1,0 +1,168 @@
+"""One reconstruction: object, probe, and the rule by which frames change them.
+
+The rule anneals with the visits v of each frame from an aggressive start (rPIE weights, full step, momentum on the coarse
+grid) to plain ePIE, because model errors of real data make aggressive rules plateau:
+
+    gamma_O = min(1, g (1 + v/32 (1/g - 1)))     alpha = max(1/2, 1 / (1 + v/32))     momentum ~ mean of 1 / (1 + v/16)
+    beta = max(0.1, 1 / (1 + updates/1000))      from a poor probe; 0.1 from a good one
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamptycho.options import Options
+from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.canvas import Canvas
+from streamptycho.solve.epie import Step, Workspace, update
+from streamptycho.solve.smooth import momentum, warm_fill
+from streamptycho.solve.store import FrameStore
+
+
+class RuleOptions(Options):
+    """Strength of the updates."""
+
+    gamma_object: float = Field(0.2, ge=0, le=1)
+    """Regularisation of the object's weight for fresh frames; 1 is plain ePIE throughout."""
+    gamma_probe: float = Field(1.0, ge=0, le=1)
+    """The same for the probe."""
+    object_step: float = Field(1.0, gt=0, le=1)
+    """Object step for fresh frames."""
+    settled_object_step: float = Field(0.5, gt=0, le=1)
+    """Object step for frames visited very often."""
+    probe_step: float = Field(1.0, ge=0, le=1)
+    """Probe step at the start, from a probe that was guessed; 0 keeps the probe."""
+    settled_probe_step: float = Field(0.1, ge=0, le=1)
+    """Probe step at the end, and throughout from a probe that was given."""
+    probe_memory: float = Field(1000, gt=0)
+    """Updates over which the probe step falls to a half."""
+    anneal_visits: float = Field(32, gt=0)
+    """Visits of a frame over which the rule turns to plain ePIE."""
+    momentum: bool = True
+    """Momentum of the smooth part of the object."""
+    warm_fill: bool = True
+    """Continue the known object smoothly into newly covered area."""
+
+
+class Solver:
+    """Object and probe that rows of a :class:`FrameStore` have shaped so far.
+
+    Parameters
+    ----------
+    store : frames; several solvers may share one.
+    probe : (modes, ny, nx) complex64.
+    poor_probe : True if the probe is a guess, which then may change quickly at first.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        store: FrameStore,
+        probe: Array,
+        rule: RuleOptions,
+        *,
+        poor_probe: bool,
+        max_pixels: int = 1 << 28,
+    ) -> None:
+        self.backend = backend
+        self.store = store
+        self.rule = rule
+        self.poor_probe = poor_probe
+        self.probe: Array = backend.to_device(np.array(probe, np.complex64, order="C"))
+        self.canvas = Canvas(backend, max_pixels)
+        self._work = Workspace(backend, self.probe.shape)
+        self.updates = 0
+        self.visits = np.zeros(0, np.int64)
+        self.misfit: Array = backend.xp.zeros(0, np.float32)
+        self._unfilled: list[int] = []
+        self._recent_rows: list[NDArray[np.int64]] = []
+        self._since_momentum = 0
+
+    def admit(self, row: int) -> bool:
+        """Take a new row of the store on; False if its window lies too far out for the canvas."""
+        corner = self.store.corners[row]
+        if not self.canvas.ensure((int(corner[0]), int(corner[1])), self.store.shape):
+            return False
+        if row >= len(self.visits):
+            size = max(64, 2 * row)
+            self.visits = np.concatenate([self.visits, np.zeros(size - len(self.visits), np.int64)])
+            longer = self.backend.xp.zeros(size, np.float32)
+            longer[: len(self.misfit)] = self.misfit
+            self.misfit = longer
+        self._unfilled.append(row)
+        return True
+
+    def sweep(self, rows: NDArray[np.int64]) -> None:
+        """One update from each of `rows` in order, in place; nothing waits for the device."""
+        self._prepare_new()
+        store, canvas, rule = self.store, self.canvas, self.rule
+        for row in rows:
+            corner = store.corners[row]
+            window = canvas.object[canvas.window((int(corner[0]), int(corner[1])), store.shape)]
+            self.misfit[row] = update(
+                self.backend, self.probe, window, store.amplitudes[row], self._step(rule, row), self._work
+            )
+            self.visits[row] += 1
+            self.updates += 1
+        if rule.momentum and len(rows):
+            self._recent_rows.append(rows)
+            self._since_momentum += len(rows)
+            if self._since_momentum >= self._momentum_interval():
+                self._momentum()
+
+    def _step(self, rule: RuleOptions, row: int) -> Step:
+        age = float(self.visits[row]) / rule.anneal_visits
+        g = rule.gamma_object
+        beta = rule.settled_probe_step
+        if self.poor_probe:
+            beta = max(beta, rule.probe_step / (1 + self.updates / rule.probe_memory))
+        return Step(
+            alpha=max(rule.settled_object_step, rule.object_step / (1 + age)),
+            beta=min(beta, rule.probe_step),
+            gamma_object=min(1.0, g + age * (1 - g)),
+            gamma_probe=rule.gamma_probe,
+        )
+
+    def _prepare_new(self) -> None:
+        """Fill the windows of new frames, then count their dose."""
+        if not self._unfilled:
+            return
+        corners = self.store.corners[self._unfilled]
+        if self.rule.warm_fill:
+            warm_fill(self.canvas, self.backend, corners, self.store.shape)
+        power = self._work.intensity(self.backend.xp, self.probe)
+        power = power / power.max()
+        for y, x in corners:
+            self.canvas.dose[self.canvas.window((int(y), int(x)), self.store.shape)] += power
+        self._unfilled.clear()
+
+    def _momentum_interval(self) -> int:
+        """Updates between two steps of momentum: 50, or more on a large canvas so that its share of the time stays small."""
+        window = self.store.shape[0] * self.store.shape[1]
+        return max(50, 4 * self.canvas.shape[0] * self.canvas.shape[1] // window)
+
+    def _momentum(self) -> None:
+        rows = np.unique(np.concatenate(self._recent_rows))
+        fade = float((1 / (1 + 2 * self.visits[rows] / self.rule.anneal_visits)).mean())
+        momentum(self.canvas, self.backend, self.store.corners[rows], self.store.shape, fade)
+        self._recent_rows.clear()
+        self._since_momentum = 0
+
+    def error(self, rows: NDArray[np.int64] | None = None) -> float:
+        """Fourier error sum (|model| - A)^2 / sum A^2 over the latest visit of each row visited; NaN before the first."""
+        misfit = self.backend.to_host(self.misfit)
+        rows = np.arange(len(self.store)) if rows is None else rows
+        rows = rows[rows < len(self.visits)]
+        rows = rows[self.visits[rows] > 0]
+        power = self.store.power[rows].sum()
+        return float(misfit[rows].sum(dtype=np.float64) / power) if power > 0 else float("nan")
+
+    def orthogonalise(self) -> None:
+        """Rotate the modes among themselves so that they are orthogonal, strongest first; the model does not change."""
+        if len(self.probe) == 1:
+            return
+        xp = self.backend.xp
+        flat = self.probe.reshape(len(self.probe), -1)
+        _, vectors = np.linalg.eigh(self.backend.to_host(flat @ flat.conj().T).astype(np.complex128))
+        rotation = self.backend.to_device(vectors[:, ::-1].conj().T.astype(np.complex64))
+        self.probe = xp.ascontiguousarray((rotation @ flat).reshape(self.probe.shape))
