@@ -60,7 +60,7 @@ def centre_of_mass(counts: NDArray[np.floating], valid: NDArray[np.bool_]) -> tu
     total = bright.sum()
     if total <= 0:
         return None
-    y, x = np.indices(bright.shape, sparse=True)
+    y, x = np.ogrid[: bright.shape[0], : bright.shape[1]]
     return float((bright * y).sum() / total), float((bright * x).sum() / total)
 
 
@@ -70,7 +70,7 @@ def background_outside(mean: NDArray[np.float64], valid: NDArray[np.bool_], cent
     The light is measured over the median of the outermost tenth of the pixels, where a pattern that is sampled well has
     faded.
     """
-    y, x = np.indices(mean.shape, sparse=True)
+    y, x = np.ogrid[: mean.shape[0], : mean.shape[1]]
     radius = np.hypot(y - center[0], x - center[1])
     far = radius >= np.quantile(radius, 0.9)
     if not (far & valid).any():

@@ -223,7 +223,7 @@ class FramePreprocessor:
 
     def _valid(self, oriented: NDArray[np.generic], static: NDArray[np.bool_]) -> NDArray[np.bool_]:
         limit = min(self._limits)
-        valid = static if limit == float("inf") else static & (oriented < limit)
+        valid = static if limit == float("inf") else static & np.less(oriented, limit)
         return valid & np.isfinite(oriented) if oriented.dtype.kind == "f" else valid
 
     def _counts(self, oriented: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -255,7 +255,8 @@ class FramePreprocessor:
         if k == 1:
             return counts, valid
         blocks = (self.shape[0], k, self.shape[1], k)
-        return counts.reshape(blocks).sum((1, 3)), valid.reshape(blocks).all((1, 3))
+        summed: NDArray[np.float32] = counts.reshape(blocks).sum((1, 3))
+        return summed, np.all(valid.reshape(blocks), axis=(1, 3))
 
     def fit_probe(self, probe: NDArray[np.complex64]) -> NDArray[np.complex64] | None:
         """A recorded probe on the engine's grid, or None if it can be brought to it in no unique way.

@@ -256,7 +256,8 @@ class RollingEngine:
         counts = float(self.store.power[0])
         if power <= 0 or counts <= 0:
             return probe
-        return (probe * np.sqrt(counts / power)).astype(np.complex64)
+        scaled: NDArray[np.complex64] = (probe * np.sqrt(counts / power)).astype(np.complex64)
+        return scaled
 
     # what can be seen
 

@@ -46,7 +46,10 @@ def defocused_probe(mean_intensity: NDArray[np.float64], defocus_px2: float) -> 
 
 
 def add_modes(probe: NDArray[np.complex64], modes: int, power: float = 0.05) -> NDArray[np.complex64]:
-    """`probe` (m, ny, nx) with as many modes as asked: the strongest times x, y, x^2..., orthogonal, `power` of the total each."""
+    """`probe` (m, ny, nx) with as many modes as asked.
+
+    New ones are the strongest times x, y, xy..., orthogonal to the others, with `power` of the total each.
+    """
     result = [mode.astype(np.complex128) for mode in probe[:modes]]
     total = sum(np.vdot(mode, mode).real for mode in result)
     y, x = (np.linspace(-1, 1, n) for n in probe.shape[1:])

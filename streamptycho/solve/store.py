@@ -14,7 +14,8 @@ class FrameStore:
 
     Attributes
     ----------
-    amplitudes : (capacity, ny, nx) float32, zero frequency at [0, 0], `MASKED` where not measured; the first `len(self)` count.
+    amplitudes : (capacity, ny, nx) float32, zero frequency at [0, 0], `MASKED` where not measured;
+        the first `len(self)` count.
     corners : (capacity, 2) int64, absolute object pixel of each window's first row and column.
     power : (capacity,) float64, sum of the counts over valid pixels.
     """

@@ -1,0 +1,46 @@
+"""Where every frame went: received = used + waiting + dropped(reason), across services, at any time."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from streamptycho.messages import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Frames of one scan, by what became of them."""
+
+    received: int = 0
+    """Arrived at the receiver, duplicates and unusable ones included."""
+    used: int = 0
+    """Part of the reconstruction."""
+    waiting: int = 0
+    """On their way: held for a position, in a queue, or with the engine but not yet used."""
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain numbers for JSON."""
+        return {"received": self.received, "used": self.used, "waiting": self.waiting, "dropped": dict(self.dropped)}
+
+
+def combine(receive: Status | None, reconstruct: Status | None) -> Ledger:
+    """One ledger from the latest word of both services.
+
+    What the receiver has passed on and the engine has not yet seen is waiting. If the engine's word is the newer one, the
+    receiver's count is brought up to it.
+    """
+    passed_on = receive.used if receive else 0
+    taken = reconstruct.received if reconstruct else 0
+    ahead = max(0, taken - passed_on)
+    dropped: Counter[str] = Counter()
+    for status in (receive, reconstruct):
+        if status is not None:
+            dropped.update(status.dropped)
+    return Ledger(
+        received=(receive.received if receive else 0) + ahead,
+        used=reconstruct.used if reconstruct else 0,
+        waiting=(receive.waiting if receive else 0)
+        + max(0, passed_on - taken)
+        + (reconstruct.waiting if reconstruct else 0),
+        dropped=dict(dropped),
+    )

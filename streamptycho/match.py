@@ -1,0 +1,305 @@
+"""The join of frames and positions by frame index. Pure: messages and times in, messages out.
+
+Frames go to the writer as they come, before and without the join: a position that is missing, or a join that is slow, can
+never cost a frame. Only the engine waits for pairs. Either side may be first; a missing one never delays the others; what
+waits is bounded in memory, and what is given up is counted with its reason. For each scan, at any time,
+
+    received = matched + waiting + sum(dropped)
+
+Usage::
+
+    matcher = Matcher(MatchOptions())
+    while True:
+        for edge, message in matcher.handle(incoming, now_s):
+            ...                                   # send to the writer, the engine or both
+        for edge, message in matcher.tick(now_s):  # ends that are due
+            ...
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import TypeAlias
+
+from pydantic import Field
+
+from streamptycho.errors import ProtocolError
+from streamptycho.messages import (
+    DropReason,
+    EndReason,
+    Frame,
+    Message,
+    Positions,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    Stream,
+)
+from streamptycho.options import Options
+
+
+class MatchOptions(Options):
+    """Bounds of the join."""
+
+    max_waiting_bytes: int = Field(512 << 20, gt=0)
+    """Frames held for their position, bytes; beyond it the oldest is given up for the engine (it is in the file)."""
+    max_waiting_positions: int = Field(1_000_000, gt=0)
+    """Positions held for their frame; beyond it the oldest is given up for the engine (it is in the file)."""
+    max_index: int = Field(10_000_000, gt=0)
+    """Frame indices must be below this."""
+    settle_s: float = Field(2.0, ge=0)
+    """After the end message, or the start of the next scan: how long the stream must be silent before the scan is closed
+    although something is missing."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Silence after which a scan without end message is closed as incomplete."""
+
+
+class Edge(Enum):
+    """Who gets a message."""
+
+    WRITER = auto()
+    ENGINE = auto()
+    BOTH = auto()
+
+
+Routed: TypeAlias = tuple[Edge, Message]
+
+
+class OpenScan:
+    """The state of the join for one scan."""
+
+    def __init__(self, start: ScanStart, now_s: float, options: MatchOptions) -> None:
+        self.start = start
+        self.options = options
+        self.received = 0
+        self.matched = 0
+        self.dropped: Counter[str] = Counter()
+        self.frames: OrderedDict[int, Frame] = OrderedDict()
+        """Waiting for their position."""
+        self.positions: OrderedDict[int, tuple[float, float]] = OrderedDict()
+        """Waiting for their frame."""
+        self.unique = 0
+        self.positions_received = 0
+        self.sent: dict[Stream, ScanEnd] = {}
+        """End messages so far."""
+        self.superseded = False
+        self.last_s = now_s
+        self._seen = bytearray()
+        self._waiting_bytes = 0
+
+    @property
+    def scan_id(self) -> str:
+        """Identity of the scan."""
+        return self.start.scan_id
+
+    @property
+    def waiting(self) -> int:
+        """Frames held for their position."""
+        return len(self.frames)
+
+    def drop(self, reason: DropReason, frames: int = 1) -> None:
+        """Count frames that the engine will not see."""
+        if frames:
+            self.dropped[reason.value] += frames
+
+    def frame(self, frame: Frame) -> Iterator[Routed]:
+        """Take a block of frames in."""
+        if frame.dark:
+            if self._fits(frame):
+                yield Edge.BOTH, frame
+            return
+        self.received += len(frame)
+        if not self._fits(frame):
+            self.drop(DropReason.WRONG_SHAPE, len(frame))
+            return
+        fresh = [i for i, index in enumerate(frame.index.tolist()) if self._is_new(index)]
+        if not fresh:
+            return
+        frame = frame if len(fresh) == len(frame) else frame.select(fresh)
+        self.unique += len(fresh)
+        yield Edge.WRITER, frame
+        for i, index in enumerate(frame.index.tolist()):
+            single = frame if len(frame) == 1 else frame.select([i])
+            yx_m = self.positions.pop(index, None)
+            if yx_m is not None:
+                self.matched += 1
+                yield Edge.ENGINE, ScanPoint(frame=single, yx_m=yx_m)
+            else:
+                self._hold(index, single)
+
+    def _fits(self, frame: Frame) -> bool:
+        payload = frame.payload
+        return payload.shape == self.start.geometry.frame_shape and payload.dtype == self.start.dtype
+
+    def _is_new(self, index: int) -> bool:
+        if index >= self.options.max_index:
+            self.drop(DropReason.BAD_INDEX)
+            return False
+        if index >= len(self._seen):
+            self._seen.extend(bytes(max(index + 1 - len(self._seen), len(self._seen), 1024)))
+        if self._seen[index]:
+            self.drop(DropReason.DUPLICATE)
+            return False
+        self._seen[index] = 1
+        return True
+
+    def _hold(self, index: int, frame: Frame) -> None:
+        self.frames[index] = frame
+        self._waiting_bytes += frame.payload.nbytes
+        while self._waiting_bytes > self.options.max_waiting_bytes and len(self.frames) > 1:
+            _, oldest = self.frames.popitem(last=False)
+            self._waiting_bytes -= oldest.payload.nbytes
+            self.drop(DropReason.NO_POSITION)
+
+    def take_positions(self, positions: Positions) -> Iterator[Routed]:
+        """Take a block of positions in; they reach the file in any case."""
+        usable = [i for i, index in enumerate(positions.index.tolist()) if index < self.options.max_index]
+        if not usable:
+            return
+        if len(usable) < len(positions):
+            positions = Positions(scan_id=self.scan_id, index=positions.index[usable], yx_m=positions.yx_m[usable])
+        self.positions_received += len(positions)
+        yield Edge.WRITER, positions
+        for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
+            frame = self.frames.pop(index, None)
+            if frame is not None:
+                self._waiting_bytes -= frame.payload.nbytes
+                self.matched += 1
+                yield Edge.ENGINE, ScanPoint(frame=frame, yx_m=(y, x))
+            elif index >= len(self._seen) or not self._seen[index]:
+                self.positions[index] = (y, x)
+                if len(self.positions) > self.options.max_waiting_positions:
+                    self.positions.popitem(last=False)
+
+    def verdict(self, now_s: float) -> EndReason | None:
+        """Why the scan should be closed now, or None to go on."""
+        silent_s = now_s - self.last_s
+        frames, positions = self.sent.get(Stream.FRAMES), self.sent.get(Stream.POSITIONS)
+        if frames is None:
+            if self.superseded and silent_s >= self.options.settle_s:
+                return EndReason.SUPERSEDED
+            return EndReason.TIMEOUT if silent_s >= self.options.timeout_s else None
+        frames_in = self.unique >= frames.count
+        positions_in = positions is not None and self.positions_received >= positions.count
+        if (frames_in and (not self.frames or positions_in)) or silent_s >= self.options.settle_s:
+            return frames.reason
+        return None
+
+    def close(self, reason: EndReason) -> ScanEnd:
+        """Give up what still waits and say why the scan ended."""
+        self.drop(DropReason.NO_POSITION, len(self.frames))
+        self.frames.clear()
+        self.positions.clear()
+        self._waiting_bytes = 0
+        return ScanEnd(scan_id=self.scan_id, stream=Stream.SCAN, count=self.unique, reason=reason)
+
+
+class Matcher:
+    """Joins the streams of any number of scans, one after another.
+
+    A new scan id lets the open scan run out: it takes what is still under way and closes at its end message or after
+    `settle_s` of silence. Messages of a scan that is closed are counted as `stray` and dropped. Positions that overtake
+    their own start message wait for it.
+
+    Attributes
+    ----------
+    scans : the scans still open, oldest first.
+    rejected : messages dropped, by reason, that belong to no open scan.
+    """
+
+    def __init__(self, options: MatchOptions) -> None:
+        self.options = options
+        self.scans: dict[str, OpenScan] = {}
+        self.rejected: Counter[str] = Counter()
+        self._closed: deque[str] = deque(maxlen=1000)
+        self._early: OrderedDict[str, list[Positions | ScanEnd]] = OrderedDict()
+        self._early_rows = 0
+
+    @property
+    def current(self) -> OpenScan | None:
+        """The newest scan that is open."""
+        return next(reversed(self.scans.values()), None)
+
+    def handle(self, message: Message | ProtocolError, now_s: float) -> Iterator[Routed]:
+        """Take one message, or the error it was refused with."""
+        if isinstance(message, ScanStart):
+            yield from self._start(message, now_s)
+            return
+        if isinstance(message, ProtocolError):
+            self._refuse(message)
+            return
+        if not isinstance(message, Frame | Positions | ScanEnd):
+            self.rejected["unexpected_kind"] += 1
+            return
+        scan = self.scans.get(message.scan_id)
+        if scan is None:
+            self._stray(message)
+            return
+        scan.last_s = now_s
+        if isinstance(message, Frame):
+            yield from scan.frame(message)
+        elif isinstance(message, Positions):
+            yield from scan.take_positions(message)
+        elif message.stream is Stream.SCAN:
+            self.rejected["unexpected_kind"] += 1
+        else:
+            scan.sent[message.stream] = message
+        yield from self.tick(now_s)
+
+    def tick(self, now_s: float) -> Iterator[Routed]:
+        """Close the scans that are due."""
+        for scan in list(self.scans.values()):
+            reason = scan.verdict(now_s)
+            if reason is not None:
+                yield from self._close(scan, reason)
+
+    def finish(self, reason: EndReason) -> Iterator[Routed]:
+        """Close all open scans now."""
+        for scan in list(self.scans.values()):
+            yield from self._close(scan, reason)
+
+    def _close(self, scan: OpenScan, reason: EndReason) -> Iterator[Routed]:
+        end = scan.close(reason)
+        del self.scans[scan.scan_id]
+        self._closed.append(scan.scan_id)
+        yield Edge.BOTH, end
+
+    def _start(self, start: ScanStart, now_s: float) -> Iterator[Routed]:
+        again = self.scans.get(start.scan_id)
+        if again is not None:
+            if again.start.started_ns == start.started_ns:
+                self.rejected["repeated_start"] += 1
+                return
+            yield from self._close(again, EndReason.SUPERSEDED)
+        for scan in self.scans.values():
+            scan.superseded = True
+        if start.scan_id in self._closed:
+            self._closed.remove(start.scan_id)
+        self.scans[start.scan_id] = OpenScan(start, now_s, self.options)
+        yield Edge.BOTH, start
+        for message in self._early.pop(start.scan_id, []):
+            self._early_rows -= len(message) if isinstance(message, Positions) else 0
+            yield from self.handle(message, now_s)
+
+    def _stray(self, message: Frame | Positions | ScanEnd) -> None:
+        """A message of a scan that is not open: late, or ahead of its start."""
+        if message.scan_id in self._closed:
+            self.rejected["stray"] += 1
+        elif isinstance(message, Frame) or (isinstance(message, ScanEnd) and message.stream is not Stream.POSITIONS):
+            self.rejected["no_start"] += 1
+        else:
+            self._early.setdefault(message.scan_id, []).append(message)
+            self._early_rows += len(message) if isinstance(message, Positions) else 0
+            while self._early_rows > self.options.max_waiting_positions or len(self._early) > 100:
+                _, forgotten = self._early.popitem(last=False)
+                self._early_rows -= sum(len(m) for m in forgotten if isinstance(m, Positions))
+                self.rejected["no_start"] += len(forgotten)
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Count a message that could not be decoded where it belongs."""
+        scan = self.scans.get(error.scan_id) if error.scan_id is not None else None
+        if scan is not None and error.frames:
+            scan.received += error.frames
+            scan.drop(DropReason.CORRUPT, error.frames)
+        else:
+            self.rejected["undecodable"] += 1
