@@ -16,6 +16,7 @@ import numpy as np
 from streamptycho.errors import CodecError, ProtocolError
 from streamptycho.geometry import Geometry
 from streamptycho.messages import (
+    MAX_SCAN_ID,
     EndReason,
     Frame,
     Message,
@@ -34,6 +35,9 @@ WIRE_VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
 MAX_PARTS = 4097
 """Header and at most 4096 frames or arrays."""
+_SHORT_LIST = 64
+"""Entries that a list in the header may have, or as many as there are parts: only lists with an entry per part are longer.
+msgpack makes room for a list before it reads it, and lists nest."""
 
 Part: TypeAlias = bytes | memoryview
 _Fields: TypeAlias = dict[str, Any]
@@ -59,7 +63,10 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def encode(message: Message) -> list[Part]:
-    """Parts of a multipart message; arrays are not copied."""
+    """Parts of a multipart message; arrays are not copied.
+
+    Raises :class:`CodecError` if the message is larger than a receiver accepts.
+    """
     fields = _plain(message)
     arrays: list[tuple[str, str, tuple[int, ...]]] = []
     parts: list[Part] = []
@@ -72,9 +79,12 @@ def encode(message: Message) -> list[Part]:
         if array is not None:
             wire = np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<"))
             arrays.append((name, dtype, wire.shape))
-            parts.append(memoryview(wire.reshape(-1).view(np.uint8)))
+            parts.append(wire.reshape(-1).view(np.uint8).data)
     header = {"v": WIRE_VERSION, "kind": _NAMES[type(message)], "fields": fields, "arrays": arrays}
-    return [msgpack.packb(header), *parts]
+    # a file name in the notes may hold bytes that are not UTF-8
+    packed: bytes = msgpack.packb(header, default=_scalar, unicode_errors="replace")
+    _check_limits([packed, *parts])
+    return [packed, *parts]
 
 
 def decode(parts: Sequence[Part]) -> Message:
@@ -88,7 +98,9 @@ def decode(parts: Sequence[Part]) -> Message:
         If they are, but the values break an invariant of the message.
     """
     kind, fields, arrays = _header(parts)
-    scan_id = fields.get("scan_id") if isinstance(fields.get("scan_id"), str) else None
+    scan_id = fields.get("scan_id")
+    if not (isinstance(scan_id, str) and len(scan_id) <= MAX_SCAN_ID):
+        scan_id = None
     frames = len(parts) - 1 if kind in (Frame, ScanPoint) else 0
     try:
         return _BUILDERS[kind](_Reader(_NAMES[kind], fields), _unpack_arrays(kind, arrays, parts))
@@ -96,15 +108,20 @@ def decode(parts: Sequence[Part]) -> Message:
         raise type(error)(error.field, error.detail, scan_id=scan_id, frames=frames) from error
 
 
-def _header(parts: Sequence[Part]) -> tuple[type, _Fields, list[Any]]:
+def _check_limits(parts: Sequence[Part]) -> None:
     if not 1 <= len(parts) <= MAX_PARTS:
         raise CodecError("message", f"{len(parts)} parts; a message has 1 to {MAX_PARTS}")
     if len(parts[0]) > MAX_HEADER_BYTES:
         raise CodecError("header", f"{len(parts[0])} bytes; at most {MAX_HEADER_BYTES} are accepted")
+
+
+def _header(parts: Sequence[Part]) -> tuple[type, _Fields, list[Any]]:
+    _check_limits(parts)
+    longest = max(_SHORT_LIST, len(parts))
     try:
-        header = msgpack.unpackb(parts[0])
+        header = msgpack.unpackb(parts[0], max_array_len=longest)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        raise CodecError("header", f"not msgpack ({type(error).__name__})") from error
+        raise CodecError("header", f"not msgpack, or a list of more than {longest} ({type(error).__name__})") from error
     if not isinstance(header, dict):
         raise CodecError("header", f"a msgpack {type(header).__name__}, not a map")
     read = _Reader("header", header)
@@ -128,11 +145,11 @@ class _Reader:
         if name not in self.fields:
             raise CodecError(f"{self.kind}.{name}", "missing")
         value = self.fields[name]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        if not _is(value, kind):
             raise CodecError(f"{self.kind}.{name}", f"{type(value).__name__} instead of {kind.__name__}")
-        if kind is int and abs(value) >= 1 << 63:
+        if kind is float:
+            return float(value)
+        if kind is int and not _fits(value):
             raise CodecError(f"{self.kind}.{name}", f"{value} does not fit 64 bits")
         return value
 
@@ -153,29 +170,42 @@ class _Reader:
         except ValueError as error:
             raise CodecError(f"{self.kind}.{name}", f"{value[:40]!r} is not known") from error
 
-    def table(self, name: str, kind: type | tuple[type, ...]) -> dict[str, Any]:
-        table = self(name, dict)
+    def table(self, name: str, *kinds: type) -> dict[str, Any]:
+        table: dict[str, Any] = self(name, dict)
         for key, value in table.items():
-            if not isinstance(key, str) or not isinstance(value, kind):
-                raise CodecError(f"{self.kind}.{name}", f"entry {str(key)[:40]!r} has type {type(value).__name__}")
-        return table  # type: ignore[no-any-return]
+            if not isinstance(key, str) or not any(_is(value, kind) for kind in kinds):
+                raise CodecError(f"{self.kind}.{name}", f"entry {key[:40]!r} has type {type(value).__name__}")
+        return table
 
     def dtype(self, name: str) -> np.dtype:
-        value = self(name, str)
+        value: str = self(name, str)
         if value not in PIXEL_DTYPES:
             raise CodecError(f"{self.kind}.{name}", f"{value[:40]!r} is not one of {', '.join(PIXEL_DTYPES)}")
         return np.dtype(value).newbyteorder("<")
 
     def integers(self, name: str) -> np.ndarray:
         values = self(name, list)
-        if not all(isinstance(v, int) and not isinstance(v, bool) and abs(v) < 1 << 63 for v in values):
+        if not all(_is(value, int) and _fits(value) for value in values):
             raise CodecError(f"{self.kind}.{name}", "must be a list of 64-bit integers")
         return np.array(values, np.int64)
 
 
+def _is(value: Any, kind: type) -> bool:
+    """Whether `value` is a `kind`: an integer is a float too, but a bool is no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _fits(value: int) -> bool:
+    return -(1 << 63) <= value < 1 << 63
+
+
 def _unpack_arrays(kind: type, entries: list[Any], parts: Sequence[Part]) -> _Arrays:
-    """Read-only views of the parts, each checked against the bytes that are really there."""
+    """Views of the parts, each checked against the bytes that are really there."""
     if kind in (Frame, ScanPoint):
+        if entries:
+            raise CodecError("header.arrays", f"{len(entries)} announced, but the parts of this kind are frames")
         return {"chunks": tuple(memoryview(part).toreadonly() for part in parts[1:])}
     known = _ARRAYS.get(kind, {})
     if len(entries) != len(parts) - 1:
@@ -185,23 +215,34 @@ def _unpack_arrays(kind: type, entries: list[Any], parts: Sequence[Part]) -> _Ar
         if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
             raise CodecError("header.arrays", "an entry is not [name, dtype, shape]")
         name, dtype, shape = entry
-        if known.get(name) != dtype:
-            raise CodecError(f"{_NAMES[kind]}.{name}", f"array of type {str(dtype)[:20]!r} is not expected here")
-        if not (isinstance(shape, list) and len(shape) <= 3 and all(type(n) is int and n >= 0 for n in shape)):
-            raise CodecError(f"{_NAMES[kind]}.{name}", "shape is not a list of up to three sizes")
-        wire = np.dtype(dtype).newbyteorder("<")
+        if name not in known:
+            raise CodecError("header.arrays", f"{name[:40]!r} is not an array of this kind of message")
+        if dtype != known[name]:
+            raise CodecError(f"{_NAMES[kind]}.{name}", f"type {str(dtype)[:20]!r} instead of {known[name]}")
+        if name in arrays:
+            raise CodecError(f"{_NAMES[kind]}.{name}", "sent twice")
+        if not _is_shape(shape):
+            raise CodecError(f"{_NAMES[kind]}.{name}", "shape is not a list of one to three sizes")
+        wire = np.dtype(known[name]).newbyteorder("<")
         size = wire.itemsize
         for n in shape:
             size *= n
         if size != len(part):
             raise CodecError(f"{_NAMES[kind]}.{name}", f"{len(part)} bytes follow, {dtype} {shape} needs {size}")
-        array = np.frombuffer(part, wire).reshape(shape)
-        array.flags.writeable = False
-        arrays[name] = array
+        if wire == np.bool_ and size and np.frombuffer(part, np.uint8).max() > 1:
+            raise CodecError(f"{_NAMES[kind]}.{name}", "bytes other than 0 and 1 in a bool array")
+        arrays[name] = np.frombuffer(part, wire).reshape(shape)
     for name in known:
         if kind is not ScanStart and name not in arrays:
             raise CodecError(f"{_NAMES[kind]}.{name}", "missing")
     return arrays
+
+
+def _is_shape(shape: Any) -> bool:
+    """One to three sizes from 1, or [0]: an empty list is an array, an empty picture is not."""
+    if not (isinstance(shape, list) and 1 <= len(shape) <= 3 and all(type(n) is int for n in shape)):
+        return False
+    return min(shape) >= 1 or shape == [0]
 
 
 def _plain(message: Message) -> _Fields:
@@ -220,6 +261,13 @@ def _plain(message: Message) -> _Fields:
             value = str(value)
         fields[item.name] = value
     return fields
+
+
+def _scalar(value: Any) -> Any:
+    """A NumPy scalar as the Python number that msgpack knows."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be sent")
 
 
 def _frame_fields(frame: Frame) -> _Fields:
@@ -257,7 +305,7 @@ def _start(read: _Reader, arrays: _Arrays) -> ScanStart:
         probe=arrays.get("probe"),
         saturation=read.optional("saturation", int),
         beam_center_px=None if read.optional("beam_center_px", list) is None else read.pair("beam_center_px", float),
-        metadata=read.table("metadata", (str, int, float, bool)),
+        metadata=read.table("metadata", str, float, bool),
     )
 
 
@@ -320,7 +368,7 @@ def _status(read: _Reader, _: _Arrays) -> Status:
         used=read("used", int),
         waiting=read("waiting", int),
         dropped=read.table("dropped", int),
-        figures=read.table("figures", (int, float)),
+        figures=read.table("figures", float),
         notes=read.table("notes", str),
     )
 

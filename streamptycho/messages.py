@@ -23,6 +23,7 @@ from streamptycho.geometry import Geometry
 from streamptycho.payload import PIXEL_DTYPES, Payload
 
 MAX_SCAN_ID = 128
+"""Bytes of UTF-8: a scan id becomes part of a file name."""
 Scalar: TypeAlias = str | int | float | bool
 
 
@@ -68,6 +69,8 @@ class DropReason(StrEnum):
     """Its position lies so far out that the object would exceed the configured size."""
     EMPTY = "empty"
     """No valid pixel holds any count."""
+    FAILED = "failed"
+    """The reconstruction of this scan could not start or broke off."""
 
 
 class ServiceState(StrEnum):
@@ -110,22 +113,23 @@ class ScanStart:
         _check_scan_id(self.scan_id)
         if self.dtype.name not in PIXEL_DTYPES:
             raise GrammarError("start.dtype", f"{self.dtype.name!r} is not one of {', '.join(PIXEL_DTYPES)}")
-        if self.expected is not None and self.expected < 0:
-            raise GrammarError("start.expected", f"{self.expected} is negative; leave it out where unknown")
+        object.__setattr__(self, "dtype", self.dtype.newbyteorder("<"))  # as payloads have it
+        _check_counts(self, "start", "started_ns", "expected", "saturation")
+        if self.beam_center_px is not None and not np.isfinite(self.beam_center_px).all():
+            raise GrammarError("start.beam_center_px", f"{self.beam_center_px} is not finite; leave it out where unknown")
+        _check_metadata(self.metadata)
+        _seal(self, "start", valid=np.bool_, dark=np.float32, probe=np.complex64)
         shape = self.geometry.frame_shape
         for name, array in (("valid", self.valid), ("dark", self.dark)):
             if array is not None and array.shape != shape:
                 raise GrammarError(f"start.{name}", f"shape {array.shape} differs from the frame's {shape}")
-        if self.valid is not None and self.valid.dtype != np.bool_:
-            raise GrammarError("start.valid", f"type {self.valid.dtype} is not bool")
         if self.dark is not None and not np.isfinite(self.dark).all():
             raise GrammarError("start.dark", "has values that are not finite")
         if self.probe is not None:
-            if self.probe.ndim != 3 or self.probe.shape[0] < 1 or min(self.probe.shape) < 1:
+            if self.probe.ndim != 3 or self.probe.size == 0:
                 raise GrammarError("start.probe", f"shape {self.probe.shape} is not (modes, ny, nx)")
             if not np.isfinite(self.probe).all():
                 raise GrammarError("start.probe", "has values that are not finite")
-        _seal(self, "valid", "dark", "probe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +150,10 @@ class Frame:
         n = len(self.payload)
         if n < 1:
             raise GrammarError("frame.payload", "the block is empty")
+        _seal(self, "frame", index=np.int64, timestamp_ns=np.int64)
         _check_index("frame.index", self.index, n)
         if self.timestamp_ns.shape != (n,):
             raise GrammarError("frame.timestamp_ns", f"shape {self.timestamp_ns.shape} does not match {n} frames")
-        _seal(self, "index", "timestamp_ns")
 
     def __len__(self) -> int:
         return len(self.payload)
@@ -183,7 +187,8 @@ class Positions:
 
     def __post_init__(self) -> None:
         _check_scan_id(self.scan_id)
-        n = len(self.index)
+        _seal(self, "positions", index=np.int64, yx_m=np.float64)
+        n = self.index.size
         if n < 1:
             raise GrammarError("positions.index", "the block is empty")
         _check_index("positions.index", self.index, n)
@@ -191,7 +196,6 @@ class Positions:
             raise GrammarError("positions.yx_m", f"shape {self.yx_m.shape} does not match {n} indices")
         if not np.isfinite(self.yx_m).all():
             raise GrammarError("positions.yx_m", "has values that are not finite; leave unknown positions out")
-        _seal(self, "index", "yx_m")
 
     def __len__(self) -> int:
         return len(self.index)
@@ -209,8 +213,7 @@ class ScanEnd:
 
     def __post_init__(self) -> None:
         _check_scan_id(self.scan_id)
-        if self.count < 0:
-            raise GrammarError("end.count", f"{self.count} is negative")
+        _check_counts(self, "end", "count")
 
     @property
     def complete(self) -> bool:
@@ -274,13 +277,20 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         _check_scan_id(self.scan_id)
-        if self.sequence < 0:
-            raise GrammarError("snapshot.sequence", f"{self.sequence} is negative")
-        if self.object.ndim != 2 or self.covered.shape != self.object.shape:
+        _check_counts(self, "snapshot", "sequence", "time_ns", "frames_used", "updates")
+        _seal(self, "snapshot", error_history=np.float32, object=np.complex64, covered=np.bool_, probe=np.complex64)
+        if self.error_history.ndim != 1:
+            raise GrammarError("snapshot.error_history", f"shape {self.error_history.shape} is not (k,)")
+        if self.object.ndim != 2 or self.object.size == 0:
+            raise GrammarError("snapshot.object", f"shape {self.object.shape} is not (ny, nx)")
+        if self.covered.shape != self.object.shape:
             raise GrammarError("snapshot.covered", f"{self.covered.shape} differs from the object's {self.object.shape}")
-        if self.probe.ndim != 3:
+        if self.probe.ndim != 3 or self.probe.size == 0:
             raise GrammarError("snapshot.probe", f"shape {self.probe.shape} is not (modes, ny, nx)")
-        _seal(self, "error_history", "object", "covered", "probe")
+        if not np.isfinite(self.origin_m).all():
+            raise GrammarError("snapshot.origin_m", f"{self.origin_m} is not finite")
+        if not (np.isfinite(self.pixel_m).all() and min(self.pixel_m) > 0):
+            raise GrammarError("snapshot.pixel_m", f"{self.pixel_m} is not a pair of positive numbers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +316,11 @@ class Status:
     """Facts worth showing: the file being written, how the probe was found..."""
 
     def __post_init__(self) -> None:
+        if self.scan_id is not None:
+            _check_scan_id(self.scan_id)
+        _check_counts(self, "status", "time_ns", "received", "used", "waiting")
+        if min(self.dropped.values(), default=0) < 0:
+            raise GrammarError("status.dropped", f"{min(self.dropped.values())} is negative")
         if self.received != self.used + self.waiting + sum(self.dropped.values()):
             raise GrammarError(
                 "status.received",
@@ -317,22 +332,48 @@ Message: TypeAlias = ScanStart | Frame | Positions | ScanEnd | ScanPoint | Snaps
 
 
 def _check_scan_id(scan_id: str) -> None:
-    if not scan_id or len(scan_id) > MAX_SCAN_ID or not scan_id.isprintable():
-        raise GrammarError("scan_id", f"{scan_id[:40]!r} must be 1 to {MAX_SCAN_ID} printable characters")
+    if not scan_id or not scan_id.isprintable() or len(scan_id.encode()) > MAX_SCAN_ID:
+        raise GrammarError("scan_id", f"{scan_id[:40]!r} must be printable, 1 to {MAX_SCAN_ID} bytes of UTF-8")
+    if "/" in scan_id or "\\" in scan_id or scan_id.startswith("."):
+        raise GrammarError("scan_id", f"{scan_id[:40]!r} names files: it has no slash and does not begin with a dot")
+
+
+def _check_counts(message: Any, kind: str, *names: str) -> None:
+    for name in names:
+        value = getattr(message, name)
+        if value is not None and not 0 <= value < 1 << 63:
+            raise GrammarError(f"{kind}.{name}", f"{value} is outside 0 to 2**63 - 1")
+
+
+def _check_metadata(metadata: dict[str, Scalar]) -> None:
+    for key, value in metadata.items():
+        if not isinstance(value, str | int | float | bool):
+            raise GrammarError("start.metadata", f"{key[:40]!r} is a {type(value).__name__}, not text, number or bool")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise GrammarError("start.metadata", f"{key[:40]!r} does not fit 64 bits")
 
 
 def _check_index(name: str, index: NDArray[np.int64], n: int) -> None:
-    if index.shape != (n,) or index.dtype != np.int64:
-        raise GrammarError(name, f"shape {index.shape} {index.dtype} is not ({n},) int64")
-    if index[0] < 0 or (np.diff(index) <= 0).any():
+    if index.shape != (n,):
+        raise GrammarError(name, f"shape {index.shape} is not ({n},)")
+    # compared, not subtracted: a difference of int64 can wrap round to a positive number
+    if index[0] < 0 or (index[1:] <= index[:-1]).any():
         raise GrammarError(name, "must be non-negative and strictly rising within a block")
 
 
-def _seal(message: Any, *names: str) -> None:
-    """Replace arrays by contiguous read-only views, so that no consumer can change what another one reads."""
-    for name in names:
+def _seal(message: Any, kind: str, **dtypes: type[np.generic]) -> None:
+    """Replace arrays by contiguous read-only views of the stated type, so that no consumer can change what another reads.
+
+    What has another type is converted within its kind (float64 to float32, not uint8 to bool).
+    """
+    for name, dtype in dtypes.items():
         array = getattr(message, name)
-        if array is not None:
-            view = np.ascontiguousarray(array).view()
-            view.flags.writeable = False
-            object.__setattr__(message, name, view)
+        if array is None:
+            continue
+        try:
+            with np.errstate(over="ignore"):
+                view = np.asarray(array).astype(dtype, order="C", casting="same_kind", copy=False).view()
+        except TypeError as error:
+            raise GrammarError(f"{kind}.{name}", f"type {np.asarray(array).dtype} is not {np.dtype(dtype).name}") from error
+        view.flags.writeable = False
+        object.__setattr__(message, name, view)

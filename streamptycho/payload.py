@@ -17,8 +17,11 @@ from streamptycho.errors import CodecError
 
 PIXEL_DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32")
 """Pixel types that a frame may have, little-endian on the wire."""
+_LITTLE_ENDIAN = frozenset(np.dtype(name).newbyteorder("<") for name in PIXEL_DTYPES)
 
 BSLZ4_HEADER = struct.Struct(">QI")
+MAX_LZ4_RATIO = 255
+"""No LZ4 block decompresses to more than this many times its size: one more byte of input extends a match by 255."""
 
 
 class Encoding(StrEnum):
@@ -32,7 +35,8 @@ class Encoding(StrEnum):
 class Payload:
     """The pixels of n >= 1 frames, one chunk of bytes each.
 
-    Raises :class:`CodecError` if the type is unknown or a raw chunk has not exactly ny * nx * itemsize bytes.
+    Raises :class:`CodecError` if the type is unknown, if a raw chunk has not exactly ny * nx * itemsize bytes, or if the
+    header of a compressed chunk says anything else or more than that chunk can hold.
     """
 
     chunks: tuple[memoryview, ...]
@@ -42,16 +46,12 @@ class Payload:
     """(ny, nx) of one frame."""
 
     def __post_init__(self) -> None:
-        if self.dtype.name not in PIXEL_DTYPES:
-            raise CodecError("frame.dtype", f"{self.dtype.name!r} is not one of {', '.join(PIXEL_DTYPES)}")
+        if self.dtype not in _LITTLE_ENDIAN:
+            raise CodecError("frame.dtype", f"{self.dtype.str!r} is not a little-endian {', '.join(PIXEL_DTYPES)}")
         if min(self.shape) < 1:
             raise CodecError("frame.shape", f"{self.shape} has an empty axis")
         for chunk in self.chunks:
-            if self.encoding is Encoding.RAW and chunk.nbytes != self.frame_bytes:
-                raise CodecError(
-                    "frame.payload",
-                    f"{chunk.nbytes} bytes, but {self.shape[0]} x {self.shape[1]} {self.dtype.name} are {self.frame_bytes}",
-                )
+            self._check(chunk)
 
     @classmethod
     def raw(cls, frames: NDArray[np.generic]) -> "Payload":
@@ -60,7 +60,7 @@ class Payload:
         if frames.dtype.byteorder == ">":
             frames = frames.astype(frames.dtype.newbyteorder("<"))
         stack = frames[None] if frames.ndim == 2 else frames
-        chunks = tuple(memoryview(frame.reshape(-1).view(np.uint8)).toreadonly() for frame in stack)
+        chunks = tuple(frame.reshape(-1).view(np.uint8).data.toreadonly() for frame in stack)
         return cls(chunks=chunks, encoding=Encoding.RAW, dtype=stack.dtype, shape=(stack.shape[1], stack.shape[2]))
 
     def __len__(self) -> int:
@@ -79,30 +79,39 @@ class Payload:
     def decode(self, i: int = 0) -> NDArray[np.generic]:
         """Pixels of frame `i`, (ny, nx), read-only.
 
-        Raises :class:`CodecError` if the chunk does not decode to exactly the bytes that shape and type demand. The size
-        in the chunk's own header is compared with them before anything is allocated.
+        Raises :class:`CodecError` if the chunk does not decode to exactly the bytes that shape and type demand.
         """
         chunk = self.chunks[i]
-        if self.encoding is Encoding.RAW:
-            pixels = np.frombuffer(chunk, self.dtype)
-        else:
-            pixels = np.frombuffer(self._decompress(chunk), self.dtype)
+        pixels = np.frombuffer(chunk if self.encoding is Encoding.RAW else self._decompress(chunk), self.dtype)
         pixels = pixels.reshape(self.shape)
         pixels.flags.writeable = False
         return pixels
 
-    def _decompress(self, chunk: memoryview) -> bytes:
+    @property
+    def _pixels(self) -> str:
+        return f"{self.shape[0]} x {self.shape[1]} {self.dtype.name}"
+
+    def _check(self, chunk: memoryview) -> None:
+        """What can be told without decompressing, so that no later step allocates for a size that somebody made up."""
+        if self.encoding is Encoding.RAW:
+            if chunk.nbytes != self.frame_bytes:
+                raise CodecError("frame.payload", f"{chunk.nbytes} bytes, but {self._pixels} are {self.frame_bytes}")
+            return
         if chunk.nbytes < BSLZ4_HEADER.size:
             raise CodecError("frame.payload", f"{chunk.nbytes} bytes are too short for a bslz4 header of 12")
         total, block = BSLZ4_HEADER.unpack_from(chunk)
         if total != self.frame_bytes:
-            raise CodecError("frame.payload", f"bslz4 header says {total} bytes, but the frame has {self.frame_bytes}")
+            raise CodecError("frame.payload", f"bslz4 header says {total} bytes, but {self._pixels} are {self.frame_bytes}")
+        if total > MAX_LZ4_RATIO * chunk.nbytes:
+            raise CodecError("frame.payload", f"{chunk.nbytes} compressed bytes cannot hold {self._pixels}")
         # bitshuffle works on whole groups of eight elements
-        if block % (8 * self.dtype.itemsize) or block > 1 << 24:
+        if block == 0 or block % (8 * self.dtype.itemsize) or block > 1 << 24:
             raise CodecError("frame.payload", f"bslz4 block of {block} bytes is not usable")
+
+    def _decompress(self, chunk: memoryview) -> bytes:
         try:
             data: bytes = decompress(chunk, "bslz4", elem_size=self.dtype.itemsize)
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except (RuntimeError, ValueError, OverflowError, MemoryError) as error:
             raise CodecError("frame.payload", f"bslz4 data do not decompress ({error})") from error
         if len(data) != self.frame_bytes:
             raise CodecError("frame.payload", f"bslz4 data give {len(data)} bytes instead of {self.frame_bytes}")

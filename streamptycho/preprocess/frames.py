@@ -269,7 +269,10 @@ class FramePreprocessor:
         if probe.shape[1:] != self.frame_shape:
             return None
         far = np.fft.fftshift(np.fft.fft2(probe, norm="ortho"), axes=(1, 2))
-        far = far[:, *(slice(c, c + n) for c, n in zip(self.corner, self.crop_shape, strict=True))]
+        power: NDArray[np.floating] = (abs(far) ** 2).sum(0)
+        center = centre_of_mass(power, np.ones(power.shape, np.bool_))
+        corner = self._corner(center) if center is not None else self.corner
+        far = far[:, *(slice(c, c + n) for c, n in zip(corner, self.crop_shape, strict=True))]
         near = np.fft.ifft2(np.fft.ifftshift(far, axes=(1, 2)), norm="ortho")
         y, x = ((n - m) // 2 for n, m in zip(self.crop_shape, self.shape, strict=True))
         cropped: NDArray[np.complex64] = near[:, y : y + self.shape[0], x : x + self.shape[1]].astype(np.complex64)

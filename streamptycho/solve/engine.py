@@ -123,6 +123,11 @@ class RollingEngine:
         """Frame updates that shaped the present object."""
         return self._solver.updates if self._solver else 0
 
+    @property
+    def rows_used(self) -> int:
+        """Frames that shaped the present object."""
+        return int(self._solver.rows_used) if self._solver else 0
+
     def add(self, amplitude: NDArray[np.float32], yx_px: tuple[float, float]) -> int | None:
         """Take a frame on.
 

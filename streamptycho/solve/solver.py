@@ -72,6 +72,8 @@ class Solver:
         self.canvas = Canvas(backend, max_pixels)
         self._work = Workspace(backend, self.probe.shape)
         self.updates = 0
+        self.rows_used = 0
+        """Rows visited at least once."""
         self.visits = np.zeros(0, np.int64)
         self.misfit: Array = backend.xp.zeros(0, np.float32)
         self._unfilled: list[int] = []
@@ -102,6 +104,7 @@ class Solver:
             self.misfit[row] = update(
                 self.backend, self.probe, window, store.amplitudes[row], self._step(rule, row), self._work
             )
+            self.rows_used += self.visits[row] == 0
             self.visits[row] += 1
             self.updates += 1
         if rule.momentum and len(rows):

@@ -1,0 +1,79 @@
+"""From complex objects to pictures for the eye. For display only: files keep what was reconstructed."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from streamptycho.messages import Snapshot
+
+_NICE = (1, 2, 5)
+
+
+def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Phase without its ramp and constant, which ptychography cannot know; radians, NaN where not covered.
+
+    The ramp is taken from the mean phase difference of neighbours, which wrapping does not disturb.
+    """
+    phasor = obj / np.maximum(abs(obj), 1e-12)
+    ny, nx = obj.shape
+    dy = (phasor[1:] * phasor[:-1].conj())[covered[1:] & covered[:-1]].sum() if ny > 1 else 1
+    dx = (phasor[:, 1:] * phasor[:, :-1].conj())[covered[:, 1:] & covered[:, :-1]].sum() if nx > 1 else 1
+    y, x = np.ogrid[:ny, :nx]
+    flat = phasor * np.exp(-1j * (np.angle(dy) * y + np.angle(dx) * x))
+    mean = flat[covered].mean() if covered.any() else 1
+    phase = np.angle(flat * np.conj(mean))
+    return np.where(covered, phase, np.nan).astype(np.float32)
+
+
+def to_gray(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """8-bit gray with contrast from the finite values, half a per cent cut off at either end; black elsewhere."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = np.percentile(values[finite], (0.5, 99.5))
+    scaled = (values - low) / max(float(high - low), 1e-6)
+    return np.where(finite, 1 + np.clip(np.nan_to_num(scaled), 0, 1) * 254, 0).astype(np.uint8)
+
+
+def phase_picture(snapshot: Snapshot, max_side: int = 1024) -> Image.Image:
+    """Object phase with a scale bar and a line of figures below."""
+    phase = displayed_phase(snapshot.object, snapshot.covered)
+    stride = math.ceil(max(phase.shape) / max_side)
+    image = Image.fromarray(to_gray(phase[::stride, ::stride]))
+    zoom = max(1, 480 // max(image.size))
+    image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
+    canvas = Image.new("L", (max(image.width, 320), image.height + 40), 0)
+    canvas.paste(image, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    length_m, pixels = _scale_bar(snapshot.pixel_m[1] * stride / zoom, image.width)
+    y = image.height + 8
+    draw.rectangle((8, y, 8 + pixels, y + 3), fill=255)
+    draw.text((16 + pixels, y - 5), _length(length_m), fill=255)
+    figures = f"{snapshot.frames_used} frames   error {snapshot.error:.4f}   {'finished' if snapshot.final else 'live'}"
+    draw.text((8, y + 12), figures, fill=255)
+    return canvas
+
+
+def save_phase(snapshot: Snapshot, path: Path) -> None:
+    """Write the picture as PNG; the file is replaced in one step, so that a viewer never reads half of it."""
+    partial = path.with_suffix(".partial")
+    phase_picture(snapshot).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def _scale_bar(pixel_m: float, width_px: int) -> tuple[float, int]:
+    """A round length of about a quarter of the width, and its pixels."""
+    target = width_px * pixel_m / 4
+    decade = 10.0 ** math.floor(math.log10(target))
+    length = max(n * decade for n in _NICE if n * decade <= target)
+    return length, round(length / pixel_m)
+
+
+def _length(metres: float) -> str:
+    for unit, size in (("mm", 1e-3), ("um", 1e-6), ("nm", 1e-9)):
+        if metres >= 0.999 * size:
+            return f"{metres / size:.0f} {unit}"
+    return f"{metres:.1e} m"

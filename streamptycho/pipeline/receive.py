@@ -1,0 +1,143 @@
+"""Receive: from the detector's streams to the writer and the engine."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from streamptycho.errors import ProtocolError
+from streamptycho.match import Edge, Matcher, MatchOptions, OpenScan, Routed
+from streamptycho.messages import (
+    DropReason,
+    EndReason,
+    Message,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    ServiceState,
+    Status,
+)
+from streamptycho.pipeline.stage import Output, Port
+
+
+class ReceiveStage:
+    """Joins the streams, passes everything on, and keeps count."""
+
+    busy = False
+
+    def __init__(
+        self,
+        options: MatchOptions,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.matcher = Matcher(options)
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._closed: deque[OpenScan] = deque(maxlen=8)
+        self._owed: dict[str, ScanStart] = {}
+        """Starts that the engine has not taken yet: it gets them before anything else of that scan."""
+        self._rates: dict[str, Rate] = {}
+
+    def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
+        """Route one message of the detector's streams."""
+        yield from self._route(self.matcher.handle(message, self._clock()))
+
+    def idle(self) -> Iterable[Output]:
+        """Close scans that are due."""
+        yield from self._route(self.matcher.tick(self._clock()))
+
+    def finish(self) -> Iterable[Output]:
+        """Close all scans as interrupted."""
+        yield from self._route(self.matcher.finish(EndReason.INTERRUPTED))
+
+    def _route(self, routed: Iterator[Routed]) -> Iterator[Output]:
+        scans = dict(self.matcher.scans)
+        for edge, message in routed:
+            scans |= self.matcher.scans
+            if edge is not Edge.ENGINE:
+                yield Port.WRITER, message
+            if edge is not Edge.WRITER:
+                yield from self._to_engine(message)
+            if isinstance(message, ScanEnd):
+                scan = scans[message.scan_id]
+                self._closed.append(scan)
+                self._owed.pop(message.scan_id, None)
+                status = self._status(scan, ServiceState.DONE)
+                yield Port.WRITER, status
+                yield Port.DISPLAY, status
+
+    def _to_engine(self, message: Message) -> Iterator[Output]:
+        scan_id = getattr(message, "scan_id", None)
+        owed = self._owed.pop(scan_id, None) if scan_id else None
+        if owed is not None and not isinstance(message, ScanStart):
+            yield Port.ENGINE, owed
+        yield Port.ENGINE, message
+
+    def unsent(self, port: Port, message: Message) -> None:
+        """Count what the engine could not take."""
+        if port is not Port.ENGINE:
+            return
+        if isinstance(message, ScanStart):
+            self._owed[message.scan_id] = message
+        elif isinstance(message, ScanPoint):
+            scan = self.matcher.scans.get(message.scan_id)
+            if scan is not None:
+                scan.matched -= 1
+                scan.drop(DropReason.ENGINE_FULL)
+
+    def statuses(self) -> list[Status]:
+        """One per open scan; an idle one otherwise."""
+        if not self.matcher.scans:
+            return [
+                Status(
+                    service="receive",
+                    scan_id=None,
+                    state=ServiceState.IDLE,
+                    time_ns=self._wall_ns(),
+                    figures=self._rejected(),
+                )
+            ]
+        return [self._status(scan, ServiceState.RECEIVING) for scan in self.matcher.scans.values()]
+
+    def _status(self, scan: OpenScan, state: ServiceState) -> Status:
+        rate = self._rates.setdefault(scan.scan_id, Rate(self._clock))
+        figures = {
+            "rate_hz": rate(scan.received),
+            "unique": scan.unique,
+            "expected": scan.start.expected if scan.start.expected is not None else -1,
+            "positions": scan.positions_received,
+        }
+        if state is ServiceState.DONE:
+            del self._rates[scan.scan_id]
+        return Status(
+            service="receive",
+            scan_id=scan.scan_id,
+            state=state,
+            time_ns=self._wall_ns(),
+            received=scan.received,
+            used=scan.matched,
+            waiting=scan.waiting,
+            dropped=dict(scan.dropped),
+            figures=figures | self._rejected(),
+        )
+
+    def _rejected(self) -> dict[str, float]:
+        return {f"rejected_{reason}": float(count) for reason, count in self.matcher.rejected.items()}
+
+
+class Rate:
+    """Events per second between two looks at a counter."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._then = clock()
+        self._count = 0
+        self._rate = 0.0
+
+    def __call__(self, count: int) -> float:
+        """Rate since the last call; calls less than a quarter of a second apart repeat the last answer."""
+        now = self._clock()
+        if now - self._then >= 0.25:
+            self._rate = (count - self._count) / (now - self._then)
+            self._then, self._count = now, count
+        return self._rate

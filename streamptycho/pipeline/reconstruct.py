@@ -1,0 +1,314 @@
+"""Reconstruct: from scan points to snapshots."""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from pydantic import Field
+
+from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
+from streamptycho.messages import (
+    DropReason,
+    EndReason,
+    Frame,
+    Message,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    ServiceState,
+    Snapshot,
+    Status,
+)
+from streamptycho.options import Options
+from streamptycho.pipeline.receive import Rate
+from streamptycho.pipeline.stage import Output, Port
+from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
+from streamptycho.solve.backend import Backend, choose_backend
+from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+
+_STATES = {
+    EngineState.EMPTY: ServiceState.RECEIVING,
+    EngineState.SEARCHING: ServiceState.SEARCHING,
+    EngineState.LIVE: ServiceState.RECONSTRUCTING,
+    EngineState.POLISHING: ServiceState.POLISHING,
+    EngineState.DONE: ServiceState.DONE,
+}
+
+
+class ReconstructOptions(Options):
+    """How the reconstruction shares its time."""
+
+    snapshot_s: float = Field(0.4, gt=0)
+    """Time between two snapshots."""
+    slice_s: float = Field(0.02, gt=0)
+    """Time computed between two looks at the stream."""
+    max_scans: int = Field(3, ge=1)
+    """Scans in work at once: the newest and earlier ones still being polished; beyond it the oldest ends as it is."""
+
+
+class Reconstruction:
+    """One scan in work."""
+
+    def __init__(
+        self, start: ScanStart, frames: FrameOptions, positions: PositionOptions, engine: EngineOptions, backend: Backend
+    ) -> None:
+        self.start = start
+        self.preprocess = FramePreprocessor(frames, start)
+        self.transform = PositionTransform(positions, self.preprocess.pixel_m)
+        probe = self.preprocess.fit_probe(start.probe) if start.probe is not None and engine.probe == "file" else None
+        self.engine = RollingEngine(engine, backend, self.preprocess.shape, probe, start.expected)
+        self.received = 0
+        self.dropped: Counter[str] = Counter()
+        self.end: ScanEnd | None = None
+        self.sequence = 0
+        self.next_snapshot_s = 0.0
+        self.newest_ns = 0
+        self._rows: dict[int, int] = {}
+
+    def add(self, point: ScanPoint) -> None:
+        """Prepare a frame and give it to the engine."""
+        self.received += 1
+        try:
+            raw = point.frame.payload.decode()
+        except CodecError:
+            self.dropped[DropReason.CORRUPT.value] += 1
+            return
+        self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
+        for prepared in self.preprocess.add(point.index, raw):
+            row = self._rows.get(prepared.key)
+            if row is not None:
+                self.engine.replace(row, prepared.amplitude)
+            elif prepared.key == point.index:
+                self._admit(point, prepared.amplitude)
+
+    def _admit(self, point: ScanPoint, amplitude: np.ndarray) -> None:
+        if not (amplitude > 0).any():
+            self.dropped[DropReason.EMPTY.value] += 1
+            return
+        row = self.engine.add(amplitude, self.transform(point.yx_m))
+        if row is None:
+            self.dropped[DropReason.OUTSIDE.value] += 1
+        else:
+            self._rows[point.index] = row
+
+    @property
+    def finished(self) -> bool:
+        """True if nothing is left to do."""
+        return self.end is not None and (self.end.reason is EndReason.INTERRUPTED or self.engine.state is EngineState.DONE)
+
+    def snapshot(self, time_ns: int, *, final: bool) -> Snapshot | None:
+        """The present picture; None while there is none."""
+        picture = self.engine.picture()
+        if picture is None:
+            return None
+        pixel_m = self.preprocess.pixel_m
+        self.sequence += 1
+        return Snapshot(
+            scan_id=self.start.scan_id,
+            sequence=self.sequence - 1,
+            final=final,
+            time_ns=time_ns,
+            frames_used=self.engine.rows_used,
+            updates=self.engine.updates,
+            error=self.engine.error,
+            error_history=np.array(self.engine.error_history, np.float32),
+            algorithm=self.engine.algorithm,
+            object=picture.object,
+            covered=picture.covered,
+            probe=picture.probe,
+            origin_m=(picture.origin_px[0] * pixel_m[0], picture.origin_px[1] * pixel_m[1]),
+            pixel_m=pixel_m,
+        )
+
+
+class ReconstructStage:
+    """Refines the newest scan, polishes earlier ones in a share of the time, and shows pictures."""
+
+    def __init__(
+        self,
+        options: ReconstructOptions,
+        frames: FrameOptions,
+        positions: PositionOptions,
+        engine: EngineOptions,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.options = options
+        self._tables = (frames, positions, engine)
+        self.backend = choose_backend(engine.backend)
+        self.scans: dict[str, Reconstruction] = {}
+        self.failed: dict[str, tuple[str, int]] = {}
+        """Scan id to reason and number of frames, for scans that cannot be reconstructed."""
+        self.rejected: Counter[str] = Counter()
+        self._turn = 0
+        self._rates: dict[str, Rate] = {}
+        self._clock = clock
+        self._wall_ns = wall_ns
+
+    @property
+    def busy(self) -> bool:
+        """True if an engine has something to refine."""
+        return any(scan.engine.state not in (EngineState.EMPTY, EngineState.DONE) for scan in self.scans.values())
+
+    def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
+        """Take a scan point, or the start or end of a scan."""
+        if isinstance(message, ScanStart):
+            yield from self._begin(message)
+            return
+        if isinstance(message, ProtocolError):
+            self.rejected["undecodable"] += 1
+            return
+        scan = self.scans.get(getattr(message, "scan_id", None) or "")
+        if scan is None:
+            yield from self._without_scan(message)
+        elif isinstance(message, ScanPoint):
+            scan.add(message)
+        elif isinstance(message, Frame) and message.dark:
+            self._add_dark(scan, message)
+        elif isinstance(message, ScanEnd):
+            scan.end = message
+            scan.engine.finish()
+            yield from self._end_if_finished(scan)
+        else:
+            self.rejected["unexpected_kind"] += 1
+
+    def _add_dark(self, scan: Reconstruction, frame: Frame) -> None:
+        for i in range(len(frame)):
+            try:
+                scan.preprocess.add_dark(frame.payload.decode(i))
+            except CodecError:
+                self.rejected["undecodable"] += 1
+
+    def _begin(self, start: ScanStart) -> Iterator[Output]:
+        if start.scan_id in self.scans:
+            yield from self._close(self.scans[start.scan_id])
+        while len(self.scans) >= self.options.max_scans:
+            yield from self._close(next(iter(self.scans.values())))
+        self.failed.pop(start.scan_id, None)
+        try:
+            self.scans[start.scan_id] = Reconstruction(start, *self._tables, self.backend)
+        except (ConfigError, ScanError) as error:
+            self.failed[start.scan_id] = (str(error), 0)
+            yield Port.DISPLAY, self._failed_status(start.scan_id)
+
+    def _without_scan(self, message: Message) -> Iterator[Output]:
+        """Points of a scan that failed are counted; its end tells the writer that no picture will come."""
+        scan_id = getattr(message, "scan_id", None)
+        if scan_id not in self.failed:
+            self.rejected["no_start"] += 1
+            return
+        reason, count = self.failed[scan_id]
+        if isinstance(message, ScanPoint):
+            self.failed[scan_id] = (reason, count + 1)
+        elif isinstance(message, ScanEnd):
+            yield from self._no_picture(self._failed_status(scan_id))
+
+    def _no_picture(self, status: Status) -> Iterator[Output]:
+        status = dataclasses.replace(status, notes=status.notes | {"no_picture": "nothing could be reconstructed"})
+        yield Port.RESULTS, status
+        yield Port.DISPLAY, status
+
+    def idle(self) -> Iterable[Output]:
+        """Compute for a slice; three of four slices belong to the newest scan, the fourth to earlier ones in turn."""
+        working = [s for s in self.scans.values() if s.engine.state not in (EngineState.EMPTY, EngineState.DONE)]
+        if working:
+            self._turn += 1
+            older = self._turn % 4 == 0 and len(working) > 1
+            scan = working[self._turn // 4 % (len(working) - 1)] if older else working[-1]
+            scan.engine.step(self.options.slice_s, self._clock)
+        for scan in list(self.scans.values()):
+            yield from self._show_if_due(scan)
+            yield from self._end_if_finished(scan)
+
+    def _show_if_due(self, scan: Reconstruction) -> Iterator[Output]:
+        now = self._clock()
+        if now < scan.next_snapshot_s or scan.finished:
+            return
+        snapshot = scan.snapshot(self._wall_ns(), final=False)
+        if snapshot is None:
+            return
+        spent = self._clock() - now
+        scan.next_snapshot_s = now + max(self.options.snapshot_s, 20 * spent)  # at most a twentieth of the time
+        yield Port.DISPLAY, snapshot
+        yield Port.RESULTS, snapshot
+
+    def _end_if_finished(self, scan: Reconstruction) -> Iterator[Output]:
+        if scan.finished:
+            yield from self._close(scan)
+
+    def _close(self, scan: Reconstruction) -> Iterator[Output]:
+        """The final snapshot, with the final count before it so that the file has it."""
+        del self.scans[scan.start.scan_id]
+        status = self._status(scan, ServiceState.DONE)
+        snapshot = scan.snapshot(self._wall_ns(), final=True)
+        if snapshot is None:
+            yield from self._no_picture(status)
+            return
+        yield Port.RESULTS, status
+        yield Port.DISPLAY, status
+        yield Port.DISPLAY, snapshot
+        yield Port.RESULTS, snapshot
+
+    def unsent(self, port: Port, message: Message) -> None:
+        """Pictures that nobody took in time are simply skipped."""
+
+    def finish(self) -> Iterable[Output]:
+        """Show every scan as it stands."""
+        for scan in list(self.scans.values()):
+            yield from self._close(scan)
+
+    def statuses(self) -> list[Status]:
+        """One per scan in work; an idle one otherwise."""
+        if self.scans:
+            return [self._status(scan, _STATES[scan.engine.state]) for scan in self.scans.values()]
+        return [
+            Status(
+                service="reconstruct",
+                scan_id=None,
+                state=ServiceState.IDLE,
+                time_ns=self._wall_ns(),
+                figures={f"rejected_{reason}": float(n) for reason, n in self.rejected.items()},
+                notes={"device": self.backend.device},
+            )
+        ]
+
+    def _status(self, scan: Reconstruction, state: ServiceState) -> Status:
+        engine = scan.engine
+        rate = self._rates.setdefault(scan.start.scan_id, Rate(self._clock))
+        if state is ServiceState.DONE:
+            del self._rates[scan.start.scan_id]
+        dropped = dict(scan.dropped)
+        figures = {
+            "error": engine.error,
+            "updates": float(engine.updates),
+            "updates_hz": max(rate(engine.updates), 0.0),
+            "passes": float(len(engine.error_history)),
+        }
+        if scan.newest_ns and scan.end is None:
+            figures["lag_s"] = max(0.0, (self._wall_ns() - scan.newest_ns) / 1e9)
+        return Status(
+            service="reconstruct",
+            scan_id=scan.start.scan_id,
+            state=state,
+            time_ns=self._wall_ns(),
+            received=scan.received,
+            used=engine.rows_used,
+            waiting=scan.received - engine.rows_used - sum(dropped.values()),
+            dropped=dropped,
+            figures=figures,
+            notes={"device": self.backend.device, "probe": engine.probe_note},
+        )
+
+    def _failed_status(self, scan_id: str) -> Status:
+        reason, count = self.failed[scan_id]
+        return Status(
+            service="reconstruct",
+            scan_id=scan_id,
+            state=ServiceState.DONE,
+            time_ns=self._wall_ns(),
+            received=count,
+            dropped={DropReason.FAILED.value: count} if count else {},
+            notes={"error": reason},
+        )
