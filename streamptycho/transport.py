@@ -123,6 +123,11 @@ class Sender(_Socket):
             else:
                 return True
 
+    def bound_queue(self, message_bytes: int, total_bytes: int = 128 << 20) -> None:
+        """Bound the queue in bytes, now that the size of a message is known."""
+        queue = min(self.endpoint.queue, max(16, total_bytes // max(message_bytes, 1)))
+        self.socket.setsockopt(zmq.SNDHWM, queue)
+
     def wait_for_peer(self, timeout_s: float, give_up: Callable[[], bool] = lambda: False) -> bool:
         """Wait until somebody listens: a connected PULL, or a subscription that has arrived."""
         deadline = time.monotonic() + timeout_s

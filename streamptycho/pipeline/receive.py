@@ -23,6 +23,7 @@ class ReceiveStage:
     """Joins the streams, passes everything on, and keeps count."""
 
     busy = False
+    status_ports: tuple[Port, ...] = (Port.WRITER,)
 
     def __init__(
         self,
@@ -34,8 +35,8 @@ class ReceiveStage:
         self._clock = clock
         self._wall_ns = wall_ns
         self._closed: deque[OpenScan] = deque(maxlen=8)
-        self._owed: dict[str, ScanStart] = {}
-        """Starts that the engine has not taken yet: it gets them before anything else of that scan."""
+        self._owed: deque[ScanStart | ScanEnd] = deque(maxlen=64)
+        """Starts and ends that the engine has not taken yet: it gets them before anything else."""
         self._rates: dict[str, Rate] = {}
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
@@ -45,6 +46,7 @@ class ReceiveStage:
     def idle(self) -> Iterable[Output]:
         """Close scans that are due."""
         yield from self._route(self.matcher.tick(self._clock()))
+        yield from self._pay_owed()
 
     def finish(self) -> Iterable[Output]:
         """Close all scans as interrupted."""
@@ -61,24 +63,26 @@ class ReceiveStage:
             if isinstance(message, ScanEnd):
                 scan = scans[message.scan_id]
                 self._closed.append(scan)
-                self._owed.pop(message.scan_id, None)
                 status = self._status(scan, ServiceState.DONE)
                 yield Port.WRITER, status
                 yield Port.DISPLAY, status
 
     def _to_engine(self, message: Message) -> Iterator[Output]:
-        scan_id = getattr(message, "scan_id", None)
-        owed = self._owed.pop(scan_id, None) if scan_id else None
-        if owed is not None and not isinstance(message, ScanStart):
-            yield Port.ENGINE, owed
+        yield from self._pay_owed()
         yield Port.ENGINE, message
+
+    def _pay_owed(self) -> Iterator[Output]:
+        owed = list(self._owed)
+        self._owed.clear()
+        for message in owed:
+            yield Port.ENGINE, message
 
     def unsent(self, port: Port, message: Message) -> None:
         """Count what the engine could not take."""
         if port is not Port.ENGINE:
             return
-        if isinstance(message, ScanStart):
-            self._owed[message.scan_id] = message
+        if isinstance(message, ScanStart | ScanEnd):
+            self._owed.append(message)
         elif isinstance(message, ScanPoint):
             scan = self.matcher.scans.get(message.scan_id)
             if scan is not None:

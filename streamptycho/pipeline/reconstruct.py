@@ -126,6 +126,8 @@ class Reconstruction:
 class ReconstructStage:
     """Refines the newest scan, polishes earlier ones in a share of the time, and shows pictures."""
 
+    status_ports: tuple[Port, ...] = (Port.RESULTS,)
+
     def __init__(
         self,
         options: ReconstructOptions,

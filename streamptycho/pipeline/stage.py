@@ -27,6 +27,9 @@ Output: TypeAlias = tuple[Port, Message]
 class Stage(Protocol):
     """One service without its process."""
 
+    status_ports: tuple[Port, ...]
+    """Where the statuses go, besides the display."""
+
     @property
     def busy(self) -> bool:
         """True if there is work to do without input."""

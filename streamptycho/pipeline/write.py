@@ -142,6 +142,7 @@ class WriteStage:
     """Keeps one file per scan; several may be open while earlier scans are still being polished."""
 
     busy = False
+    status_ports: tuple[Port, ...] = ()
 
     def __init__(
         self,

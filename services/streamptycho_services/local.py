@@ -1,0 +1,94 @@
+"""All services on this machine, one process each, over ipc."""
+
+import logging
+import multiprocessing
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from streamptycho.config import Config, ServiceEndpoints
+from streamptycho_services.logs import configure_logging
+from streamptycho_services.runtime import Control
+from streamptycho_services.services import SERVICES
+
+log = logging.getLogger(__name__)
+
+JOIN_S = 60.0
+
+
+def with_ipc(config: Config, directory: Path) -> Config:
+    """The same configuration with the services' addresses in `directory`."""
+    names = ServiceEndpoints.model_fields
+    endpoints = ServiceEndpoints(**{name: f"ipc://{directory / name}" for name in names})
+    return config.model_copy(update={"services": endpoints})
+
+
+class LocalServices:
+    """Context manager around the processes.
+
+    Ctrl-C is the business of the process that owns this object: its children ignore it and are told through flags.
+    """
+
+    def __init__(self, config: Config, *, json_logs: bool = False) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="streamptycho-")
+        self.config = with_ipc(config, Path(self._directory.name))
+        self._spawn = multiprocessing.get_context("spawn")
+        self._finish = {name: self._spawn.Event() for name in SERVICES}
+        self._kill = self._spawn.Event()
+        self._json_logs = json_logs
+        self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
+
+    def __enter__(self) -> "LocalServices":
+        for name in SERVICES:
+            process = self._spawn.Process(
+                target=_child,
+                args=(name, self.config, self._finish[name], self._kill, self._json_logs),
+                name=f"streamptycho-{name}",
+            )
+            process.start()
+            self._processes[name] = process
+        return self
+
+    def failed(self) -> str | None:
+        """Name of a service that has died, or None."""
+        for name, process in self._processes.items():
+            if process.exitcode is not None and (process.exitcode != 0 or not self._finish[name].is_set()):
+                return f"{name} (exit code {process.exitcode})"
+        return None
+
+    def finish(self, waiting: Callable[[], None] = lambda: None) -> None:
+        """End in order, upstream first, so that all that is in flight is taken in."""
+        for name in reversed(SERVICES):
+            self._finish[name].set()
+            deadline = time.monotonic() + JOIN_S
+            process = self._processes[name]
+            while process.exitcode is None and time.monotonic() < deadline and not self._kill.is_set():
+                process.join(0.1)
+                waiting()
+
+    def kill(self) -> None:
+        """Stop at once."""
+        self._kill.set()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self.kill()
+        else:
+            self.finish()
+        for name, process in self._processes.items():
+            process.join(5)
+            if process.exitcode is None:
+                log.error("%s does not stop; terminating it", name)
+                process.terminate()
+                process.join(5)
+        self._directory.cleanup()
+
+
+def _child(name: str, config: Config, finish: object, kill: object, json_logs: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    configure_logging(json_logs, service=name)
+    SERVICES[name](config, Control(finish=finish, kill=kill))  # type: ignore[arg-type]

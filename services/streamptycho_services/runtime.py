@@ -1,0 +1,142 @@
+"""The loop that turns a stage into a service, and its orderly end."""
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamptycho.messages import Message, ScanEnd, ScanStart, Snapshot, Status
+from streamptycho.pipeline import Output, Port, Stage
+from streamptycho.transport import Receiver, Sender
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05
+DRAIN_S = 0.02
+"""Longest time spent on messages before the stage gets a slice for its own work: data never starve the reconstruction."""
+STATUS_S = 0.5
+PATIENCE_S = 30.0
+"""How long a final word waits for its reader."""
+
+
+class Flag(Protocol):
+    """What threads and processes share of an event."""
+
+    def is_set(self) -> bool:
+        """True once somebody asked."""
+
+    def set(self) -> None:
+        """Ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How a service is told to stop."""
+
+    finish: Flag
+    """End in order: close scans and files, then stop."""
+    kill: Flag
+    """Stop at once."""
+
+    def killed(self) -> bool:
+        """True if the service must stop at once, also because the process that started it is gone."""
+        parent = multiprocessing.parent_process()
+        return self.kill.is_set() or (parent is not None and not parent.is_alive())
+
+
+def serve(
+    stage: Stage,
+    receiver: Receiver,
+    outlets: Mapping[Port, Sender],
+    control: Control,
+    *,
+    drain_at_end_s: float = 10.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Run `stage` until told to stop: receive, handle, compute in the gaps, publish health twice a second.
+
+    At the end what is still in the sockets is taken in, for at most `drain_at_end_s`, before the stage finishes.
+    """
+    next_status_s = 0.0
+    while not control.finish.is_set() and not control.killed():
+        _take_waiting(stage, receiver, outlets, control, clock)
+        _send(stage, stage.idle(), outlets, control)
+        if clock() >= next_status_s:
+            next_status_s = clock() + STATUS_S
+            _publish(stage, outlets)
+    deadline = clock() + drain_at_end_s
+    while clock() < deadline and not control.killed():
+        message = receiver.receive(0.2)
+        if message is None:
+            break
+        _send(stage, stage.handle(message), outlets, control)
+    if not control.killed():
+        _send(stage, stage.finish(), outlets, control)
+        _publish(stage, outlets)
+
+
+def _take_waiting(
+    stage: Stage, receiver: Receiver, outlets: Mapping[Port, Sender], control: Control, clock: Callable[[], float]
+) -> None:
+    """Handle what has arrived, for at most `DRAIN_S`."""
+    until = clock() + DRAIN_S
+    message = receiver.receive(0.0 if stage.busy else POLL_S)
+    while message is not None:
+        _send(stage, stage.handle(message), outlets, control)
+        if clock() >= until or control.killed():
+            return
+        message = receiver.receive(0.0)
+
+
+def _publish(stage: Stage, outlets: Mapping[Port, Sender]) -> None:
+    for status in stage.statuses():
+        outlets[Port.DISPLAY].send(status)
+        for port in stage.status_ports:
+            if status.scan_id is not None:
+                outlets[port].send(status)
+
+
+def _send(stage: Stage, outputs: Iterable[Output], outlets: Mapping[Port, Sender], control: Control) -> None:
+    for port, message in outputs:
+        sender = outlets[port]
+        if isinstance(message, ScanStart) and port is not Port.DISPLAY:
+            shape = message.geometry.frame_shape
+            sender.bound_queue(shape[0] * shape[1] * message.dtype.itemsize)
+        if port is Port.WRITER and not isinstance(message, Status):
+            sent = _send_lossless(stage, sender, message, outlets, control)
+        else:
+            sent = sender.send(message, wait_s=_wait(port, message), give_up=control.killed)
+        if not sent:
+            stage.unsent(port, message)
+
+
+def _wait(port: Port, message: Message) -> float:
+    """How long a message may hold the service up."""
+    if port is Port.RESULTS:
+        return PATIENCE_S if _is_final(message) else 0.0
+    if port is Port.ENGINE and isinstance(message, ScanStart | ScanEnd):
+        return 0.5
+    return PATIENCE_S if port is Port.WRITER else 0.0
+
+
+def _is_final(message: Message) -> bool:
+    if isinstance(message, Snapshot):
+        return message.final
+    return isinstance(message, Status) and message.state.value == "done"
+
+
+def _send_lossless(stage: Stage, sender: Sender, message: Message, outlets: Mapping[Port, Sender], control: Control) -> bool:
+    """Wait for the writer as long as it takes: the detector feels it, no frame is lost."""
+    waited_s = 0.0
+    while not sender.send(message, wait_s=1.0, give_up=control.killed):
+        waited_s += 1.0
+        if control.killed() or (control.finish.is_set() and waited_s > PATIENCE_S):
+            log.error("the writer took no message for %.0f s; what it has not taken is lost", waited_s)
+            return False
+        if waited_s in (2.0, 10.0, 60.0):
+            log.warning("the writer has taken no message for %.0f s; the detector is being held up", waited_s)
+        for status in stage.statuses():
+            outlets[Port.DISPLAY].send(status)
+    return True

@@ -1,0 +1,217 @@
+"""The command ``streamptycho-sim``: a detector and a motion controller without hardware.
+
+Exit codes: 0 everything was sent; 1 a receiver stopped taking; 2 the command, a file or an address cannot be used, or no
+receiver came; 130 interrupted, after the receivers were told.
+"""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamptycho.errors import ConfigError, FormatError, ScanError
+from streamptycho.files import open_scan
+from streamptycho.transport import new_context
+from streamptycho_sim.console import Reporter
+from streamptycho_sim.faults import EndLoss, FaultOptions, inject, interleave
+from streamptycho_sim.flags import fail, with_tables
+from streamptycho_sim.publisher import Context, OutletOptions, Progress, PublishOptions, Stop, publish
+from streamptycho_sim.replay import ReplayOptions, replay
+from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
+from streamptycho_sim.stream import Items, encode
+from streamptycho_sim.tally import Tally
+
+Show = Callable[[Progress], None]
+
+
+def run_synthetic(
+    options: SyntheticOptions,
+    publish_options: PublishOptions,
+    faults: FaultOptions,
+    output_truth: Path | None,
+    context: Context,
+    stop: Stop,
+    *,
+    outlets: OutletOptions = OutletOptions(),  # noqa: B008 - immutable
+    progress: Show = lambda _: None,
+    render_first: bool = False,
+) -> Tally:
+    """Simulate a scan and send it; writes the truth to `output_truth` (.npz) before the first message.
+
+    `render_first` makes all frames beforehand, which a rate beyond the speed of the simulation needs.
+    """
+    scan = SimulatedScan(options)
+    if output_truth is not None:
+        _write(output_truth, scan.save_truth)
+    if render_first:
+        scan.render(stop)
+    second: Items | None = None
+    if faults.second_after is not None:
+        other = options.model_copy(update={"scan_id": f"{options.scan_id}-2", "seed": options.seed + 1})
+        second = SimulatedScan(other).items()
+    return _send(scan.items(), second, publish_options, faults, outlets, context, stop, progress)
+
+
+def run_replay(
+    file: Path,
+    options: ReplayOptions,
+    publish_options: PublishOptions,
+    faults: FaultOptions,
+    context: Context,
+    stop: Stop,
+    *,
+    outlets: OutletOptions = OutletOptions(),  # noqa: B008 - immutable
+    progress: Show = lambda _: None,
+) -> Tally:
+    """Send a recorded scan again."""
+    with open_scan(file) as scan:
+        name = options.scan_id or file.stem
+        second = replay(scan, options, f"{name}-second") if faults.second_after is not None else None
+        first = replay(scan, options, name)
+        return _send(first, second, publish_options, faults, outlets, context, stop, progress)
+
+
+def _send(
+    first: Items,
+    second: Items | None,
+    options: PublishOptions,
+    faults: FaultOptions,
+    outlets: OutletOptions,
+    context: Context,
+    stop: Stop,
+    progress: Show,
+) -> Tally:
+    tally = Tally()
+    items: Items = inject(encode(first, options.encoding), faults, tally)
+    if second is not None and faults.second_after is not None:
+        # the second scan meets faults of its own, but it ends
+        others = faults.model_copy(update={"fault_seed": faults.fault_seed + 1, "missing_end": EndLoss.NONE})
+        items = interleave(items, inject(encode(second, options.encoding), others, tally), faults.second_after)
+    frames, positions = outlets.endpoints()
+    return publish(items, frames, positions, options, context=context, stop=stop, progress=progress, tally=tally)
+
+
+app = typer.Typer(
+    name="streamptycho-sim",
+    help="A detector and a motion controller without hardware: stream synthetic or recorded ptychography scans.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_TallyFile = Annotated[Path | None, typer.Option("--tally", help="Write what was really sent to this JSON file.")]
+_TruthFile = Annotated[Path | None, typer.Option("--truth", help="Write object, probe and positions to this .npz file.")]
+_RenderFirst = Annotated[
+    bool, typer.Option("--render-first", help="Make all frames before sending the first, for rates beyond the simulation's.")
+]
+_File = Annotated[Path, typer.Argument(help="Recorded scan: CXI, APS HDF5 or a file written by streamptycho.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "streamptycho-sim synthetic --frames 1000 --rate-hz 200 --truth truth.npz\n\n"
+    "streamptycho-sim synthetic --path spiral --modes 3 --photons 1e5 --encoding bslz4\n\n"
+    "streamptycho-sim synthetic --drop-frames 0.02 --shuffle 16 --tally tally.json"
+)
+@with_tables(scan=SyntheticOptions, publish=PublishOptions, outlets=OutletOptions, faults=FaultOptions)
+def synthetic(
+    *,
+    truth: _TruthFile = None,
+    tally: _TallyFile = None,
+    render_first: _RenderFirst = False,
+    scan: SyntheticOptions,
+    publish: PublishOptions,
+    outlets: OutletOptions,
+    faults: FaultOptions,
+) -> None:
+    """Simulate a scan with known truth and stream it."""
+    _run(
+        lambda context, stop, show: run_synthetic(
+            scan, publish, faults, truth, context, stop, outlets=outlets, progress=show, render_first=render_first
+        ),
+        tally,
+    )
+
+
+@app.command(
+    name="replay",
+    epilog="Examples:\n\n"
+    "streamptycho-sim replay scan.cxi --rate-hz 100\n\n"
+    "streamptycho-sim replay scan.cxi --first 200 --no-with-probe --repeat 3",
+)
+@with_tables(recorded=ReplayOptions, publish=PublishOptions, outlets=OutletOptions, faults=FaultOptions)
+def replay_file(
+    *,
+    file: _File,
+    tally: _TallyFile = None,
+    recorded: ReplayOptions,
+    publish: PublishOptions,
+    outlets: OutletOptions,
+    faults: FaultOptions,
+) -> None:
+    """Stream a recorded scan again, byte for byte."""
+    _run(
+        lambda context, stop, show: run_replay(
+            file, recorded, publish, faults, context, stop, outlets=outlets, progress=show
+        ),
+        tally,
+    )
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _run(send: Callable[[Context, Stop, Show], Tally], tally_file: Path | None) -> None:
+    """Run until done or interrupted, report, and turn errors into exit codes."""
+    with new_context() as context, _interruptible() as stop, Reporter() as show:
+        try:
+            tally = send(context, stop, show)
+            if tally_file is not None:
+                _write(tally_file, lambda path: path.write_text(json.dumps(tally.as_dict(), indent=2) + "\n"))
+        except (ConfigError, FormatError) as error:
+            fail(error, 2)
+        except ScanError as error:
+            fail(error, 1)
+    typer.echo(_summary(tally), err=True)
+    if tally.stopped or stop():
+        raise typer.Exit(130)
+
+
+def _summary(tally: Tally) -> str:
+    rate = tally.exposures / tally.seconds if tally.seconds > 0 else 0.0
+    size = tally.sent_bytes / 1e6
+    scans = ", ".join(f"{scan_id} {len(scan.frames)} frames" for scan_id, scan in tally.scans.items())
+    return f"sent {scans}; {tally.messages} messages, {size:.1f} MB in {tally.seconds:.1f} s ({rate:.0f} frames/s)"
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into a request to stop; a second one acts as usual."""
+    asked = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number: int, _: object) -> None:
+        asked.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

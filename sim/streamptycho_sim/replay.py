@@ -1,0 +1,50 @@
+"""A recorded scan as a message stream: the same frames, byte for byte, and positions as they were."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from pydantic import Field
+
+from streamptycho.files import RecordedScan
+from streamptycho.messages import Positions, ScanEnd, Stream
+from streamptycho.options import Options
+from streamptycho_sim.scan import one_frame
+from streamptycho_sim.stream import Item, chain
+
+
+class ReplayOptions(Options):
+    """What is replayed of a recorded scan."""
+
+    scan_id: str | None = Field(default=None, min_length=1, max_length=120)
+    """Name of the scan; by default the name of the file."""
+    with_probe: bool = True
+    """Announce the recorded probe, where there is one."""
+    first: int | None = Field(default=None, ge=1)
+    """Replay only so many frames from the beginning."""
+    repeat: int = Field(default=1, ge=1)
+    """Replay so many times, each time as a scan of its own: NAME, NAME-2, NAME-3..."""
+
+
+def replay(scan: RecordedScan, options: ReplayOptions, name: str) -> Iterator[Item]:
+    """The stream of `scan`; frames keep their index, and frames without a known position are sent without one."""
+    names = [f"{name}-{k}" if k > 1 else name for k in range(1, options.repeat + 1)]
+    return chain(_once(scan, options, scan_id) for scan_id in names)
+
+
+def _once(scan: RecordedScan, options: ReplayOptions, scan_id: str) -> Iterator[Item]:
+    index = scan.index[: options.first]
+    known = np.asarray(np.isfinite(scan.yx_m).all(axis=1))
+    start = replace(scan.start(scan_id, time.time_ns()), expected=len(index))
+    if not options.with_probe:
+        start = replace(start, probe=None)
+    yield Item(stream=Stream.FRAMES, message=start)
+    for tick, i in enumerate(index.tolist(), start=1):
+        yield Item(stream=Stream.FRAMES, message=one_frame(scan_id, i, scan.payload(i)), tick=tick)
+        if known[i]:
+            row = Positions(scan_id=scan_id, index=np.array([i], np.int64), yx_m=scan.yx_m[i : i + 1])
+            yield Item(stream=Stream.POSITIONS, message=row, tick=tick)
+    counts = {Stream.FRAMES: len(index), Stream.POSITIONS: int(known[index].sum())}
+    for stream, count in counts.items():
+        yield Item(stream=stream, message=ScanEnd(scan_id=scan_id, stream=stream, count=count), tick=len(index))

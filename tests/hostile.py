@@ -1,0 +1,464 @@
+"""Multipart messages that no program should send: malformed, insane, or plainly wrong.
+
+``CORPUS`` lists ``(name, parts)``; :func:`streamptycho.codec.decode` must refuse each with a ProtocolError. ``FIELDS`` says
+which field that error names, where only one answer is right. ``CORRUPT_PIXELS`` are frames that only the decompression of
+their pixels can tell from good ones.
+"""
+
+import copy
+import math
+import random
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, encode
+from streamptycho.geometry import Geometry
+from streamptycho.messages import (
+    Frame,
+    Message,
+    Positions,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    ServiceState,
+    Snapshot,
+    Status,
+    Stream,
+)
+from streamptycho.payload import Payload
+from tests.strategies import bslz4
+
+PIXELS = np.arange(2 * 16 * 24, dtype=np.uint16).reshape(2, 16, 24)
+_ONE = Frame(scan_id="s1", index=np.array([7]), timestamp_ns=np.array([70]), payload=Payload.raw(PIXELS[:1]), dark=False)
+
+GOOD: dict[str, Message] = {
+    "start": ScanStart(
+        scan_id="s1",
+        geometry=Geometry(wavelength_m=1.4e-10, distance_m=2.0, pitch_m=(75e-6, 75e-6), frame_shape=(16, 24)),
+        dtype=np.dtype(np.uint16),
+        started_ns=1_700_000_000_000_000_000,
+        expected=100,
+        valid=np.ones((16, 24), bool),
+        dark=np.zeros((16, 24), np.float32),
+        probe=np.ones((2, 16, 16), np.complex64),
+        saturation=65535,
+        beam_center_px=(8.0, 12.0),
+        metadata={"sample": "star", "run": 3, "current_ma": 99.5, "shutter": True},
+    ),
+    "frame": Frame(
+        scan_id="s1", index=np.array([3, 4]), timestamp_ns=np.array([30, 40]), payload=Payload.raw(PIXELS), dark=False
+    ),
+    "positions": Positions(scan_id="s1", index=np.array([0, 1, 5]), yx_m=np.array([[0, 1], [2, 3], [4, 5]]) * 1e-6),
+    "end": ScanEnd(scan_id="s1", stream=Stream.FRAMES, count=100),
+    "point": ScanPoint(frame=_ONE, yx_m=(1e-6, 2e-6)),
+    "snapshot": Snapshot(
+        scan_id="s1",
+        sequence=1,
+        final=False,
+        time_ns=5,
+        frames_used=10,
+        updates=20,
+        error=0.5,
+        error_history=np.array([0.9, 0.5], np.float32),
+        algorithm="epie",
+        object=np.ones((20, 30), np.complex64),
+        covered=np.ones((20, 30), bool),
+        probe=np.ones((1, 8, 8), np.complex64),
+        origin_m=(0.0, 0.0),
+        pixel_m=(1e-8, 1e-8),
+    ),
+    "status": Status(
+        service="receive",
+        scan_id="s1",
+        state=ServiceState.RECEIVING,
+        time_ns=5,
+        received=6,
+        used=3,
+        waiting=2,
+        dropped={"duplicate": 1},
+        figures={"rate_hz": 10.5},
+        notes={"file": "s1.cxi"},
+    ),
+}
+"""One good message of each kind, from which the bad ones are made."""
+
+OPTIONAL = {"start": {"expected", "saturation", "beam_center_px"}, "status": {"scan_id"}}
+"""Fields that may be nil or missing."""
+
+CORPUS: list[tuple[str, list[bytes]]] = []
+FIELDS: dict[str, str] = {}
+_NAMES: set[str] = set()
+CORRUPT_PIXELS: list[tuple[str, list[bytes]]] = []
+
+
+def parts_of(kind: str) -> list[bytes]:
+    return [bytes(part) for part in encode(GOOD[kind])]
+
+
+def header_of(kind: str) -> dict[str, Any]:
+    return msgpack.unpackb(parts_of(kind)[0])
+
+
+def _add(name: str, parts: list[bytes], field: str | None = None) -> None:
+    if name not in _NAMES:  # two groups may make the same message
+        CORPUS.append((name, parts))
+        _NAMES.add(name)
+    if field is not None:
+        FIELDS[name] = field
+
+
+def _edit(name: str, kind: str, change: Callable[[dict[str, Any]], Any], field: str | None = None) -> None:
+    """A good message of which only the header is changed."""
+    header = copy.deepcopy(header_of(kind))
+    change(header)
+    _add(f"{kind}: {name}", [msgpack.packb(header), *parts_of(kind)[1:]], field)
+
+
+def _set(kind: str, key: str, value: Any, field: str | None = None) -> None:
+    text = repr(value)[:30]
+    _edit(f"{key} = {text}", kind, lambda header: header["fields"].update({key: value}), field or f"{kind}.{key}")
+
+
+def _bytes() -> None:
+    rng = random.Random(1)
+    for size in (1, 2, 16, 256, 4096, 65536):
+        _add(f"{size} random bytes", [rng.randbytes(size)])
+        _add(f"{size} random bytes, three parts", [rng.randbytes(size) for _ in range(3)])
+    _add("no parts", [], "message")
+    _add("an empty part", [b""], "header")
+    _add("many empty parts", [b""] * 100, "header")
+    _add("too many parts", [parts_of("frame")[0]] + [b""] * MAX_PARTS, "message")
+    _add("huge header", [b"\xc0" * (MAX_HEADER_BYTES + 1)], "header")
+    _add("text", [b"GET / HTTP/1.1\r\n\r\n"], "header")
+    _add("json", [b'{"htype": "dheader-1.0", "series": 1, "header_detail": "all"}'], "header")
+    _add("a pickle", [b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94."])
+    _add("header is nil", [b"\xc0"], "header")
+    _add("header is a list", [msgpack.packb([1, 2])], "header")
+    _add("header with bytes behind it", [parts_of("end")[0] + b"\xc0"], "header")
+    for kind in GOOD:
+        first, *rest = parts_of(kind)
+        for cut in (1, len(first) // 2, len(first) - 1):
+            _add(f"{kind}: header cut to {cut} bytes", [first[:cut], *rest], "header")
+    _add("lists nested in lists", [b"\x91" * 100_000], "header")
+    _add("long lists nested in lists", [b"\xdc\x10\x00" * 1000], "header")
+    _add("lists as long as they may be nested in lists", [b"\xdc\x00\x40" * 1000], "header")
+    _add("maps nested in maps", [b"\x81\xa1a" * 100_000], "header")
+    _add("list of 2^32 - 1", [b"\xdd\xff\xff\xff\xff"], "header")
+    _add("map of 2^32 - 1", [b"\xdf\xff\xff\xff\xff"], "header")
+    _add("text of 2^32 - 1", [b"\xdb\xff\xff\xff\xff"], "header")
+    _add("bytes of 2^32 - 1", [b"\xc6\xff\xff\xff\xff"], "header")
+    _add("extension of 2^32 - 1", [b"\xc9\xff\xff\xff\xff\x01"], "header")
+    _add("extension type", [msgpack.packb(msgpack.ExtType(42, b"code"))], "header")
+    _add("impossible time stamp", [b"\xd7\xff" + b"\xff" * 8], "header")
+    _add("text that is not UTF-8", [b"\x81\xa1v\xa2\xff\xfe"], "header")
+    _add("reserved byte", [b"\xc1"], "header")
+    _add("map with a list as key", [b"\x81\x91\x01\x01"], "header")
+    _add("map with numbers as keys", [msgpack.packb({1: 2, 3: 4})], "header")
+    _add("map with binary keys", [msgpack.packb({b"v": 1, b"kind": b"end"})], "header.v")
+
+
+def _envelope() -> None:
+    for value in (0, 2, -1, 2**64 - 1, True, 1.0, "1", None, [1], {}, b"\x01", msgpack.ExtType(1, b"1"), math.nan):
+        _edit(f"v = {value!r}", "end", lambda header, value=value: header.update(v=value), "header.v")
+    for value in ("", "END", "scanend", "x" * 10_000, None, 1, ["end"], {"end": 1}, b"end", True):
+        _edit(f"kind = {value!r:.30}", "end", lambda header, value=value: header.update(kind=value), "header.kind")
+    for value in (None, [], "fields", 1, b"", [["scan_id", "s1"]]):
+        _edit(f"fields = {value!r}", "end", lambda header, value=value: header.update(fields=value), "header.fields")
+    for value in (None, {}, "arrays", 1, b""):
+        _edit(f"arrays = {value!r}", "end", lambda header, value=value: header.update(arrays=value), "header.arrays")
+    for key in ("v", "kind", "fields", "arrays"):
+        _edit(f"{key} missing", "end", lambda header, key=key: header.pop(key), f"header.{key}")
+    for kind in GOOD:
+        for other in GOOD.keys() - {kind, "point" if kind == "frame" else ""}:
+            if (kind, other) != ("point", "frame"):
+                _edit(f"called {other}", kind, lambda header, other=other: header.update(kind=other))
+
+
+def _fields_of_every_kind() -> None:
+    wrong: dict[type, tuple[Any, ...]] = {
+        str: (1, None, True, 1.5, [], {}, b"text", msgpack.ExtType(5, b"")),
+        int: (True, 1.0, "1", [], {}, b"1", 2**63, 2**64 - 1, -1, msgpack.Timestamp(1, 1)),
+        float: (True, "1.0", [], {}, b"", None),
+        bool: (1, 0, None, "true", 1.0, []),
+        list: (None, 1, "ab", {}, [], [1], [1, 2, 3, 4, 5], [None, None], ["a", "b"], [[1], [2]], [True, True], b"ab"),
+        dict: (None, 1, "ab", [], [[1, 2]], b"", True),
+    }
+    for kind in GOOD:
+        optional = OPTIONAL.get(kind, set())
+        for key, good in header_of(kind)["fields"].items():
+            if key not in optional:
+                _edit(f"{key} missing", kind, lambda h, key=key: h["fields"].pop(key), f"{kind}.{key}")
+            for value in wrong[type(good)]:
+                if (value is None and key in optional) or (value == [1] and kind == "point"):
+                    continue
+                text = f"{key} = {value!r}"
+                _edit(text, kind, lambda h, key=key, value=value: h["fields"].update({key: value}))
+                if not isinstance(good, list) and not (isinstance(value, int) and value < 0):
+                    FIELDS[f"{kind}: {text}"] = f"{kind}.{key}"
+    for key, good in header_of("start")["fields"]["geometry"].items():
+        _edit(f"geometry.{key} missing", "start", lambda h, key=key: h["fields"]["geometry"].pop(key))
+        FIELDS[f"start: geometry.{key} missing"] = f"start.geometry.{key}"
+        bad = (math.nan, math.inf, -math.inf, 0, 0.0, -1, -1.0, True, "1", None, [1.0])
+        for value in bad:
+            replaced = [value, good[1]] if isinstance(good, list) else value
+            _edit(
+                f"geometry.{key} = {replaced!r}",
+                "start",
+                lambda h, key=key, replaced=replaced: h["fields"]["geometry"].update({key: replaced}),
+            )
+
+
+def _values() -> None:
+    for kind in GOOD:
+        for scan_id in ("", "x" * 129, "漢" * 43, "x" * 100_000, "a\nb", "a\x00b", "a\x1b[2J", "\u202eabc", "\u200b"):
+            _set(kind, "scan_id", scan_id, "scan_id")
+        for scan_id in ("/etc/passwd", "../up", "..", ".", ".hidden", "a/b", "a\\b", "C:\\x", "~/x"):
+            _set(kind, "scan_id", scan_id, "scan_id")
+
+    for value in (-1, -(2**63), 2**63, 2**64 - 1):
+        for key in ("expected", "saturation", "started_ns"):
+            _set("start", key, value)
+        _set("end", "count", value)
+        for key in ("sequence", "time_ns", "frames_used", "updates"):
+            _set("snapshot", key, value)
+        for key in ("received", "used", "waiting", "time_ns"):
+            _set("status", key, value)
+    for value in ([math.nan, 1.0], [1.0, math.inf], [1, 2, 3]):
+        _set("start", "beam_center_px", value, None if len(value) < 3 else "start.beam_center_px")
+        _set("point", "yx_m", value)
+        _set("snapshot", "origin_m", value)
+        _set("snapshot", "pixel_m", value)
+    for value in ([0.0, 1.0], [1.0, -1.0]):
+        _set("snapshot", "pixel_m", value)
+    for value in ({"a": None}, {"a": [1]}, {"a": {"b": 1}}, {"a": b"x"}, {b"a": 1}, {"a": 2**63}, {"a": 2**64 - 1}):
+        _set("start", "metadata", value)
+    _set("start", "metadata", {"a": msgpack.Timestamp(1, 1)})
+    for value in ({"a": "1"}, {"a": True}, {"a": 1.0}, {b"a": 1}, {"a": None}, {"duplicate": -1}, {"a": -5, "b": 6}):
+        _set("status", "dropped", value)
+    for value in ({"a": "1"}, {"a": True}, {b"a": 1.0}, {"a": [1.0]}):
+        _set("status", "figures", value)
+    for value in ({"a": 1}, {"a": None}, {b"a": "b"}):
+        _set("status", "notes", value)
+    _set("status", "received", 7)
+    _set("status", "dropped", {}, "status.received")
+    _set("end", "stream", "detector")
+    _set("end", "reason", "bored")
+    _set("status", "state", "asleep")
+
+    for kind in ("start", "frame", "point"):
+        for dtype in ("O", "object", "V8", "<u2", ">u2", "U4", "S4", "M8[ns]", "float64", "complex64", "bool", "int64"):
+            _set(kind, "dtype", dtype, f"{kind}.dtype")
+        _set(kind, "dtype", "u2,u2" * 1000, f"{kind}.dtype")
+    for kind in ("frame", "point"):
+        for encoding in ("", "gzip", "lz4", "RAW", "bslz4\x00"):
+            _set(kind, "encoding", encoding, f"{kind}.encoding")
+    for shape in ([10**12, 1], [10**6, 10**6], [2**63 - 1, 2**63 - 1], [24, 15]):
+        _set("frame", "shape", shape, "frame.payload")
+    for shape in ([0, 0], [0, 24], [16, 0], [-16, -24], [-16, 24]):
+        _set("frame", "shape", shape, "frame.shape")
+    for shape in ([2**63, 1], [16, 2**64 - 1]):
+        _set("frame", "shape", shape, f"frame.shape[{0 if shape[0] > 16 else 1}]")
+    for shape in ([16], [1, 16, 24], []):
+        _set("frame", "shape", shape, "frame.shape")
+
+    for index in ([4, 3], [3, 3], [-1, 0], [-5, -4], [2**63 - 1, -(2**63)], [2**63 - 1, -(2**63) + 1], [3], [3, 4, 5]):
+        _set("frame", "index", index, "frame.index")
+    for index in ([], [3, 2**63], [3, 2**64 - 1], [3, 4.0], [3, None], [3, "4"], [False, True], [[3, 4]]):
+        _set("frame", "index", index, "frame.index")
+    for times in ([], [1], [1, 2, 3], [1, 2**63], [1, 2.0], [True, False]):
+        _set("frame", "timestamp_ns", times, "frame.timestamp_ns")
+    _set("frame", "index", list(range(5000)), "header")
+
+
+def _arrays() -> None:
+    for kind in ("start", "positions", "snapshot"):
+        good = header_of(kind)["arrays"]
+        for i, (name, dtype, shape) in enumerate(good):
+            field = f"{kind}.{name}"
+
+            def put(text: str, entry: Any, field: str, i: int = i, name: str = name, kind: str = kind) -> None:
+                _edit(f"array {name}: {text}", kind, lambda h: h["arrays"].__setitem__(i, entry), field)
+
+            for other in ("O", "object", "V8", "u1", ">f8", "float16", "", None, 1, [], {}, ["f4"], b"bool"):
+                put(f"dtype {other!r}", [name, other, shape], field)
+            for other in (
+                [10**12],
+                [10**12, 10**12, 10**12],
+                [2**64 - 1] * 3,
+                [0, 10**19],
+                [0, 0],
+                [],
+                [-1],
+                [-1, -1],
+                [False],
+                [0.0],
+                [1.0],
+                ["1"],
+                [None],
+                [[1]],
+                [1, 1, 1, 1],
+                None,
+                5,
+                "shape",
+                {},
+                [*shape, 2],
+            ):
+                put(f"shape {other!r}", [name, dtype, other], field)
+            if len(shape) > 1:
+                put("two negative sizes", [name, dtype, [-shape[0], -shape[1], *shape[2:]]], field)
+            put("shape [0]", [name, dtype, [0]], field)
+            for entry in (
+                None,
+                [],
+                [name],
+                [name, dtype],
+                [name, dtype, shape, 1],
+                name,
+                {"name": name},
+                [None, dtype, shape],
+            ):
+                put(f"entry {entry!r}", entry, "header.arrays")
+            for other in ("", "x" * 10_000, "scan_id", "__class__"):
+                put(f"called {other!r:.20}", [other, dtype, shape], "header.arrays")
+                put(f"called {other!r:.20} of no type", [other, None, shape], "header.arrays")
+
+            first, *rest = parts_of(kind)
+            _add(f"{kind}: {name} cut", [first, *rest[:i], rest[i][:-1], *rest[i + 1 :]], field)
+            _add(f"{kind}: {name} too long", [first, *rest[:i], rest[i] + b"\0", *rest[i + 1 :]], field)
+            _add(f"{kind}: {name} empty", [first, *rest[:i], b"", *rest[i + 1 :]], field)
+            _add(f"{kind}: {name} announced but not sent", [first, *rest[:i], *rest[i + 1 :]], "header.arrays")
+
+            for other in (
+                [0, 10**19],
+                [10**19, 0],
+                [0, 0],
+                [0, 1],
+                [0, 2**62, 2**62],
+                [-1, 0],
+                [0, -1],
+                [0.0],
+                [False],
+                [None],
+            ):
+                header = header_of(kind)
+                header["arrays"][i][2] = other
+                parts = [msgpack.packb(header), *rest[:i], b"", *rest[i + 1 :]]
+                _add(f"{kind}: {name} empty, shape {other!r}", parts, field)
+
+            header = header_of(kind)
+            header["arrays"].append(header["arrays"][i])
+            _add(f"{kind}: {name} twice", [msgpack.packb(header), *rest, rest[i]], field)
+            if kind != "start":
+                header = header_of(kind)
+                del header["arrays"][i]
+                parts = [msgpack.packb(header), *rest[:i], *rest[i + 1 :]]
+                _add(f"{kind}: {name} missing", parts, field)
+
+            if dtype == "bool":
+                _add(f"{kind}: {name} of bytes 2", [first, *rest[:i], b"\2" * len(rest[i]), *rest[i + 1 :]], field)
+            if (kind, dtype) not in {("start", "bool"), ("positions", "int64")} and kind != "snapshot":
+                for bad in (b"\xff", np.array(np.inf, "c8" if dtype == "complex64" else dtype).tobytes()):
+                    full = (bad * len(rest[i]))[: len(rest[i])]
+                    _add(f"{kind}: {name} not finite {bad[:1]!r}", [first, *rest[:i], full, *rest[i + 1 :]], field)
+        _add(f"{kind}: arrays not announced", [parts_of(kind)[0], *parts_of(kind)[1:], b"more"], "header.arrays")
+        _edit("all arrays announced a thousand times", kind, lambda h: h.update(arrays=h["arrays"] * 1000), "header")
+
+    for kind in ("end", "status"):
+        _add(f"{kind}: parts not announced", [*parts_of(kind), b"\0" * 8], "header.arrays")
+        _edit("array announced", kind, lambda h: h.update(arrays=[["index", "int64", [1]]]), "header.arrays")
+        header = header_of(kind)
+        header["arrays"] = [["index", "int64", [1]]]
+        _add(f"{kind}: an array", [msgpack.packb(header), b"\0" * 8], "header.arrays")
+    for kind in ("frame", "point"):
+        _edit("arrays announced", kind, lambda h: h.update(arrays=[["index", "int64", [1]]]), "header.arrays")
+
+    def positions(name: str, index: list[int], yx: list[list[float]], field: str) -> None:
+        header = header_of("positions")
+        arrays = np.array(index, np.int64), np.array(yx, np.float64)
+        header["arrays"] = [["index", "int64", arrays[0].shape], ["yx_m", "float64", arrays[1].shape]]
+        _add(f"positions: {name}", [msgpack.packb(header), arrays[0].tobytes(), arrays[1].tobytes()], field)
+
+    place = [0.0, 0.0]
+    positions("index falls", [2, 1], [place, place], "positions.index")
+    positions("index stays", [2, 2], [place, place], "positions.index")
+    positions("index negative", [-1, 2], [place, place], "positions.index")
+    positions("index wraps", [2**63 - 1, -(2**63)], [place, place], "positions.index")
+    positions("more indices than places", [1, 2, 3], [place, place], "positions.yx_m")
+    positions("three coordinates", [1, 2], [[0, 0, 0], [1, 1, 1]], "positions.yx_m")
+    positions("flat places", [1, 2], [0, 0, 1, 1], "positions.yx_m")
+    positions("an index of two axes", [[1], [2]], [place, place], "positions.index")
+    positions("nan", [1, 2], [place, [0, math.nan]], "positions.yx_m")
+    positions("infinity", [1, 2], [place, [-math.inf, 0]], "positions.yx_m")
+
+    header = header_of("snapshot")
+    header["arrays"][2][2] = [30, 20]
+    _add("snapshot: covered transposed", [msgpack.packb(header), *parts_of("snapshot")[1:]], "snapshot.covered")
+    header = header_of("snapshot")
+    header["arrays"][3][2] = [8, 8]
+    _add("snapshot: probe of two axes", [msgpack.packb(header), *parts_of("snapshot")[1:]], "snapshot.probe")
+    header = header_of("start")
+    header["arrays"][0][2] = [24, 16]
+    _add("start: valid transposed", [msgpack.packb(header), *parts_of("start")[1:]], "start.valid")
+
+
+def _payloads() -> None:
+    header, first, second = parts_of("frame")
+    _add("frame: no pixels", [header], "frame.payload")
+    _add("frame: one of two", [header, first], "frame.index")
+    _add("frame: three of two", [header, first, second, first], "frame.index")
+    _add("frame: pixels cut", [header, first, second[:-1]], "frame.payload")
+    _add("frame: pixels too long", [header, first, second + b"\0"], "frame.payload")
+    _add("frame: empty pixels", [header, first, b""], "frame.payload")
+    _add("frame: a megabyte of random pixels", [header, first, random.Random(2).randbytes(1 << 20)], "frame.payload")
+    _add("point: no pixels", parts_of("point")[:1], "frame.payload")
+    two = header_of("point")
+    two["fields"].update(index=[3, 4], timestamp_ns=[1, 2])
+    _add("point: two frames", [msgpack.packb(two), first, second], "point.frame")
+
+    compressed = Frame(scan_id="s1", index=np.array([3]), timestamp_ns=np.array([0]), payload=bslz4(PIXELS[:1]))
+    header, chunk = (bytes(part) for part in encode(compressed))
+    size, block = struct.unpack_from(">QI", chunk)
+
+    def swap(name: str, total: int, block: int, rest: bytes = chunk[12:]) -> None:
+        _add(f"bslz4: {name}", [header, struct.pack(">QI", total, block) + rest], "frame.payload")
+
+    swap("size of 10^12", 10**12, block)
+    swap("size of 2^64 - 1", 2**64 - 1, block)
+    swap("size of 2^63", 2**63, block)
+    swap("size 0", 0, block)
+    swap("one byte less", size - 1, block)
+    swap("one byte more", size + 1, block)
+    swap("block 0", size, 0)
+    swap("block 1", size, 1)
+    swap("block of 2^32 - 1", size, 2**32 - 1)
+    swap("block of 2^31", size, 2**31)
+    _add("bslz4: twelve zero bytes", [header, b"\0" * 12], "frame.payload")
+    _add("bslz4: zero bytes", [header, b"\0" * 1000], "frame.payload")
+    for cut in range(12):
+        _add(f"bslz4: cut to {cut} bytes", [header, chunk[:cut]], "frame.payload")
+    for shape in ([10**6, 10**6], [2**31, 2**31]):
+        huge = header_of("frame")
+        huge["fields"].update(encoding="bslz4", shape=shape, index=[0], timestamp_ns=[0])
+        total = shape[0] * shape[1] * 2
+        body = struct.pack(">QI", total, block) + chunk[12:]
+        _add(f"bslz4: header and shape agree on {total} bytes", [msgpack.packb(huge), body], "frame.payload")
+
+    for cut in (12, 15, 16, 17, len(chunk) - 1):
+        CORRUPT_PIXELS.append((f"bslz4: cut to {cut} bytes", [header, chunk[:cut].ljust(13, b"\0")]))
+    for word in (0, 1, 2**31, 2**32 - 1):
+        body = chunk[:12] + struct.pack(">I", word) + chunk[16:]
+        CORRUPT_PIXELS.append((f"bslz4: first block says {word} bytes", [header, body]))
+    CORRUPT_PIXELS.append(("bslz4: random blocks", [header, chunk[:12] + random.Random(3).randbytes(500)]))
+
+
+_bytes()
+_envelope()
+_fields_of_every_kind()
+_values()
+_arrays()
+_payloads()
+assert WIRE_VERSION == 1, "look at the entries about versions again"

@@ -1,0 +1,211 @@
+"""Hypothesis strategies for everything that travels on the wire, and what it means that two messages are the same."""
+
+import math
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from streamptycho.geometry import Geometry
+from streamptycho.messages import (
+    EndReason,
+    Frame,
+    Message,
+    Positions,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    ServiceState,
+    Snapshot,
+    Status,
+    Stream,
+)
+from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
+
+INT64_MAX = 2**63 - 1
+
+
+def compress(pixels: np.ndarray, block_elements: int = 0) -> bytes:
+    """One (ny, nx) frame as the HDF5 bitshuffle filter stores it: the same bytes that a DECTRIS detector sends."""
+    with h5py.File("chunk.h5", "w", driver="core", backing_store=False) as file:
+        codec = hdf5plugin.Bitshuffle(nelems=block_elements, cname="lz4")
+        dataset = file.create_dataset("frame", data=pixels[None], chunks=(1, *pixels.shape), **codec)
+        return bytes(dataset.id.read_direct_chunk((0, 0, 0))[1])
+
+
+def bslz4(frames: np.ndarray, block_elements: int = 0) -> Payload:
+    """(n, ny, nx) as a compressed payload."""
+    return Payload(
+        chunks=tuple(memoryview(compress(frame, block_elements)) for frame in frames),
+        encoding=Encoding.BSLZ4,
+        dtype=frames.dtype,
+        shape=frames.shape[1:],
+    )
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality of messages and of what they hold: arrays by type, shape and bytes, NaN equal to NaN."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if is_dataclass(a):
+        return all(same(getattr(a, item.name), getattr(b, item.name)) for item in fields(a))
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, float):
+        return a == b or (math.isnan(a) and math.isnan(b))
+    return bool(a == b)
+
+
+def arrays_of(message: Message) -> dict[str, np.ndarray]:
+    """Every array that a message holds."""
+    inner = message.frame if isinstance(message, ScanPoint) else message
+    values = {item.name: getattr(inner, item.name) for item in fields(inner)}
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+
+counts = st.integers(0, INT64_MAX)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+finite = st.floats(-1e6, 1e6)
+positive = st.floats(1e-12, 1e6)
+names = st.text(st.sampled_from("abcXYZ0189-_ .:µé漢"), min_size=1, max_size=30).filter(lambda name: name[0] != ".")
+scalars = texts | st.integers(-(2**63), INT64_MAX) | st.floats() | st.booleans()
+pixel_dtypes = st.sampled_from(PIXEL_DTYPES).map(np.dtype)
+sizes = st.integers(1, 12)
+
+
+def _pair(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
+    return st.tuples(values, values)
+
+
+def _array(dtype: Any, shape: Any, elements: Any = None) -> st.SearchStrategy[np.ndarray]:
+    return hnp.arrays(np.dtype(dtype), shape, elements=elements)
+
+
+_finite32 = st.floats(-1e6, 1e6, width=32)
+_complex64 = st.complex_numbers(max_magnitude=1e6, allow_nan=False, allow_infinity=False, width=64)
+
+geometries = st.builds(
+    Geometry,
+    wavelength_m=positive,
+    distance_m=positive,
+    pitch_m=_pair(positive),
+    frame_shape=_pair(sizes),
+)
+
+
+@st.composite
+def starts(draw: st.DrawFn) -> ScanStart:
+    geometry = draw(geometries)
+    probe_shape = (draw(st.integers(1, 3)), draw(sizes), draw(sizes))
+    return ScanStart(
+        scan_id=draw(names),
+        geometry=geometry,
+        dtype=draw(pixel_dtypes),
+        started_ns=draw(counts),
+        expected=draw(st.none() | counts),
+        valid=draw(st.none() | _array(bool, geometry.frame_shape)),
+        dark=draw(st.none() | _array(np.float32, geometry.frame_shape, _finite32)),
+        probe=draw(st.none() | _array(np.complex64, probe_shape, _complex64)),
+        saturation=draw(st.none() | counts),
+        beam_center_px=draw(st.none() | _pair(finite)),
+        metadata=draw(st.dictionaries(texts, scalars, max_size=4)),
+    )
+
+
+@st.composite
+def indices(draw: st.DrawFn, n: int) -> np.ndarray:
+    return np.array(sorted(draw(st.sets(counts, min_size=n, max_size=n))), np.int64)
+
+
+@st.composite
+def stacks(draw: st.DrawFn, n: int | None = None) -> np.ndarray:
+    """Pixels, (n, ny, nx)."""
+    shape = (draw(st.integers(1, 4)) if n is None else n, draw(sizes), draw(sizes))
+    return draw(_array(draw(pixel_dtypes), shape))
+
+
+@st.composite
+def payloads(draw: st.DrawFn, n: int | None = None) -> Payload:
+    frames = draw(stacks(n))
+    return Payload.raw(frames) if draw(st.booleans()) else bslz4(frames, draw(st.sampled_from([0, 8, 128])))
+
+
+@st.composite
+def frames(draw: st.DrawFn, n: int | None = None) -> Frame:
+    payload = draw(payloads(n))
+    return Frame(
+        scan_id=draw(names),
+        index=draw(indices(len(payload))),
+        timestamp_ns=draw(_array(np.int64, len(payload))),
+        payload=payload,
+        dark=draw(st.booleans()),
+    )
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> Positions:
+    n = draw(st.integers(1, 8))
+    return Positions(scan_id=draw(names), index=draw(indices(n)), yx_m=draw(_array(np.float64, (n, 2), finite)))
+
+
+ends = st.builds(ScanEnd, scan_id=names, stream=st.sampled_from(Stream), count=counts, reason=st.sampled_from(EndReason))
+points = st.builds(ScanPoint, frame=frames(1), yx_m=_pair(finite))
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    shape = (draw(sizes), draw(sizes))
+    return Snapshot(
+        scan_id=draw(names),
+        sequence=draw(counts),
+        final=draw(st.booleans()),
+        time_ns=draw(counts),
+        frames_used=draw(counts),
+        updates=draw(counts),
+        error=draw(st.floats()),
+        error_history=draw(_array(np.float32, draw(st.integers(0, 5)))),
+        algorithm=draw(texts),
+        object=draw(_array(np.complex64, shape)),
+        covered=draw(_array(bool, shape)),
+        probe=draw(_array(np.complex64, (draw(st.integers(1, 3)), draw(sizes), draw(sizes)))),
+        origin_m=draw(_pair(finite)),
+        pixel_m=draw(_pair(positive)),
+    )
+
+
+@st.composite
+def statuses(draw: st.DrawFn) -> Status:
+    used, waiting = draw(st.integers(0, 10**9)), draw(st.integers(0, 10**9))
+    dropped = draw(st.dictionaries(texts, st.integers(0, 10**9), max_size=3))
+    return Status(
+        service=draw(texts),
+        scan_id=draw(st.none() | names),
+        state=draw(st.sampled_from(ServiceState)),
+        time_ns=draw(counts),
+        received=used + waiting + sum(dropped.values()),
+        used=used,
+        waiting=waiting,
+        dropped=dropped,
+        figures=draw(st.dictionaries(texts, st.floats(), max_size=3)),
+        notes=draw(st.dictionaries(texts, texts, max_size=3)),
+    )
+
+
+BY_KIND: dict[str, st.SearchStrategy[Message]] = {
+    "start": starts(),
+    "frame": frames(),
+    "positions": positions(),
+    "end": ends,
+    "point": points,
+    "snapshot": snapshots(),
+    "status": statuses(),
+}
+messages: st.SearchStrategy[Message] = st.one_of(*BY_KIND.values())

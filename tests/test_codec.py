@@ -1,0 +1,352 @@
+"""Every message survives the wire, and nothing else gets through."""
+
+import hashlib
+import random
+import tracemalloc
+from dataclasses import fields, replace
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamptycho import codec
+from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
+from streamptycho.errors import CodecError, ProtocolError
+from streamptycho.messages import Frame, Message, Positions, ScanPoint, Status
+from streamptycho.payload import Encoding, Payload
+from tests.hostile import CORPUS, CORRUPT_PIXELS, FIELDS, GOOD, OPTIONAL, PIXELS, header_of, parts_of
+from tests.strategies import BY_KIND, arrays_of, bslz4, messages, same
+
+# The bytes of the messages in hostile.GOOD. They may change only together with WIRE_VERSION.
+GOLDEN_VERSION = 1
+GOLDEN_END = (
+    "84a17601a46b696e64a3656e64a66669656c647384a77363616e5f6964a27331a673747265616da66672616d6573"
+    "a5636f756e7464a6726561736f6ea8636f6d706c657465a661727261797390"
+)
+GOLDEN = {
+    "start": "a60e13136212332e73eaf9355922c607eb0f956c450dff5ccec1b40f96644a01",
+    "frame": "50cffc783a373ccf6f7b71f8865df28edb66c28c5cdeb25c76f9cd3544039bfc",
+    "positions": "6300d6f644e331774cabe4aadb7b59b3aa4a03885a04365adcac53896e10d601",
+    "end": "9597ea3ad2928ffb48e76eb9e554bf36ca6279dcf4475b961bd3fa450f523cb0",
+    "point": "38bdca345d82bc4c0f928a31276e5a70ee7d800cbda6a66a644d55e53f47b7fd",
+    "snapshot": "e5058bb44262118b0281f416f1239171090a5dd5e04baf94285e347f86d04123",
+    "status": "362ccaa6f0cc08c258e2e2cf25abb04887dd58b447d6711dc9d63278030a7598",
+}
+
+
+def wire(message: Message) -> list[bytes]:
+    """What arrives at the other end of a socket."""
+    return [bytes(part) for part in encode(message)]
+
+
+def decoded_or_refused(parts: list[bytes]) -> Message | ProtocolError:
+    """Anything but a message or a ProtocolError escapes and fails the test."""
+    try:
+        return decode(parts)
+    except ProtocolError as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", BY_KIND)
+@given(data=st.data())
+def test_round_trip(kind: str, data: st.DataObject):
+    message = data.draw(BY_KIND[kind])
+    parts = wire(message)
+    assert msgpack.unpackb(parts[0])["kind"] == kind
+    again = decode(parts)
+    assert same(again, message)
+    for array in arrays_of(again).values():
+        assert not array.flags.writeable
+        assert array.dtype.isnative
+    assert wire(again) == parts
+
+
+def test_same_tells_messages_apart():
+    """The equality on which the round trip rests."""
+    start = GOOD["start"]
+    assert same(start, replace(start))
+    assert not same(start, replace(start, expected=101))
+    assert not same(start, replace(start, expected=None))
+    assert not same(start, replace(start, dark=np.full((16, 24), 1e-30, np.float32)))
+    assert not same(start, replace(start, geometry=replace(start.geometry, distance_m=2.1)))
+    assert not same(GOOD["frame"], replace(GOOD["frame"], payload=Payload.raw(PIXELS + 1)))
+    assert not same(GOOD["frame"], replace(GOOD["frame"], payload=bslz4(PIXELS)))
+    assert not same(GOOD["status"], replace(GOOD["status"], figures={"rate_hz": 10.0}))
+    assert not same(GOOD["frame"], GOOD["point"])
+
+
+def test_good_messages_have_every_kind_and_field():
+    assert GOOD.keys() == BY_KIND.keys() == GOLDEN.keys()
+    for kind in GOOD:
+        assert decode(parts_of(kind)) is not None
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_bytes_on_the_wire_do_not_change(kind: str):
+    assert WIRE_VERSION == GOLDEN_VERSION, "a new version: write its bytes down here"
+    parts = wire(GOOD[kind])
+    assert hashlib.sha256(b"|".join(parts)).hexdigest() == GOLDEN[kind]
+
+
+def test_golden_end_by_the_byte():
+    assert wire(GOOD["end"]) == [bytes.fromhex(GOLDEN_END)]
+    assert same(decode([bytes.fromhex(GOLDEN_END)]), GOOD["end"])
+
+
+@given(messages)
+def test_decoding_copies_nothing(message: Message):
+    parts = wire(message)
+    again = decode(parts)
+    memory = [np.frombuffer(part, np.uint8) for part in parts[1:] if part]
+    frame = again.frame if isinstance(again, ScanPoint) else again
+    if isinstance(frame, Frame):
+        views = [np.frombuffer(chunk, np.uint8) for chunk in frame.payload.chunks]
+    else:
+        views = [array for array in arrays_of(again).values() if array.size]
+    assert len(views) == len(memory)
+    for view, part in zip(views, memory, strict=True):
+        assert np.shares_memory(view, part)
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            view.flags.writeable = True
+
+
+def test_encoding_copies_nothing_and_gives_no_way_to_write():
+    for kind in ("frame", "positions", "snapshot", "start"):
+        message = GOOD[kind]
+        parts = encode(message)[1:]
+        held = message.payload.chunks if isinstance(message, Frame) else arrays_of(message).values()
+        for part, array in zip(parts, held, strict=True):
+            assert np.shares_memory(np.frombuffer(part, np.uint8), np.frombuffer(array, np.uint8))
+            assert memoryview(part).readonly
+
+
+def test_parts_may_be_writable_memory_that_stays_out_of_reach():
+    parts = [memoryview(bytearray(part)) for part in parts_of("frame")]
+    frame = decode(parts)
+    assert isinstance(frame, Frame)
+    assert all(chunk.readonly for chunk in frame.payload.chunks)
+    assert not frame.payload.decode().flags.writeable
+    block = decode([memoryview(bytearray(part)) for part in parts_of("positions")])
+    assert isinstance(block, Positions)
+    assert not block.yx_m.flags.writeable
+
+
+@pytest.mark.parametrize("kind", OPTIONAL)
+def test_optional_fields_may_be_missing_or_nil(kind: str):
+    for change in (lambda table, key: table.pop(key), lambda table, key: table.update({key: None})):
+        header = header_of(kind)
+        for key in OPTIONAL[kind]:
+            change(header["fields"], key)
+        message = decode([msgpack.packb(header), *parts_of(kind)[1:]])
+        assert all(getattr(message, key) is None for key in OPTIONAL[kind])
+
+
+def test_arrays_of_a_start_are_optional():
+    header = header_of("start")
+    header["arrays"] = []
+    start = decode([msgpack.packb(header)])
+    assert (start.valid, start.dark, start.probe) == (None, None, None)
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_unknown_fields_are_ignored(kind: str):
+    header = header_of(kind)
+    header["trace"] = "abc"
+    header["fields"]["colour"] = {"a": [1, 2]}
+    assert same(decode([msgpack.packb(header), *parts_of(kind)[1:]]), GOOD[kind])
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_integers_stand_for_floats(kind: str):
+    header = header_of(kind)
+    table = header["fields"].get("geometry", header["fields"])
+    changed = [key for key, value in table.items() if isinstance(value, float)]
+    table.update(dict.fromkeys(changed, 1))
+    message = decode([msgpack.packb(header), *parts_of(kind)[1:]])
+    for key in changed:
+        value = getattr(getattr(message, "geometry", message), key)
+        assert type(value) is float
+        assert value == 1
+
+
+def test_numpy_scalars_and_broken_file_names_can_be_sent():
+    status = replace(GOOD["status"], received=np.int64(6), figures={"error": np.float32(0.5)}, notes={"file": "a\udcffb"})
+    again = decode(wire(status))
+    assert isinstance(again, Status)
+    assert (again.received, again.figures, again.notes) == (6, {"error": 0.5}, {"file": "a?b"})
+
+
+def test_largest_block_of_frames_goes_through():
+    n = MAX_PARTS - 1
+    block = Frame(
+        scan_id="s1",
+        index=np.arange(n) + (2**63 - 1 - n),
+        timestamp_ns=np.full(n, 2**63 - 1),
+        payload=Payload.raw(np.zeros((n, 2, 2), np.uint8)),
+    )
+    assert same(decode(wire(block)), block)
+    more = replace(
+        block,
+        index=np.arange(n + 1),
+        timestamp_ns=np.zeros(n + 1, np.int64),
+        payload=Payload.raw(np.zeros((n + 1, 2, 2), np.uint8)),
+    )
+    with pytest.raises(CodecError) as caught:
+        encode(more)
+    assert caught.value.field == "message"
+
+
+def test_largest_header_goes_through():
+    spare = MAX_HEADER_BYTES - len(encode(replace(GOOD["start"], metadata={"a": "x" * 100_000}))[0])
+    start = replace(GOOD["start"], metadata={"a": "x" * (100_000 + spare)})
+    assert len(encode(start)[0]) == MAX_HEADER_BYTES
+    assert same(decode(wire(start)), start)
+    with pytest.raises(CodecError) as caught:
+        encode(replace(start, metadata={"a": "x" * (100_001 + spare)}))
+    assert caught.value.field == "header"
+
+
+def test_hostile_messages_are_refused_by_name():
+    assert len(CORPUS) > 1000
+    wrong: list[str] = []
+    for name, parts in CORPUS:
+        result = decoded_or_refused(parts)
+        if not isinstance(result, ProtocolError):
+            wrong.append(f"{name}: accepted")
+        elif not result.field or result.field != FIELDS.get(name, result.field):
+            wrong.append(f"{name}: {result.field} instead of {FIELDS[name]}")
+        elif len(str(result)) > 300:
+            wrong.append(f"{name}: a text of {len(str(result))} characters")
+    assert wrong == []
+
+
+def test_hostile_messages_allocate_little():
+    decoded_or_refused(parts_of("start"))  # what is made once is not counted
+    wrong: list[str] = []
+    tracemalloc.start()
+    for name, parts in CORPUS:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        decoded_or_refused(parts)
+        peak = tracemalloc.get_traced_memory()[1] - before
+        if peak > 1_000_000:
+            wrong.append(f"{name}: {peak} bytes")
+    tracemalloc.stop()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("name", "parts"), CORRUPT_PIXELS, ids=[name for name, _ in CORRUPT_PIXELS])
+def test_corrupt_pixels_are_found_when_they_are_decompressed(name: str, parts: list[bytes]):
+    frame = decode(parts)
+    assert isinstance(frame, Frame)
+    with pytest.raises(CodecError) as caught:
+        frame.payload.decode()
+    assert caught.value.field == "frame.payload"
+
+
+def test_loss_is_told_with_the_scan_it_belongs_to():
+    header, *pixels = parts_of("frame")
+    with pytest.raises(ProtocolError) as caught:
+        decode([header, pixels[0], b"short"])
+    assert (caught.value.scan_id, caught.value.frames) == ("s1", 2)
+    table = header_of("end")
+    table["fields"]["count"] = -1
+    with pytest.raises(ProtocolError) as caught:
+        decode([msgpack.packb(table)])
+    assert (caught.value.scan_id, caught.value.frames) == ("s1", 0)
+    with pytest.raises(ProtocolError) as caught:
+        decode([b"\xc1"])
+    assert (caught.value.scan_id, caught.value.frames) == (None, 0)
+
+
+@pytest.mark.parametrize("scan_id", ["x" * 100_000, 7, None, ["s1"], ""])
+def test_no_loss_is_told_for_a_scan_id_that_is_none(scan_id: object):
+    header = header_of("frame")
+    header["fields"]["scan_id"] = scan_id
+    with pytest.raises(ProtocolError) as caught:
+        decode([msgpack.packb(header), *parts_of("frame")[1:]])
+    assert not caught.value.scan_id
+    assert caught.value.frames == 2
+
+
+def mutate(rng: random.Random, parts: list[bytes]) -> list[bytes]:
+    """`parts` after a few accidents."""
+    parts = list(parts)
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        i = 0 if rng.random() < 0.7 or not parts else rng.randrange(len(parts))
+        part = bytearray(parts[i]) if parts else bytearray()
+        at = rng.randrange(len(part) + 1)
+        match rng.randrange(8):
+            case 0:
+                del part[at:]
+            case 1:
+                part[at:at] = rng.randbytes(rng.randrange(1, 6))
+            case 2:
+                del part[at : at + rng.randrange(1, 6)]
+            case 3 if parts:
+                parts.insert(rng.randrange(len(parts) + 1), rng.choice([b"", part, rng.randbytes(20)]))
+                continue
+            case 4 if len(parts) > 1:
+                del parts[i]
+                continue
+            case 5:
+                part[at : at + 1] = rng.choice([b"\xc0", b"\xc3", b"\xcb", b"\xcf", b"\xd3", b"\xdd", b"\xdf", b"\xff"])
+            case _ if at < len(part):
+                part[at] ^= 1 << rng.randrange(8)
+        parts[i : i + 1] = [bytes(part)]
+    return parts
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_mutations_are_refused_or_valid(kind: str):
+    rng = random.Random(kind)
+    sources = [parts_of(kind)]
+    if kind in ("frame", "point"):
+        frame = GOOD["frame"].select([0])
+        packed = replace(frame, payload=bslz4(PIXELS[:1]))
+        sources.append(wire(packed if kind == "frame" else replace(GOOD["point"], frame=packed)))
+    refused = 0
+    for _ in range(3000):
+        result = decoded_or_refused(mutate(rng, rng.choice(sources)))
+        if isinstance(result, ProtocolError):
+            refused += 1
+            continue
+        assert same(decode(wire(result)), result), "a message that was accepted can be sent on"
+        inner = result.frame if isinstance(result, ScanPoint) else result
+        if isinstance(inner, Frame) and inner.payload.encoding is Encoding.RAW:
+            assert inner.payload.decode(0).shape == inner.payload.shape
+    assert 0 < refused < 3000
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=8) | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(GOOD)), st.data())
+def test_any_value_in_any_field_is_refused_or_valid(kind: str, data: st.DataObject):
+    header = header_of(kind)
+    key = data.draw(st.sampled_from(sorted(header["fields"])))
+    header["fields"][key] = data.draw(json_like)
+    decoded_or_refused([msgpack.packb(header), *parts_of(kind)[1:]])
+
+
+@settings(max_examples=200)
+@given(st.lists(st.binary(max_size=64), max_size=4))
+def test_random_bytes_are_refused(parts: list[bytes]):
+    assert isinstance(decoded_or_refused(parts), ProtocolError)
+
+
+def test_every_field_of_every_message_is_sent():
+    """A field that is added to a message must reach the wire."""
+    for kind, message in GOOD.items():
+        header = header_of(kind)
+        sent = set(header["fields"]) | {name for name, _, _ in header["arrays"]}
+        inner = {"frame", "payload"}
+        assert {item.name for item in fields(message)} - inner <= sent, kind
+    assert set(codec._KINDS) == set(GOOD)
