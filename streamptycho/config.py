@@ -25,9 +25,9 @@ from streamptycho.transport import Endpoint, SocketKind
 class DetectorEndpoints(Options):
     """Where the detector's streams come from."""
 
-    frames: Endpoint = Endpoint(address="tcp://127.0.0.1:5557", socket=SocketKind.PULL)
+    frames: Endpoint = Endpoint(address="tcp://127.0.0.1:5555", socket=SocketKind.PULL)
     """Start messages, frames and their end."""
-    positions: Endpoint = Endpoint(address="tcp://127.0.0.1:5558", socket=SocketKind.SUB)
+    positions: Endpoint = Endpoint(address="tcp://127.0.0.1:5556", socket=SocketKind.SUB)
     """Positions and their end."""
 
 

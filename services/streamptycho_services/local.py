@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +32,7 @@ class LocalServices:
     """
 
     def __init__(self, config: Config, *, json_logs: bool = False) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="streamptycho-")
-        self.config = with_ipc(config, Path(self._directory.name))
+        self.config = config
         self._spawn = multiprocessing.get_context("spawn")
         self._finish = {name: self._spawn.Event() for name in SERVICES}
         self._kill = self._spawn.Event()
@@ -84,7 +82,6 @@ class LocalServices:
                 log.error("%s does not stop; terminating it", name)
                 process.terminate()
                 process.join(5)
-        self._directory.cleanup()
 
 
 def _child(name: str, config: Config, finish: object, kill: object, json_logs: bool) -> None:

@@ -1,4 +1,4 @@
-"""``python -m streamptycho_sim`` is ``streamptycho-sim``."""
+"""``python -m streamptycho_sim``."""
 
 from streamptycho_sim.cli import main
 

@@ -29,6 +29,8 @@ class Result:
     """(modes, n, n) complex64."""
     pixel_m: tuple[float, float]
     """(y, x), metres."""
+    origin_m: tuple[float, float]
+    """(y, x) of the centre of pixel [0, 0] in the coordinates of the positions, metres; (0, 0) where the file has none."""
     error_per_iteration: NDArray[np.float32]
     """(k,) Fourier error after each pass."""
     algorithm: str
@@ -70,11 +72,17 @@ def read_result(path: Path) -> Result:
                 object=np.asarray(_need(file, "/object/complex")[()], np.complex64),
                 probe=probe[None] if probe.ndim == 2 else probe,
                 pixel_m=(float(pixel[0]), float(pixel[1])),
+                origin_m=(_first(file, "/object/y"), _first(file, "/object/x")),
                 error_per_iteration=np.asarray(_need(file, "/metrics/error_per_iteration")[()], np.float32),
                 algorithm=text(_need(file, "/metrics/algorithm")[()]),
             )
     except OSError as error:
         raise FormatError(f"{path}: not a readable result file ({error})") from error
+
+
+def _first(file: h5py.File, path: str) -> float:
+    """First value of a coordinate axis, 0 where the file has none."""
+    return float(file[path][0]) if path in file else 0.0
 
 
 def _need(file: h5py.File, *paths: str) -> Any:

@@ -143,16 +143,9 @@ def test_replay_twice_under_another_name(context: Any, star: Path) -> None:
 
 
 def test_replay_interrupted_by_a_second(context: Any, star: Path) -> None:
+    options, faults = ReplayOptions(first=8, scan_id="a"), FaultOptions(second_after=3)
     with collecting(context, *INPROC.endpoints(), scans=2) as collector:
-        tally = run_replay(
-            star,
-            ReplayOptions(first=8, scan_id="a"),
-            PublishOptions(),
-            FaultOptions(second_after=3),
-            context,
-            never,
-            outlets=INPROC,
-        )
+        tally = run_replay(star, options, PublishOptions(), faults, context, never, outlets=INPROC)
     assert set(tally.scans) == {"a", "a-second"}
     assert len(collector.frame_index) == 16
 

@@ -1,0 +1,249 @@
+"""The command ``streamptycho``.
+
+Exit codes: 0 done; 1 a service or device failed; 2 the command, configuration or a file cannot be used; 3 check found a
+stream that is not usable; 130 interrupted, files closed.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from streamptycho import __version__
+from streamptycho.config import Config, load
+from streamptycho.errors import BackendError, StreamPtychoError
+
+app = typer.Typer(
+    name="streamptycho",
+    help="Live ptychography: the picture forms while the scan runs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Try [bold]streamptycho demo[/bold] first: no hardware, nothing to configure.",
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file; see docs/configuration.md.")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Override one setting, e.g. --set engine.modes=2. Repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Progress as JSON lines on stderr, the summary as one line on stdout.")]
+ProbeStart = Annotated[
+    str | None,
+    typer.Option("--probe", help="'file': the recorded probe where there is one; 'auto': always find one from the data."),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory for files and pictures.")]
+SIMULATOR = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def main() -> None:
+    """Entry point: errors of the user's input end in one line, not in a traceback."""
+    try:
+        app()
+    except BackendError as error:
+        _fail(error, 1)
+    except StreamPtychoError as error:
+        _fail(error, 2)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _fail(error: object, code: int) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _config(path: Path | None, settings: list[str] | None, output: Path | None, probe: str | None) -> Config:
+    overrides: dict[str, Any] = {}
+    for setting in settings or []:
+        key, separator, value = setting.partition("=")
+        if not separator:
+            _fail(f"--set {setting}: write it as key=value, e.g. engine.modes=2", 2)
+        overrides[key.strip()] = _value(value.strip())
+    if output is not None:
+        overrides["write.directory"] = output
+    if probe is not None:
+        overrides["engine.probe"] = probe
+    return load(path, overrides)
+
+
+def _value(text: str) -> Any:
+    """A TOML value where it parses as one, else the text itself."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(
+    context_settings=SIMULATOR,
+    epilog="Examples:\n\nstreamptycho demo\n\nstreamptycho demo --replay scan.cxi --rate 100 --probe auto\n\n"
+    "streamptycho demo --output out --json -- --drop-frames 0.05 --shuffle 200   (flags after -- go to the simulator)",
+)
+def demo(
+    context: typer.Context,
+    replay: Annotated[Path | None, typer.Option(help="Replay this recorded scan instead of simulating one.")] = None,
+    rate: Annotated[float, typer.Option(help="Frames per second; 0 = as fast as they are taken.")] = 100.0,
+    probe: ProbeStart = None,
+    output: Output = None,
+    page: Annotated[bool, typer.Option(help="Write live.html, which shows the growing picture.")] = True,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    settings: Setting = None,
+) -> None:
+    """Simulated detector and all services on this machine, until the picture is done."""
+    from streamptycho_services.demo import DemoFailedError, Source, run_demo
+
+    effective = _config(config, settings, output or Path("out"), probe)
+    try:
+        outcome = run_demo(effective, Source(replay, rate, context.args), page=page, as_json=as_json)
+    except DemoFailedError as error:
+        _fail(error, 1)
+    _report(outcome.summary, as_json)
+    if outcome.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command(
+    epilog="Examples:\n\nstreamptycho run --output /data/today\n\nstreamptycho run -c beamline.toml --set engine.modes=2"
+)
+def run(
+    output: Output = None,
+    probe: ProbeStart = None,
+    config: ConfigFile = None,
+    settings: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """All services on this machine, for scan after scan, until Ctrl-C."""
+    from streamptycho_services.run import ServiceDiedError, run_all
+
+    try:
+        run_all(_config(config, settings, output, probe), as_json=as_json)
+    except ServiceDiedError as error:
+        _fail(error, 1)
+
+
+def _one(name: str, config: Path | None, settings: list[str] | None, output: Path | None, as_json: bool) -> None:
+    from streamptycho_services.logs import configure_logging
+    from streamptycho_services.run import run_one
+
+    configure_logging(as_json, service=name)
+    run_one(name, _config(config, settings, output, None))
+
+
+@app.command(epilog="Example:\n\nstreamptycho receive -c beamline.toml")
+def receive(config: ConfigFile = None, settings: Setting = None, as_json: AsJson = False) -> None:
+    """Only the receiver, for services on several hosts."""
+    _one("receive", config, settings, None, as_json)
+
+
+@app.command(epilog="Example:\n\nstreamptycho reconstruct -c beamline.toml --set engine.backend=cupy")
+def reconstruct(config: ConfigFile = None, settings: Setting = None, as_json: AsJson = False) -> None:
+    """Only the reconstruction, for services on several hosts."""
+    _one("reconstruct", config, settings, None, as_json)
+
+
+@app.command(epilog="Example:\n\nstreamptycho write -c beamline.toml --output /data/today")
+def write(config: ConfigFile = None, settings: Setting = None, output: Output = None, as_json: AsJson = False) -> None:
+    """Only the writer, for services on several hosts."""
+    _one("write", config, settings, output, as_json)
+
+
+def _simulator(arguments: list[str]) -> NoReturn:
+    """Hand over to the simulator, which is a program of its own."""
+    raise SystemExit(subprocess.run([sys.executable, "-m", "streamptycho_sim", *arguments], check=False).returncode)
+
+
+@app.command(context_settings=SIMULATOR, epilog="Example:\n\nstreamptycho replay scan.cxi --rate-hz 100")
+def replay(context: typer.Context, file: Annotated[Path, typer.Argument(help="CXI, APS HDF5 or our own file.")]) -> None:
+    """Send a recorded scan like a detector would. Further flags: streamptycho-sim replay --help."""
+    _simulator(["replay", str(file), *context.args])
+
+
+@app.command(
+    context_settings=SIMULATOR, epilog="Example:\n\nstreamptycho simulate --frames 2000 --path spiral --rate-hz 200"
+)
+def simulate(context: typer.Context) -> None:
+    """Send a synthetic scan like a detector would. Flags: streamptycho-sim synthetic --help."""
+    _simulator(["synthetic", *context.args])
+
+
+@app.command(
+    name="reconstruct-file",
+    epilog="Examples:\n\nstreamptycho reconstruct-file scan.cxi --output result.h5\n\n"
+    "streamptycho reconstruct-file scan.cxi --output result.h5 --seconds 20 --probe auto --set engine.modes=2",
+)
+def reconstruct_file(
+    file: Annotated[Path, typer.Argument(help="Recorded scan: CXI, APS HDF5 or our own file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Result file (HDF5); a PNG is written beside it.")],
+    passes: Annotated[int | None, typer.Option(min=1, help="Exactly so many passes over all frames.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds of computing.")] = None,
+    probe: ProbeStart = None,
+    truth: Annotated[Path | None, typer.Option(help="Truth of a simulated scan (.npz) to compare with.")] = None,
+    config: ConfigFile = None,
+    settings: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reconstruct a recorded scan, without the network, by the same engine."""
+    from streamptycho_services.offline import Limits, reconstruct_file
+
+    effective = _config(config, settings, None, probe)
+    summary = reconstruct_file(effective, file, output, Limits(passes, seconds), truth=truth, as_json=as_json)
+    _report(summary, as_json)
+
+
+@app.command(epilog="Example:\n\nstreamptycho inspect scan.cxi --picture scan.png")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Recorded scan or growing file.")],
+    picture: Annotated[Path | None, typer.Option(help="Write a PNG of the mean pattern and the positions.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is in a file: shapes, units as understood and why, positions."""
+    from streamptycho_services.inspect_file import inspect_scan
+
+    _report(inspect_scan(file, picture), as_json)
+
+
+@app.command(epilog="Example:\n\nstreamptycho check -c beamline.toml --seconds 5")
+def check(
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long to listen.")] = 5.0,
+    config: ConfigFile = None,
+    settings: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether the detector's streams can be reached, and what they carry."""
+    from streamptycho_services.check import check_streams
+
+    report = check_streams(_config(config, settings, None, None), seconds)
+    _report(report, as_json)
+    if not report["ok"]:
+        raise typer.Exit(3)
+
+
+def _report(facts: dict[str, Any], as_json: bool) -> None:
+    """The summary: one JSON line for programs, one fact a line for people."""
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, item in value.items():
+                print(f"  {name}: {item}")
+        else:
+            print(f"{key}: {value}")
+
+
+if __name__ == "__main__":
+    main()

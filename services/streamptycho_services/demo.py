@@ -1,0 +1,145 @@
+"""The demonstration: a simulated or replayed detector and all services, each its own process, until the picture is done."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamptycho.config import Config, DetectorEndpoints
+from streamptycho.transport import Endpoint, SocketKind, new_context
+from streamptycho_services.interrupt import interruptible
+from streamptycho_services.local import LocalServices, with_ipc
+from streamptycho_services.page import write_page
+from streamptycho_services.progress import Progress
+from streamptycho_services.summary import summarise
+from streamptycho_services.watch import Watcher
+
+QUIET_S = 1.0
+"""How long nothing new must happen, after everything is written, before the demonstration ends."""
+
+
+class DemoFailedError(RuntimeError):
+    """A process of the demonstration ended before its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is sent."""
+
+    replay: Path | None
+    """Recorded scan; None simulates one."""
+    rate_hz: float
+    arguments: Sequence[str] = ()
+    """Further flags for the simulator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the demonstration went."""
+
+    summary: dict[str, Any]
+    interrupted: bool
+
+
+def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Outcome:
+    """Run until every scan that was sent is written and polished.
+
+    Raises :class:`DemoFailedError` if a service or the simulator dies.
+    """
+    directory = config.write.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    truth = directory / "truth.npz" if source.replay is None else None
+    with tempfile.TemporaryDirectory(prefix="streamptycho-") as name:
+        config = with_ipc(config, Path(name)).model_copy(update={"detector": _detector(name)})
+        services = LocalServices(config, json_logs=as_json)
+        with (
+            interruptible(on_second=services.kill) as interrupted,
+            new_context() as context,
+            Watcher(context, config.services) as watcher,
+            services,
+            Progress(as_json=as_json) as progress,
+        ):
+            simulator = subprocess.Popen(_command(source, name, truth), stderr=subprocess.PIPE, text=True)
+            try:
+                _watch(services, simulator, watcher, progress, interrupted, directory if page else None)
+            finally:
+                _stop(simulator)
+
+            def waiting() -> None:
+                watcher.poll(0)
+                progress.show(watcher)
+
+            services.finish(waiting)
+            watcher.poll(0.2)
+            progress.show(watcher, force=True)
+        return Outcome(summarise(watcher, truth), interrupted.is_set())
+
+
+def _detector(directory: str) -> DetectorEndpoints:
+    return DetectorEndpoints(
+        frames=Endpoint(address=f"ipc://{directory}/frames", socket=SocketKind.PULL),
+        positions=Endpoint(address=f"ipc://{directory}/positions", socket=SocketKind.SUB),
+    )
+
+
+def _command(source: Source, directory: str, truth: Path | None) -> list[str]:
+    """The simulator is another program: the services do not know it."""
+    what = ["replay", str(source.replay)] if source.replay is not None else ["synthetic", "--truth", str(truth)]
+    addresses = ["--frames-address", f"ipc://{directory}/frames", "--positions-address", f"ipc://{directory}/positions"]
+    rate = ["--rate-hz", str(source.rate_hz)] if source.rate_hz > 0 else []
+    return [sys.executable, "-m", "streamptycho_sim", *what, *addresses, *rate, *source.arguments]
+
+
+def _watch(
+    services: LocalServices,
+    simulator: "subprocess.Popen[str]",
+    watcher: Watcher,
+    progress: Progress,
+    interrupted: threading.Event,
+    page_directory: Path | None,
+) -> None:
+    """Show progress until all is written, somebody interrupts, or something dies."""
+    quiet_since = time.monotonic()
+    while not interrupted.is_set():
+        watcher.poll(0.1)
+        progress.show(watcher)
+        if page_directory is not None and _announce_page(watcher, page_directory):
+            page_directory = None
+        dead = services.failed()
+        if dead is not None:
+            raise DemoFailedError(f"service {dead} ended unexpectedly; its messages are above")
+        code = simulator.poll()
+        if code not in (None, 0) and not interrupted.is_set():
+            message = simulator.stderr.read() if simulator.stderr else ""
+            raise DemoFailedError(f"the simulator ended with exit code {code}: {message.strip()}")
+        if code is None or not watcher.scans or len(watcher.written()) < len(watcher.scans):
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since > QUIET_S:
+            return
+
+
+def _announce_page(watcher: Watcher, directory: Path) -> bool:
+    """Write the page as soon as the name of the picture is known."""
+    for scan_id in watcher.scans:
+        status = watcher.status("write", scan_id)
+        if status is not None and "file" in status.notes:
+            page = write_page(directory, scan_id, Path(status.notes["file"]).with_suffix(".png").name)
+            print(f"live picture: {page.resolve().as_uri()}", file=sys.stderr)
+            return True
+    return False
+
+
+def _stop(simulator: "subprocess.Popen[str]") -> None:
+    if simulator.poll() is None:
+        simulator.send_signal(signal.SIGINT)
+    try:
+        simulator.communicate(timeout=15)
+    except subprocess.TimeoutExpired:
+        simulator.kill()
+        simulator.communicate()

@@ -1,0 +1,114 @@
+"""Reconstruct a recorded scan without the network, with the same preprocessing and engine."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streamptycho.config import Config
+from streamptycho.display import save_phase
+from streamptycho.files import open_scan, read_result, write_result
+from streamptycho.messages import EndReason, Frame, ScanEnd, ScanPoint, Snapshot, Stream
+from streamptycho.pipeline.reconstruct import Reconstruction
+from streamptycho.solve.backend import choose_backend
+from streamptycho.solve.engine import EngineState
+from streamptycho_services.interrupt import interruptible
+from streamptycho_services.summary import correlation_with_truth
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop, besides convergence."""
+
+    passes: int | None = None
+    """Passes over all frames."""
+    seconds: float | None = None
+    """Seconds of computing."""
+
+
+def reconstruct_file(
+    config: Config, path: Path, output: Path, limits: Limits, *, truth: Path | None, as_json: bool
+) -> dict[str, Any]:
+    """Reconstruct `path` into `output`; returns the summary of the command line's contract."""
+    if limits.passes is not None:
+        engine = config.engine.model_copy(update={"polish_passes": limits.passes, "polish_tolerance": 0.0})
+        config = config.model_copy(update={"engine": engine})
+    with open_scan(path) as scan, interruptible() as interrupted, _bar(as_json) as bar:
+        start = scan.start(path.stem, time.time_ns())
+        backend = choose_backend(config.engine.backend)
+        work = Reconstruction(start, config.preprocess, config.positions, config.engine, backend)
+        waiting = 0
+        for row, index in bar.track(list(enumerate(scan.index.tolist())), description="reading"):
+            y, x = scan.yx_m[row]
+            if not (np.isfinite(y) and np.isfinite(x)):
+                waiting += 1
+                continue
+            frame = Frame(
+                scan_id=start.scan_id,
+                index=np.array([index], np.int64),
+                timestamp_ns=np.zeros(1, np.int64),
+                payload=scan.payload(index),
+            )
+            work.add(ScanPoint(frame=frame, yx_m=(float(y), float(x))))
+            if interrupted.is_set():
+                break
+        work.engine.finish()
+        work.end = ScanEnd(scan_id=start.scan_id, stream=Stream.SCAN, count=len(scan), reason=EndReason.COMPLETE)
+        for text in _refine(work, limits, interrupted):
+            bar.update(bar.task_ids[-1], description=text)
+        snapshot = work.snapshot(time.time_ns(), final=True)
+        dropped = dict(work.dropped) | ({"no_position": waiting} if waiting else {})
+        frames = {
+            "received": work.received + waiting,
+            "used": work.engine.rows_used,
+            "waiting": work.received - work.engine.rows_used - sum(work.dropped.values()),
+            "dropped": dropped,
+        }
+        return _save(snapshot, config, path, output, work, frames, truth)
+
+
+def _refine(work: Reconstruction, limits: Limits, interrupted: Any) -> Iterator[str]:
+    """Compute until converged, out of time or interrupted; yields what to show."""
+    until = time.monotonic() + limits.seconds if limits.seconds is not None else float("inf")
+    while work.engine.state is not EngineState.DONE and time.monotonic() < until and not interrupted.is_set():
+        work.engine.step(min(0.5, max(until - time.monotonic(), 0.01)))
+        passes = len(work.engine.error_history)
+        yield f"{work.engine.state}: pass {passes}, error {work.engine.error:.5f}"
+
+
+def _save(
+    snapshot: Snapshot | None,
+    config: Config,
+    path: Path,
+    output: Path,
+    work: Reconstruction,
+    frames: dict[str, Any],
+    truth: Path | None,
+) -> dict[str, Any]:
+    correlation = None
+    picture = output.with_suffix(".png")
+    if snapshot is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_result(output, snapshot, work.start, end=work.end, config_json=config.model_dump_json())
+        save_phase(snapshot, picture)
+        if truth is not None:
+            correlation = correlation_with_truth(read_result(output), truth)
+    return {
+        "cxi": str(path),
+        "result": str(output) if snapshot is not None else None,
+        "picture": str(picture) if snapshot is not None else None,
+        "frames": frames,
+        "error": snapshot.error if snapshot is not None else None,
+        "probe": work.engine.probe_note,
+        "phase_correlation": correlation,
+    }
+
+
+def _bar(as_json: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, disable=as_json or not sys.stderr.isatty(), transient=False)
