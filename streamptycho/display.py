@@ -17,6 +17,8 @@ def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> N
 
     The ramp is taken from the mean phase difference of neighbours, which wrapping does not disturb.
     """
+    covered = covered & np.isfinite(obj)
+    obj = np.where(covered, obj, 0)
     phasor = obj / np.maximum(abs(obj), 1e-12)
     ny, nx = obj.shape
     dy = (phasor[1:] * phasor[:-1].conj())[covered[1:] & covered[:-1]].sum() if ny > 1 else 1
@@ -68,7 +70,7 @@ def _scale_bar(pixel_m: float, width_px: int) -> tuple[float, int]:
     """A round length of about a quarter of the width, and its pixels."""
     target = width_px * pixel_m / 4
     decade = 10.0 ** math.floor(math.log10(target))
-    length = max(n * decade for n in _NICE if n * decade <= target)
+    length = max((n * decade for n in _NICE if n * decade <= target), default=decade)
     return length, round(length / pixel_m)
 
 

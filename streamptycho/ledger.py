@@ -26,21 +26,15 @@ class Ledger:
 def combine(receive: Status | None, reconstruct: Status | None) -> Ledger:
     """One ledger from the latest word of both services.
 
-    What the receiver has passed on and the engine has not yet seen is waiting. If the engine's word is the newer one, the
-    receiver's count is brought up to it.
+    What the receiver has taken in and the engine has not yet used or dropped is waiting. If the engine's word is the newer
+    one, the receiver's count is brought up to it.
     """
-    passed_on = receive.used if receive else 0
-    taken = reconstruct.received if reconstruct else 0
-    ahead = max(0, taken - passed_on)
     dropped: Counter[str] = Counter()
     for status in (receive, reconstruct):
         if status is not None:
             dropped.update(status.dropped)
-    return Ledger(
-        received=(receive.received if receive else 0) + ahead,
-        used=reconstruct.used if reconstruct else 0,
-        waiting=(receive.waiting if receive else 0)
-        + max(0, passed_on - taken)
-        + (reconstruct.waiting if reconstruct else 0),
-        dropped=dict(dropped),
-    )
+    lost_before = sum(receive.dropped.values()) if receive else 0
+    taken = reconstruct.received if reconstruct else 0
+    received = max(receive.received if receive else 0, taken + lost_before)
+    used = reconstruct.used if reconstruct else 0
+    return Ledger(received=received, used=used, waiting=received - used - dropped.total(), dropped=dict(dropped))

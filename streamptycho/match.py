@@ -47,9 +47,11 @@ class MatchOptions(Options):
     """Positions held for their frame; beyond it the oldest is given up for the engine (it is in the file)."""
     max_index: int = Field(10_000_000, gt=0)
     """Frame indices must be below this."""
+    max_open_scans: int = Field(8, ge=1)
+    """Scans that may run at once; beyond it the oldest is closed as superseded."""
     settle_s: float = Field(2.0, ge=0)
-    """After the end message, or the start of the next scan: how long the stream must be silent before the scan is closed
-    although something is missing."""
+    """After the end of the frames, or the start of the next scan: how long the stream must be silent before the scan is
+    closed although something is missing."""
     timeout_s: float = Field(60.0, gt=0)
     """Silence after which a scan without end message is closed as incomplete."""
 
@@ -63,6 +65,9 @@ class Edge(Enum):
 
 
 Routed: TypeAlias = tuple[Edge, Message]
+
+_HELD_BYTES = 1024
+"""What a frame that is held needs besides its pixels."""
 
 
 class OpenScan:
@@ -79,12 +84,15 @@ class OpenScan:
         self.positions: OrderedDict[int, tuple[float, float]] = OrderedDict()
         """Waiting for their frame."""
         self.unique = 0
+        """Frames of different index so far."""
         self.positions_received = 0
+        """Positions of different index so far."""
         self.sent: dict[Stream, ScanEnd] = {}
         """End messages so far."""
         self.superseded = False
         self.last_s = now_s
-        self._seen = bytearray()
+        self._seen = _Seen()
+        self._placed = _Seen()
         self._waiting_bytes = 0
 
     @property
@@ -135,38 +143,36 @@ class OpenScan:
         if index >= self.options.max_index:
             self.drop(DropReason.BAD_INDEX)
             return False
-        if index >= len(self._seen):
-            self._seen.extend(bytes(max(index + 1 - len(self._seen), len(self._seen), 1024)))
-        if self._seen[index]:
+        if not self._seen.add(index):
             self.drop(DropReason.DUPLICATE)
             return False
-        self._seen[index] = 1
         return True
 
     def _hold(self, index: int, frame: Frame) -> None:
         self.frames[index] = frame
-        self._waiting_bytes += frame.payload.nbytes
+        self._waiting_bytes += _held_bytes(frame)
         while self._waiting_bytes > self.options.max_waiting_bytes and len(self.frames) > 1:
             _, oldest = self.frames.popitem(last=False)
-            self._waiting_bytes -= oldest.payload.nbytes
+            self._waiting_bytes -= _held_bytes(oldest)
             self.drop(DropReason.NO_POSITION)
 
     def take_positions(self, positions: Positions) -> Iterator[Routed]:
-        """Take a block of positions in; they reach the file in any case."""
-        usable = [i for i, index in enumerate(positions.index.tolist()) if index < self.options.max_index]
-        if not usable:
+        """Take a block of positions in; they reach the file in any case. The first of an index counts."""
+        limit = self.options.max_index
+        fresh = [i for i, index in enumerate(positions.index.tolist()) if index < limit and self._placed.add(index)]
+        if not fresh:
             return
-        if len(usable) < len(positions):
-            positions = Positions(scan_id=self.scan_id, index=positions.index[usable], yx_m=positions.yx_m[usable])
+        if len(fresh) < len(positions):
+            positions = Positions(scan_id=self.scan_id, index=positions.index[fresh], yx_m=positions.yx_m[fresh])
         self.positions_received += len(positions)
         yield Edge.WRITER, positions
         for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
             frame = self.frames.pop(index, None)
             if frame is not None:
-                self._waiting_bytes -= frame.payload.nbytes
+                self._waiting_bytes -= _held_bytes(frame)
                 self.matched += 1
                 yield Edge.ENGINE, ScanPoint(frame=frame, yx_m=(y, x))
-            elif index >= len(self._seen) or not self._seen[index]:
+            elif index not in self._seen:
                 self.positions[index] = (y, x)
                 if len(self.positions) > self.options.max_waiting_positions:
                     self.positions.popitem(last=False)
@@ -181,7 +187,7 @@ class OpenScan:
             return EndReason.TIMEOUT if silent_s >= self.options.timeout_s else None
         frames_in = self.unique >= frames.count
         positions_in = positions is not None and self.positions_received >= positions.count
-        if (frames_in and (not self.frames or positions_in)) or silent_s >= self.options.settle_s:
+        if (frames_in and positions_in) or silent_s >= self.options.settle_s:
             return frames.reason
         return None
 
@@ -192,6 +198,30 @@ class OpenScan:
         self.positions.clear()
         self._waiting_bytes = 0
         return ScanEnd(scan_id=self.scan_id, stream=Stream.SCAN, count=self.unique, reason=reason)
+
+
+class _Seen:
+    """A growing set of small numbers."""
+
+    def __init__(self) -> None:
+        self._flags = bytearray()
+
+    def __contains__(self, index: int) -> bool:
+        return index < len(self._flags) and bool(self._flags[index])
+
+    def add(self, index: int) -> bool:
+        """Add a number; False if it was there already."""
+        missing = index + 1 - len(self._flags)
+        if missing > 0:
+            self._flags.extend(bytes(max(missing, len(self._flags), 1024)))
+        if self._flags[index]:
+            return False
+        self._flags[index] = 1
+        return True
+
+
+def _held_bytes(frame: Frame) -> int:
+    return frame.payload.nbytes + _HELD_BYTES
 
 
 class Matcher:
@@ -271,6 +301,8 @@ class Matcher:
                 self.rejected["repeated_start"] += 1
                 return
             yield from self._close(again, EndReason.SUPERSEDED)
+        while len(self.scans) >= self.options.max_open_scans:
+            yield from self._close(next(iter(self.scans.values())), EndReason.SUPERSEDED)
         for scan in self.scans.values():
             scan.superseded = True
         if start.scan_id in self._closed:
@@ -278,7 +310,7 @@ class Matcher:
         self.scans[start.scan_id] = OpenScan(start, now_s, self.options)
         yield Edge.BOTH, start
         for message in self._early.pop(start.scan_id, []):
-            self._early_rows -= len(message) if isinstance(message, Positions) else 0
+            self._early_rows -= _rows(message)
             yield from self.handle(message, now_s)
 
     def _stray(self, message: Frame | Positions | ScanEnd) -> None:
@@ -289,10 +321,10 @@ class Matcher:
             self.rejected["no_start"] += 1
         else:
             self._early.setdefault(message.scan_id, []).append(message)
-            self._early_rows += len(message) if isinstance(message, Positions) else 0
+            self._early_rows += _rows(message)
             while self._early_rows > self.options.max_waiting_positions or len(self._early) > 100:
                 _, forgotten = self._early.popitem(last=False)
-                self._early_rows -= sum(len(m) for m in forgotten if isinstance(m, Positions))
+                self._early_rows -= sum(map(_rows, forgotten))
                 self.rejected["no_start"] += len(forgotten)
 
     def _refuse(self, error: ProtocolError) -> None:
@@ -303,3 +335,8 @@ class Matcher:
             scan.drop(DropReason.CORRUPT, error.frames)
         else:
             self.rejected["undecodable"] += 1
+
+
+def _rows(message: Positions | ScanEnd) -> int:
+    """What a message counts against the limit of positions that wait."""
+    return len(message) if isinstance(message, Positions) else 1

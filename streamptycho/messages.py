@@ -7,7 +7,8 @@ Stream grammar, per scan id::
 in which frames and positions may come on separate sockets, in any order and interleaving, with gaps and duplicates.
 Conventions: SI units; suffixes ``_m``, ``_ns``, ``_ev``, ``_px``; axis order (y, x); times are integer nanoseconds since
 the Unix epoch; masks are True where valid; arrays are C-contiguous and read-only. A message that exists is valid: each
-checks itself when it is built and raises :class:`~streamptycho.errors.GrammarError` naming the field.
+checks itself when it is built and raises :class:`~streamptycho.errors.GrammarError` naming the field. Messages that hold
+arrays are equal only to themselves.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from streamptycho.payload import PIXEL_DTYPES, Payload
 
 MAX_SCAN_ID = 128
 """Bytes of UTF-8: a scan id becomes part of a file name."""
+MAX_FRAME_PIXELS = 1 << 26
+"""Pixels of one frame: a start message sizes arrays and files."""
 Scalar: TypeAlias = str | int | float | bool
 
 
@@ -86,7 +89,7 @@ class ServiceState(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScanStart:
     """First message of a scan: everything that must be known before the first frame."""
 
@@ -111,6 +114,9 @@ class ScanStart:
 
     def __post_init__(self) -> None:
         _check_scan_id(self.scan_id)
+        shape = self.geometry.frame_shape
+        if shape[0] * shape[1] > MAX_FRAME_PIXELS:
+            raise GrammarError("start.geometry", f"frames of {shape} have more than {MAX_FRAME_PIXELS} pixels")
         if self.dtype.name not in PIXEL_DTYPES:
             raise GrammarError("start.dtype", f"{self.dtype.name!r} is not one of {', '.join(PIXEL_DTYPES)}")
         object.__setattr__(self, "dtype", self.dtype.newbyteorder("<"))  # as payloads have it
@@ -119,7 +125,6 @@ class ScanStart:
             raise GrammarError("start.beam_center_px", f"{self.beam_center_px} is not finite; leave it out where unknown")
         _check_metadata(self.metadata)
         _seal(self, "start", valid=np.bool_, dark=np.float32, probe=np.complex64)
-        shape = self.geometry.frame_shape
         for name, array in (("valid", self.valid), ("dark", self.dark)):
             if array is not None and array.shape != shape:
                 raise GrammarError(f"start.{name}", f"shape {array.shape} differs from the frame's {shape}")
@@ -132,7 +137,7 @@ class ScanStart:
                 raise GrammarError("start.probe", "has values that are not finite")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
     """A block of one or more diffraction patterns of one scan."""
 
@@ -175,7 +180,7 @@ class Frame:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Positions:
     """A block of scan positions: where the probe was on the sample."""
 
@@ -221,7 +226,7 @@ class ScanEnd:
         return self.reason is EndReason.COMPLETE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScanPoint:
     """One frame with its position: what the reconstruction is made of."""
 
@@ -246,7 +251,7 @@ class ScanPoint:
         return int(self.frame.index[0])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
     """The state of the reconstruction at one moment: host copies that never alias the engine's arrays."""
 

@@ -116,8 +116,8 @@ def _shifted(a: Complex, b: Complex, known: NDArray[np.bool_]) -> tuple[Complex,
 
 def _best(
     cross: Complex,
-    ky: NDArray[np.float64],
-    kx: NDArray[np.float64],
+    ky: NDArray[np.floating],
+    kx: NDArray[np.floating],
     ys: NDArray[np.floating],
     xs: NDArray[np.floating],
 ) -> tuple[float, float]:

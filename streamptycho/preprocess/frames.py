@@ -97,7 +97,7 @@ class FramePreprocessor:
         self._early: list[tuple[int, NDArray[np.generic]]] = []
         self._good = self._static
         self._level = 0.0
-        self.corner = self._corner((self.frame_shape[0] / 2, self.frame_shape[1] / 2))
+        self.corner = self._corner((self.frame_shape[0] // 2, self.frame_shape[1] // 2))
         """First detector pixel (y, x) of the crop."""
 
     # what the start message and the options settle
@@ -128,7 +128,8 @@ class FramePreprocessor:
 
     def _load(self, path: Path, option: str, start: ScanStart) -> NDArray[np.generic]:
         try:
-            array: NDArray[np.generic] = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                array: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise ConfigError(f"preprocess.{option}: {path} cannot be read as a NumPy array ({error})") from error
         if array.shape != start.geometry.frame_shape:
@@ -142,7 +143,10 @@ class FramePreprocessor:
             return None
         if self.options.background_file is None:
             raise ConfigError("preprocess.background_file: must be given with background = 'pattern'")
-        return self._load(self.options.background_file, "background_file", start).astype(np.float32)
+        pattern = self._load(self.options.background_file, "background_file", start).astype(np.float32)
+        if not np.isfinite(pattern).all():
+            raise ConfigError("preprocess.background_file: has values that are not finite; put 0 there and mask them")
+        return pattern
 
     def _orient_point(self, point: tuple[float, float] | None, raw_shape: tuple[int, int]) -> tuple[float, float] | None:
         """A point of the raw frame on the oriented one: the frame's own coordinates, oriented and searched."""
@@ -154,10 +158,11 @@ class FramePreprocessor:
         return float(at[0]), float(at[1])
 
     def _corner(self, center: tuple[float, float]) -> tuple[int, int]:
-        """First pixel of the crop around `center`, moved inside the frame: pixels that do not exist help nobody."""
+        """First pixel of the crop with `center` at its [ny//2, nx//2], moved inside the frame: pixels that do not exist help
+        nobody."""
         corner = []
         for c, n, available in zip(center, self.crop_shape, self.frame_shape, strict=True):
-            corner.append(int(np.clip(round(c - n / 2), 0, available - n)))
+            corner.append(int(np.clip(np.floor(c + 0.5) - n // 2, 0, available - n)))
         return corner[0], corner[1]
 
     # what arrives
@@ -166,7 +171,7 @@ class FramePreprocessor:
         """Take in an exposure without beam; the mean of all is subtracted from the frames that follow."""
         if not self.options.dark:
             return
-        counts = self._orient.apply(raw).astype(np.float32)
+        counts = np.nan_to_num(self._orient.apply(raw).astype(np.float32), posinf=0, neginf=0)
         self._dark_exposures += 1
         if self._dark is None or self._dark_exposures == 1:
             self._dark = counts
@@ -209,7 +214,7 @@ class FramePreprocessor:
             self._level = self.options.background_counts
 
     def _center(self, mean: NDArray[np.float64]) -> tuple[float, float]:
-        middle = (self.frame_shape[0] / 2, self.frame_shape[1] / 2)
+        middle = (self.frame_shape[0] // 2, self.frame_shape[1] // 2)
         option = self.options.center
         if isinstance(option, tuple):
             return option
@@ -255,7 +260,7 @@ class FramePreprocessor:
         if k == 1:
             return counts, valid
         blocks = (self.shape[0], k, self.shape[1], k)
-        summed: NDArray[np.float32] = counts.reshape(blocks).sum((1, 3))
+        summed: NDArray[np.float32] = np.where(valid, counts, 0).reshape(blocks).sum((1, 3))
         return summed, np.all(valid.reshape(blocks), axis=(1, 3))
 
     def fit_probe(self, probe: NDArray[np.complex64]) -> NDArray[np.complex64] | None:
@@ -268,12 +273,13 @@ class FramePreprocessor:
             return probe
         if probe.shape[1:] != self.frame_shape:
             return None
-        far = np.fft.fftshift(np.fft.fft2(probe, norm="ortho"), axes=(1, 2))
+        near = np.fft.ifftshift(probe, axes=(1, 2))
+        far = np.fft.fftshift(np.fft.fft2(near, norm="ortho"), axes=(1, 2))
         power: NDArray[np.floating] = (abs(far) ** 2).sum(0)
         center = centre_of_mass(power, np.ones(power.shape, np.bool_))
         corner = self._corner(center) if center is not None else self.corner
         far = far[:, *(slice(c, c + n) for c, n in zip(corner, self.crop_shape, strict=True))]
-        near = np.fft.ifft2(np.fft.ifftshift(far, axes=(1, 2)), norm="ortho")
-        y, x = ((n - m) // 2 for n, m in zip(self.crop_shape, self.shape, strict=True))
+        near = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(far, axes=(1, 2)), norm="ortho"), axes=(1, 2))
+        y, x = (n // 2 - m // 2 for n, m in zip(self.crop_shape, self.shape, strict=True))
         cropped: NDArray[np.complex64] = near[:, y : y + self.shape[0], x : x + self.shape[1]].astype(np.complex64)
         return cropped
