@@ -69,7 +69,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     table: dict[str, Any] = {}
     if path is not None:
         try:
-            table = tomllib.loads(path.read_text())
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror}); give an existing file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

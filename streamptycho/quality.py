@@ -7,11 +7,14 @@ scale. They are removed before anything is compared.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.ndimage
 from numpy.typing import NDArray
 
 Complex = NDArray[np.complex128]
 
 MAX_SHIFT_PX = 12
+"""Farthest that one round looks for a better place, pixels."""
+ROUNDS = 6
 MIN_PIXELS = 500
 
 
@@ -47,46 +50,59 @@ def compare(
     -------
     None if fewer than `MIN_PIXELS` pixels are known of both.
     """
-    a, known_a, b, known_b = _common(obj, covered, origin_px, truth, support, truth_origin_px)
-    both = known_a & known_b
-    if both.sum() < MIN_PIXELS:
-        return None
-    ys, xs = np.flatnonzero(both.any(1)), np.flatnonzero(both.any(0))
-    box = (slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1))
-    a, b, both = a[box], b[box], both[box]
-    for _ in range(4):
+    flat = _flattened(obj.astype(np.complex128), covered)
+    b = truth.astype(np.complex128)
+    at = np.subtract(origin_px, truth_origin_px).astype(np.float64)
+    for _ in range(ROUNDS):
+        a, known = _laid(flat, covered, at, truth.shape)
+        both = known & support
+        if both.sum() < MIN_PIXELS:
+            return None
         a = _without_ramp(a, b, both)
-        a, moved = _shifted(a, b, both)
-        a = a * (np.vdot(a[both], b[both]) / np.vdot(a[both], a[both]).real)
-        if moved < 0.05:
+        moved = _misplacement(a, b, both)
+        if np.hypot(*moved) < 0.03:
             break
+        at += moved
+    power = np.vdot(a[both], a[both]).real
+    a = a * (np.vdot(a[both], b[both]) / power) if power > 0 else a
     mean = np.angle(b[both].mean())
     pa, pb = (np.angle(z[both] * np.exp(-1j * mean)) for z in (a, b))
     return Agreement(
-        phase_correlation=float(np.corrcoef(pa, pb)[0, 1]),
+        phase_correlation=float(np.corrcoef(pa, pb)[0, 1]) if min(np.ptp(pa), np.ptp(pb)) > 1e-9 else 0.0,
         error=float(np.linalg.norm((a - b)[both]) / np.linalg.norm(b[both])),
         pixels=int(both.sum()),
     )
 
 
-def _common(
-    obj: NDArray[np.complexfloating],
-    covered: NDArray[np.bool_],
-    origin: tuple[float, float],
-    truth: NDArray[np.complexfloating],
-    support: NDArray[np.bool_],
-    truth_origin: tuple[float, float],
-) -> tuple[Complex, NDArray[np.bool_], Complex, NDArray[np.bool_]]:
-    """The object laid on the truth's grid, to whole pixels."""
-    a = np.zeros(truth.shape, np.complex128)
-    known = np.zeros(truth.shape, np.bool_)
-    y, x = (round(o - t) for o, t in zip(origin, truth_origin, strict=True))
-    y0, y1 = max(y, 0), min(y + obj.shape[0], truth.shape[0])
-    x0, x1 = max(x, 0), min(x + obj.shape[1], truth.shape[1])
+def _flattened(obj: Complex, covered: NDArray[np.bool_]) -> Complex:
+    """`obj` without its phase ramp, and its mean where it is not covered: fit to be shifted by a Fourier transform."""
+    obj = np.where(covered, obj, 0)
+    y, x = np.ogrid[: obj.shape[0], : obj.shape[1]]
+    slope_y = np.angle((obj[1:] * obj[:-1].conj()).sum())
+    slope_x = np.angle((obj[:, 1:] * obj[:, :-1].conj()).sum())
+    obj = obj * np.exp(-1j * (slope_y * y + slope_x * x))
+    return np.where(covered, obj, obj.sum() / max(covered.sum(), 1))
+
+
+def _laid(
+    obj: Complex, covered: NDArray[np.bool_], at: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[Complex, NDArray[np.bool_]]:
+    """The object with its first pixel `at` (y, x) of a grid of `shape`, and where it is known."""
+    whole = np.rint(at).astype(int)
+    dy, dx = at - whole
+    if np.hypot(dy, dx) > 1e-6:
+        ky, kx = np.fft.fftfreq(obj.shape[0])[:, None], np.fft.fftfreq(obj.shape[1])[None]
+        obj = np.fft.ifft2(np.fft.fft2(obj) * np.exp(-2j * np.pi * (ky * dy + kx * dx)))
+        covered = scipy.ndimage.binary_erosion(covered, iterations=2)
+    a = np.zeros(shape, np.complex128)
+    known = np.zeros(shape, np.bool_)
+    y, x = int(whole[0]), int(whole[1])
+    y0, y1 = max(y, 0), min(y + obj.shape[0], shape[0])
+    x0, x1 = max(x, 0), min(x + obj.shape[1], shape[1])
     if y1 > y0 and x1 > x0:
         a[y0:y1, x0:x1] = obj[y0 - y : y1 - y, x0 - x : x1 - x]
         known[y0:y1, x0:x1] = covered[y0 - y : y1 - y, x0 - x : x1 - x]
-    return a, known, truth.astype(np.complex128), support
+    return a, known
 
 
 def _without_ramp(a: Complex, b: Complex, known: NDArray[np.bool_]) -> Complex:
@@ -102,16 +118,16 @@ def _without_ramp(a: Complex, b: Complex, known: NDArray[np.bool_]) -> Complex:
     return flat
 
 
-def _shifted(a: Complex, b: Complex, known: NDArray[np.bool_]) -> tuple[Complex, float]:
-    """`a` shifted onto `b` by the peak of their cross-correlation on a twentieth of a pixel, and how far it moved."""
+def _misplacement(a: Complex, b: Complex, known: NDArray[np.bool_]) -> tuple[float, float]:
+    """(y, x) by which `a` must move onto `b`: the peak of their cross-correlation, on a two-hundredth of a pixel."""
     ky, kx = np.fft.fftfreq(a.shape[0]), np.fft.fftfreq(a.shape[1])
     fa, fb = (np.fft.fft2(np.where(known, z - z[known].mean(), 0)) for z in (a, b))
     cross = fb * fa.conj()
     whole = np.arange(-MAX_SHIFT_PX, MAX_SHIFT_PX + 1.0)
     y, x = _best(cross, ky, kx, whole, whole)
-    y, x = _best(cross, ky, kx, y + np.arange(-1, 1.01, 0.05), x + np.arange(-1, 1.01, 0.05))
-    moved: Complex = np.fft.ifft2(np.fft.fft2(a) * np.exp(-2j * np.pi * (ky[:, None] * y + kx[None] * x)))
-    return moved, float(np.hypot(y, x))
+    for grid in (np.arange(-20, 21) / 20, np.arange(-10, 11) / 200):
+        y, x = _best(cross, ky, kx, y + grid, x + grid)
+    return y, x
 
 
 def _best(

@@ -13,7 +13,7 @@ from typing import Any
 
 import zmq
 
-from streamptycho.codec import Part, decode, encode
+from streamptycho.codec import MAX_PARTS, Part, decode, encode
 from streamptycho.errors import ConfigError, ProtocolError
 from streamptycho.messages import Message
 from streamptycho.options import Options
@@ -194,13 +194,12 @@ class Receiver:
         if not self._ready:
             self._ready.extend(socket for socket, _ in self._poller.poll(int(timeout_s * 1000)))
         while self._ready:
-            socket = self._ready.popleft()
             try:
-                frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                parts = _receive_parts(self._ready.popleft())
             except zmq.Again:
                 continue
             try:
-                return decode([frame.buffer for frame in frames])
+                return decode(parts)
             except ProtocolError as error:
                 return error
         return None
@@ -209,6 +208,17 @@ class Receiver:
         """Close all sockets; what has not been received is dropped."""
         for inlet in self._inlets:
             inlet.close()
+
+
+def _receive_parts(socket: Any) -> list[memoryview]:
+    """The parts of one message, not copied; of one with too many parts only as many as tell that it has."""
+    part = socket.recv(zmq.NOBLOCK, copy=False)
+    parts = [part.buffer]
+    while part.more:
+        part = socket.recv(copy=False)  # the parts of a message arrive together
+        if len(parts) <= MAX_PARTS:
+            parts.append(part.buffer)
+    return parts
 
 
 def new_context() -> zmq.Context[Any]:

@@ -227,6 +227,9 @@ def _values() -> None:
             _set("snapshot", key, value)
         for key in ("received", "used", "waiting", "time_ns"):
             _set("status", key, value)
+    for shape in ([2**13, 2**13 + 1], [10**6, 10**6], [2**63 - 1, 2**63 - 1]):
+        text = f"geometry.frame_shape = {shape!r}"
+        _edit(text, "start", lambda h, shape=shape: h["fields"]["geometry"].update(frame_shape=shape), "start.geometry")
     for value in ([math.nan, 1.0], [1.0, math.inf], [1, 2, 3]):
         _set("start", "beam_center_px", value, None if len(value) < 3 else "start.beam_center_px")
         _set("point", "yx_m", value)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamptycho.messages import Message, ScanEnd, ScanStart, Snapshot, Status
+from streamptycho.messages import Message, ScanStart, Snapshot, Status
 from streamptycho.pipeline import Output, Port, Stage
 from streamptycho.transport import Receiver, Sender
 
@@ -19,6 +19,8 @@ DRAIN_S = 0.02
 STATUS_S = 0.5
 PATIENCE_S = 30.0
 """How long a final word waits for its reader."""
+ENGINE_WAIT_S = 0.5
+"""How long the engine is waited for at the end. Before, it never is: the stage keeps what the engine must have."""
 
 
 class Flag(Protocol):
@@ -73,7 +75,7 @@ def serve(
             break
         _send(stage, stage.handle(message), outlets, control)
     if not control.killed():
-        _send(stage, stage.finish(), outlets, control)
+        _send(stage, stage.finish(), outlets, control, engine_wait_s=ENGINE_WAIT_S)
         _publish(stage, outlets)
 
 
@@ -98,7 +100,14 @@ def _publish(stage: Stage, outlets: Mapping[Port, Sender]) -> None:
                 outlets[port].send(status)
 
 
-def _send(stage: Stage, outputs: Iterable[Output], outlets: Mapping[Port, Sender], control: Control) -> None:
+def _send(
+    stage: Stage,
+    outputs: Iterable[Output],
+    outlets: Mapping[Port, Sender],
+    control: Control,
+    *,
+    engine_wait_s: float = 0.0,
+) -> None:
     for port, message in outputs:
         sender = outlets[port]
         if isinstance(message, ScanStart) and port is not Port.DISPLAY:
@@ -107,7 +116,8 @@ def _send(stage: Stage, outputs: Iterable[Output], outlets: Mapping[Port, Sender
         if port is Port.WRITER and not isinstance(message, Status):
             sent = _send_lossless(stage, sender, message, outlets, control)
         else:
-            sent = sender.send(message, wait_s=_wait(port, message), give_up=control.killed)
+            wait_s = engine_wait_s if port is Port.ENGINE else _wait(port, message)
+            sent = sender.send(message, wait_s=wait_s, give_up=control.killed)
         if not sent:
             stage.unsent(port, message)
 
@@ -116,8 +126,6 @@ def _wait(port: Port, message: Message) -> float:
     """How long a message may hold the service up."""
     if port is Port.RESULTS:
         return PATIENCE_S if _is_final(message) else 0.0
-    if port is Port.ENGINE and isinstance(message, ScanStart | ScanEnd):
-        return 0.5
     return PATIENCE_S if port is Port.WRITER else 0.0
 
 

@@ -7,9 +7,12 @@ from streamptycho.ledger import Ledger, combine
 from streamptycho.messages import ServiceState, Snapshot, Status
 from streamptycho.transport import Endpoint, Receiver, SocketKind
 
+_KEPT_SNAPSHOTS = 8
+"""Scans of which the picture is kept: a display may run for weeks."""
+
 
 class Watcher:
-    """Newest status of each service and scan, newest snapshot of each scan.
+    """Newest status of each service and scan, newest snapshot of each of the last scans.
 
     A display wants the newest picture and not every one: :meth:`poll` drains what has come and keeps the last.
     """
@@ -38,6 +41,8 @@ class Watcher:
                 self._take(message)
             elif isinstance(message, Snapshot):
                 self.snapshots[message.scan_id] = message
+                while len(self.snapshots) > _KEPT_SNAPSHOTS:
+                    del self.snapshots[next(iter(self.snapshots))]
             message = self._receiver.receive(0)
         return True
 

@@ -34,9 +34,9 @@ class ReceiveStage:
         self.matcher = Matcher(options)
         self._clock = clock
         self._wall_ns = wall_ns
-        self._closed: deque[OpenScan] = deque(maxlen=8)
         self._owed: deque[ScanStart | ScanEnd] = deque(maxlen=64)
         """Starts and ends that the engine has not taken yet: it gets them before anything else."""
+        self._refused = False
         self._rates: dict[str, Rate] = {}
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
@@ -56,33 +56,41 @@ class ReceiveStage:
         scans = dict(self.matcher.scans)
         for edge, message in routed:
             scans |= self.matcher.scans
+            if isinstance(message, ScanEnd):
+                # before the end, so that a file which closes with the end has the final counts
+                status = self._status(scans[message.scan_id], ServiceState.DONE)
+                yield Port.WRITER, status
+                yield Port.DISPLAY, status
             if edge is not Edge.ENGINE:
                 yield Port.WRITER, message
             if edge is not Edge.WRITER:
                 yield from self._to_engine(message)
-            if isinstance(message, ScanEnd):
-                scan = scans[message.scan_id]
-                self._closed.append(scan)
-                status = self._status(scan, ServiceState.DONE)
-                yield Port.WRITER, status
-                yield Port.DISPLAY, status
 
     def _to_engine(self, message: Message) -> Iterator[Output]:
+        """Nothing overtakes a start or an end that is still owed."""
         yield from self._pay_owed()
-        yield Port.ENGINE, message
+        if self._owed:
+            self.unsent(Port.ENGINE, message)
+        else:
+            yield Port.ENGINE, message
 
     def _pay_owed(self) -> Iterator[Output]:
-        owed = list(self._owed)
-        self._owed.clear()
-        for message in owed:
-            yield Port.ENGINE, message
+        """Try what is owed, in order, up to the first that is not taken."""
+        self._refused = False
+        while self._owed:
+            yield Port.ENGINE, self._owed[0]
+            if self._refused:
+                return
+            self._owed.popleft()
 
     def unsent(self, port: Port, message: Message) -> None:
         """Count what the engine could not take."""
         if port is not Port.ENGINE:
             return
+        self._refused = True
         if isinstance(message, ScanStart | ScanEnd):
-            self._owed.append(message)
+            if not any(owed is message for owed in self._owed):
+                self._owed.append(message)
         elif isinstance(message, ScanPoint):
             scan = self.matcher.scans.get(message.scan_id)
             if scan is not None:

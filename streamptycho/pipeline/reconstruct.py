@@ -28,6 +28,13 @@ from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOpt
 from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
 
+_RESERVE_BYTES = 1 << 30
+"""Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
+_FAR_PX = 1 << 31
+"""Object pixels from the origin of the positions beyond which no canvas reaches."""
+
+_SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
+
 _STATES = {
     EngineState.EMPTY: ServiceState.RECEIVING,
     EngineState.SEARCHING: ServiceState.SEARCHING,
@@ -56,9 +63,13 @@ class Reconstruction:
     ) -> None:
         self.start = start
         self.preprocess = FramePreprocessor(frames, start)
+        if not all(_SMALLEST_PIXEL_M <= pixel_m <= _LARGEST_PIXEL_M for pixel_m in self.preprocess.pixel_m):
+            raise ScanError(f"object pixel of {self.preprocess.pixel_m} m: wavelength, distance or pitch are not in metres")
         self.transform = PositionTransform(positions, self.preprocess.pixel_m)
         probe = self.preprocess.fit_probe(start.probe) if start.probe is not None and engine.probe == "file" else None
-        self.engine = RollingEngine(engine, backend, self.preprocess.shape, probe, start.expected)
+        shape = self.preprocess.shape
+        expected = min(start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
+        self.engine = RollingEngine(engine, backend, shape, probe, expected)
         self.received = 0
         self.dropped: Counter[str] = Counter()
         self.end: ScanEnd | None = None
@@ -87,7 +98,9 @@ class Reconstruction:
         if not (amplitude > 0).any():
             self.dropped[DropReason.EMPTY.value] += 1
             return
-        row = self.engine.add(amplitude, self.transform(point.yx_m))
+        yx_px = self.transform(point.yx_m)
+        near = all(abs(px) < _FAR_PX for px in yx_px)  # false for NaN as well
+        row = self.engine.add(amplitude, yx_px) if near else None
         if row is None:
             self.dropped[DropReason.OUTSIDE.value] += 1
         else:

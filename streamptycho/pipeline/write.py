@@ -65,6 +65,7 @@ class ScanFile:
         self.next_picture_s = 0.0
         self.receive: Status | None = None
         self.reconstruct: Status | None = None
+        self.shown = False
 
     @property
     def result_path(self) -> Path:
@@ -121,7 +122,15 @@ class ScanFile:
         self.writer.snapshot(snapshot)
         if self.options.picture and (snapshot.final or now_s >= self.next_picture_s):
             self.next_picture_s = now_s + self.options.picture_s
+            self._save_picture(snapshot)
+
+    def _save_picture(self, snapshot: Snapshot) -> None:
+        """The picture is a convenience: that it cannot be written costs no data."""
+        try:
             save_phase(snapshot, self.picture_path)
+            self.shown = True
+        except OSError as error:
+            log.warning("%s: the picture cannot be written (%s)", self.picture_path, error)
 
     def flush(self) -> None:
         """Make everything so far readable for others, the counts included."""
@@ -169,8 +178,10 @@ class WriteStage:
         scan_id = getattr(message, "scan_id", None) or ""
         try:
             yield from self._handle(message, scan_id)
+        except GrammarError:
+            self.rejected += 1
         except ScanError as error:
-            yield from self._fail(scan_id, error)
+            yield from self._fail(scan_id, error, self.scans.pop(scan_id, None))
         yield from self.idle()
 
     def _handle(self, message: Message, scan_id: str) -> Iterator[Output]:
@@ -203,11 +214,10 @@ class WriteStage:
         self.failed.pop(start.scan_id, None)
         self.scans[start.scan_id] = ScanFile(start, self.options, self.config_json, self._clock())
 
-    def _fail(self, scan_id: str, error: ScanError) -> Iterator[Output]:
+    def _fail(self, scan_id: str, error: ScanError, scan: ScanFile | None) -> Iterator[Output]:
         """Stop writing this scan, loudly; the picture goes on."""
         log.error("scan %s is no longer written: %s", scan_id, error)
         self.failed[scan_id] = str(error)
-        scan = self.scans.pop(scan_id, None)
         status = self._status(scan, ServiceState.DONE) if scan else self._idle_status()
         yield Port.DISPLAY, dataclasses.replace(status, scan_id=scan_id, notes=status.notes | {"error": str(error)})
 
@@ -220,14 +230,20 @@ class WriteStage:
         for scan_id, scan in list(self.scans.items()):
             try:
                 scan.flush()
-                if scan.end is not None and scan.due(now):
-                    yield from self._close(scan, scan.end)
             except ScanError as error:
-                yield from self._fail(scan_id, error)
+                del self.scans[scan_id]
+                yield from self._fail(scan_id, error, scan)
+                continue
+            if scan.end is not None and scan.due(now):
+                yield from self._close(scan, scan.end)
 
     def _close(self, scan: ScanFile, end: ScanEnd) -> Iterator[Output]:
         del self.scans[scan.start.scan_id]
-        scan.close(end)
+        try:
+            scan.close(end)
+        except ScanError as error:
+            yield from self._fail(scan.start.scan_id, error, scan)
+            return
         yield Port.DISPLAY, self._status(scan, ServiceState.DONE)
 
     def unsent(self, port: Port, message: Message) -> None:
@@ -256,7 +272,7 @@ class WriteStage:
     def _status(self, scan: ScanFile, state: ServiceState) -> Status:
         notes = {"file": str(scan.path)}
         if state is ServiceState.DONE and (scan.result or scan.newest) is not None:
-            notes |= {"result": str(scan.result_path), "picture": str(scan.picture_path)}
+            notes |= {"result": str(scan.result_path)} | ({"picture": str(scan.picture_path)} if scan.shown else {})
         if scan.end is not None:
             notes["end"] = scan.end.reason.value
         return Status(

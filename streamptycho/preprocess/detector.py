@@ -20,29 +20,40 @@ class RunningStatistics:
         self.count = 0
         self._total = np.zeros(shape)
         self._seen = np.zeros(shape, np.int64)
+        self._first: NDArray[np.float32] = np.zeros(shape, np.float32)
+        self._changed = np.zeros(shape, np.bool_)
 
     def add(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Take a frame in; `counts` (ny, nx), `valid` True where they mean something."""
+        if not self.count:
+            self._first = counts.copy()
         self.count += 1
         self._total += np.where(valid, counts, 0)
         self._seen += valid
+        self._changed |= counts != self._first
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """(ny, nx) mean counts; 0 where never valid."""
         return self._total / np.maximum(self._seen, 1)
 
+    @property
+    def silent(self) -> NDArray[np.bool_]:
+        """(ny, nx) True where no frame had a count: always the same value, zero or less."""
+        return ~self._changed & (self._first <= 0)
 
-def good_pixels(mean: NDArray[np.float64], frames: int, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`valid` less the pixels that are hot (isolated and bright) or dead (always zero amid light).
 
-    Regions of zeros of any shape count as dead if the pixels around them are lit: single pixels, gaps, beamstops.
+def good_pixels(statistics: RunningStatistics, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`valid` less the pixels that are hot (isolated and bright) or dead (always silent amid light).
+
+    Silent regions of any shape count as dead if the pixels around them are lit: single pixels, gaps, beamstops.
     """
+    frames, mean = statistics.count, statistics.mean
     if frames < ENOUGH_FRAMES:
         return valid
-    third = scipy.ndimage.rank_filter(np.where(valid, mean, 0), rank=-3, size=3)
+    third = scipy.ndimage.rank_filter(np.where(valid, mean, 0), rank=-3, size=3, mode="constant")
     hot = mean > HOT_RATIO * third + HOT_COUNTS
-    zeros, regions = scipy.ndimage.label((mean == 0) & valid)
+    zeros, regions = scipy.ndimage.label(statistics.silent & valid)
     dead = np.zeros(mean.shape, np.bool_)
     if regions:
         ring = np.where((zeros == 0) & valid & ~hot, scipy.ndimage.maximum_filter(zeros, 3), 0)

@@ -205,7 +205,7 @@ class FramePreprocessor:
         mean = self._statistics.mean
         self._good = self._static
         if self.options.detect_bad_pixels:
-            self._good = good_pixels(mean, self._statistics.count, self._static)
+            self._good = good_pixels(self._statistics, self._static)
         center = self._center(mean)
         self.corner = self._corner(center)
         if self.options.background == "outside":

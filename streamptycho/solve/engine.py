@@ -16,6 +16,7 @@ from pydantic import Field
 
 from streamptycho.options import Options
 from streamptycho.solve.backend import Backend
+from streamptycho.solve.canvas import BLOCK
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -23,6 +24,8 @@ from streamptycho.solve.store import FrameStore
 
 COVERED_DOSE = 0.05
 """Dose, in units of the probe's maximum, from which a pixel is shown as part of the picture."""
+FARTHEST_PX = 1e12
+"""Positions beyond it are nonsense, and would overflow."""
 
 
 class EngineOptions(Options):
@@ -52,6 +55,7 @@ class EngineState(StrEnum):
     """What the engine would do with more time."""
 
     EMPTY = "empty"
+    """Nothing, before more frames come."""
     SEARCHING = "searching"
     LIVE = "live"
     POLISHING = "polishing"
@@ -94,6 +98,8 @@ class RollingEngine:
         self.store = FrameStore(backend, shape, expected)
         self.error_history: list[float] = []
         self.finished = False
+        if probe is not None and not probe.any():
+            probe = None  # a dark beam explains nothing
         self.probe_note = "recorded with the scan" if probe is not None else "not found yet"
         self._given = probe
         self._solver: Solver | None = None
@@ -115,7 +121,7 @@ class RollingEngine:
         if self._search is not None or self._search_is_due():
             return EngineState.SEARCHING
         if not self.finished:
-            return EngineState.LIVE
+            return EngineState.LIVE if self._solver is not None else EngineState.EMPTY
         return EngineState.DONE if self._converged or self._polished >= self.options.polish_passes else EngineState.POLISHING
 
     @property
@@ -140,6 +146,8 @@ class RollingEngine:
         -------
         The frame's row for :meth:`replace`, or None if its position exceeds the largest canvas.
         """
+        if not np.abs(yx_px).max() < FARTHEST_PX:
+            return None
         shape = self.store.shape
         corner = (round(yx_px[0]) - shape[0] // 2, round(yx_px[1]) - shape[1] // 2)
         if not self._fits(corner):
@@ -152,11 +160,15 @@ class RollingEngine:
         return row
 
     def _fits(self, corner: tuple[int, int]) -> bool:
-        """True if a canvas that holds this window as well stays within the limit, growth margins included."""
+        """True if a canvas that holds this window as well stays within the limit, growth margins included.
+
+        Margins of a quarter on either side, each of an extent that may hold the other, come to two thirds of what is covered.
+        """
         here = np.array(corner)
         low, high = (here, here) if self._bounds is None else self._bounds
         low, high = np.minimum(low, here), np.maximum(high, here)
-        extent = 1.5 * (high - low + 4 * np.array(self.store.shape, np.float64))
+        window = np.array(self.store.shape, np.float64)
+        extent = 5 / 3 * (high - low + window) + 2 * window + 4 * BLOCK
         if extent[0] * extent[1] > self.options.max_object_pixels:
             return False
         self._bounds = (low, high)

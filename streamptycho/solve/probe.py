@@ -58,8 +58,11 @@ def add_modes(probe: NDArray[np.complex64], modes: int, power: float = 0.05) -> 
         if len(result) >= modes:
             break
         extra = result[0] * factor
+        whole = np.vdot(extra, extra).real
         for mode in result:
             extra = extra - mode * np.vdot(mode, extra) / np.vdot(mode, mode)
+        if np.vdot(extra, extra).real < 1e-4 * whole:
+            continue  # this one is there already, but for rounding
         result.append(extra * np.sqrt(power * total / np.vdot(extra, extra).real))
     stack = np.array(result)
     stack *= np.sqrt(total / (abs(stack) ** 2).sum())
@@ -185,8 +188,8 @@ class ProbeSearch:
 
 def _rank(candidate: Candidate) -> tuple[float, float]:
     """By prediction; where too few frames overlap for that, by the plain Fourier error."""
-    plain = sum(s.error(r) for s, r in zip(candidate.halves, candidate.rows, strict=True)) / 2
-    return candidate.score, plain
+    halves = zip(candidate.halves, candidate.rows, strict=True)
+    return candidate.score, sum(solver.error(rows) for solver, rows in halves if len(rows))
 
 
 def central_rows(store: FrameStore) -> NDArray[np.int64]:

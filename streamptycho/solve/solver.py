@@ -22,9 +22,9 @@ from streamptycho.solve.store import FrameStore
 class RuleOptions(Options):
     """Strength of the updates."""
 
-    gamma_object: float = Field(0.2, ge=0, le=1)
+    gamma_object: float = Field(0.2, gt=0, le=1)
     """Regularisation of the object's weight for fresh frames; 1 is plain ePIE throughout."""
-    gamma_probe: float = Field(1.0, ge=0, le=1)
+    gamma_probe: float = Field(1.0, gt=0, le=1)
     """The same for the probe."""
     object_step: float = Field(1.0, gt=0, le=1)
     """Object step for fresh frames."""
