@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
+GPU ?= gpu13
 
 .PHONY: demo test slow check format bench gpu clean
 
@@ -32,7 +33,8 @@ format: $(BIN)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-gpu: $(BIN)/.ready  ## on a machine with a CUDA device and CuPy: correctness against NumPy first, then figures
+gpu: $(BIN)/.ready  ## on a machine with a CUDA device: correctness against NumPy first, then figures; GPU=gpu12 for CUDA 12
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(GPU)]"
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python tests/bench/gpu.py
 

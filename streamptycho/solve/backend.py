@@ -30,7 +30,6 @@ class Backend:
     """Orthonormal 2-D transform of the last two axes; may overwrite its argument."""
     ifft2: Callable[[Array], Array]
     gaussian_filter: Callable[..., Array]
-    zoom: Callable[..., Array]
     to_host: Callable[[Array], Any]
     synchronize: Callable[[], None]
 
@@ -55,7 +54,6 @@ def numpy_backend() -> Backend:
         fft2=fft2,
         ifft2=ifft2,
         gaussian_filter=scipy.ndimage.gaussian_filter,
-        zoom=scipy.ndimage.zoom,
         to_host=np.array,
         synchronize=lambda: None,
     )
@@ -91,7 +89,6 @@ def cupy_backend(device: int = 0) -> Backend:
         fft2=fft2,
         ifft2=ifft2,
         gaussian_filter=cupyx.scipy.ndimage.gaussian_filter,
-        zoom=cupyx.scipy.ndimage.zoom,
         to_host=cupy.asnumpy,
         synchronize=cupy.cuda.get_current_stream().synchronize,
     )
