@@ -94,6 +94,7 @@ class OpenScan:
         self._seen = _Seen()
         self._placed = _Seen()
         self._waiting_bytes = 0
+        self._in_hand = 0
 
     @property
     def scan_id(self) -> str:
@@ -102,8 +103,8 @@ class OpenScan:
 
     @property
     def waiting(self) -> int:
-        """Frames held for their position."""
-        return len(self.frames)
+        """Frames held for their position, or being handed on at this moment."""
+        return len(self.frames) + self._in_hand
 
     def drop(self, reason: DropReason, frames: int = 1) -> None:
         """Count frames that the engine will not see."""
@@ -125,9 +126,11 @@ class OpenScan:
             return
         frame = frame if len(fresh) == len(frame) else frame.select(fresh)
         self.unique += len(fresh)
+        self._in_hand = len(fresh)  # the balance is looked at while the writer makes us wait
         yield Edge.WRITER, frame
         for i, index in enumerate(frame.index.tolist()):
             single = frame if len(frame) == 1 else frame.select([i])
+            self._in_hand -= 1
             yx_m = self.positions.pop(index, None)
             if yx_m is not None:
                 self.matched += 1

@@ -73,7 +73,7 @@ class DropReason(StrEnum):
     EMPTY = "empty"
     """No valid pixel holds any count."""
     FAILED = "failed"
-    """The reconstruction of this scan could not start or broke off."""
+    """The reconstruction of this scan could not start or broke off; in the writer's count: its file failed."""
 
 
 class ServiceState(StrEnum):

@@ -119,15 +119,14 @@ def _without_ramp(a: Complex, b: Complex, known: NDArray[np.bool_]) -> Complex:
 
 
 def _misplacement(a: Complex, b: Complex, known: NDArray[np.bool_]) -> tuple[float, float]:
-    """(y, x) by which `a` must move onto `b`: the peak of their cross-correlation, on a two-hundredth of a pixel."""
+    """(y, x) by which `a` must move onto `b`: the peak of their cross-correlation, on a twentieth of a pixel."""
     ky, kx = np.fft.fftfreq(a.shape[0]), np.fft.fftfreq(a.shape[1])
     fa, fb = (np.fft.fft2(np.where(known, z - z[known].mean(), 0)) for z in (a, b))
     cross = fb * fa.conj()
     whole = np.arange(-MAX_SHIFT_PX, MAX_SHIFT_PX + 1.0)
     y, x = _best(cross, ky, kx, whole, whole)
-    for grid in (np.arange(-20, 21) / 20, np.arange(-10, 11) / 200):
-        y, x = _best(cross, ky, kx, y + grid, x + grid)
-    return y, x
+    fine = np.arange(-20, 21) / 20
+    return _best(cross, ky, kx, y + fine, x + fine)
 
 
 def _best(

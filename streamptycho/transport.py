@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import zmq
+from pydantic import Field
 
 from streamptycho.codec import MAX_PARTS, Part, decode, encode
 from streamptycho.errors import ConfigError, ProtocolError
@@ -45,9 +46,12 @@ class Endpoint(Options):
     """push/pull: nothing is lost, the sender waits. pub/sub: the sender never waits, a slow reader loses messages."""
     bind: bool = False
     """Bind (wait for peers) instead of connecting to one. Exactly one end of a stream binds."""
-    queue: int = 1000
-    """Messages queued at this end before PUSH waits and PUB drops."""
-    max_message_bytes: int = 256 << 20
+    queue: int = Field(1000, ge=1)
+    """Messages queued at this end before PUSH waits and PUB drops.
+
+    Fixed while the socket is open: ZeroMQ 4.3 stalls for good when a queue in use is made shorter, and crashes when its
+    length is changed while a peer leaves."""
+    max_message_bytes: int = Field(256 << 20, ge=1)
     """A peer that sends a larger part is disconnected."""
 
 
@@ -122,11 +126,6 @@ class Sender(_Socket):
                 self.socket.poll(int(min(remaining, 0.1) * 1000), zmq.POLLOUT)
             else:
                 return True
-
-    def bound_queue(self, message_bytes: int, total_bytes: int = 128 << 20) -> None:
-        """Bound the queue in bytes, now that the size of a message is known."""
-        queue = min(self.endpoint.queue, max(16, total_bytes // max(message_bytes, 1)))
-        self.socket.setsockopt(zmq.SNDHWM, queue)
 
     def wait_for_peer(self, timeout_s: float, give_up: Callable[[], bool] = lambda: False) -> bool:
         """Wait until somebody listens: a connected PULL, or a subscription that has arrived."""
@@ -211,13 +210,16 @@ class Receiver:
 
 
 def _receive_parts(socket: Any) -> list[memoryview]:
-    """The parts of one message, not copied; of one with too many parts only as many as tell that it has."""
+    """The parts of one message, not copied; of one with too many parts only as many as tell that it has.
+
+    Within a process the bytes may be the sender's own: they are handed out for reading only.
+    """
     part = socket.recv(zmq.NOBLOCK, copy=False)
-    parts = [part.buffer]
+    parts = [part.buffer.toreadonly()]
     while part.more:
         part = socket.recv(copy=False)  # the parts of a message arrive together
         if len(parts) <= MAX_PARTS:
-            parts.append(part.buffer)
+            parts.append(part.buffer.toreadonly())
     return parts
 
 

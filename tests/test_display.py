@@ -103,7 +103,13 @@ def test_gray_is_not_ruled_by_outliers():
     np.testing.assert_allclose(to_gray(values)[1:].astype(int), tame[1:].astype(int), atol=2)
 
 
-BARS = [(28e-9, 461, 2e-6, 71), (1e-9, 400, 1e-7, 100), (1e-6, 480, 1e-4, 100), (5e-9, 480, 5e-7, 100), (3.33e-6, 320, 2e-4, 60)]
+BARS = [
+    (28e-9, 461, 2e-6, 71),
+    (1e-9, 400, 1e-7, 100),
+    (1e-6, 480, 1e-4, 100),
+    (5e-9, 480, 5e-7, 100),
+    (3.33e-6, 320, 2e-4, 60),
+]
 
 
 @pytest.mark.parametrize(("pixel_m", "width", "length_m", "pixels"), BARS)
@@ -126,7 +132,15 @@ def test_scale_bar_where_the_logarithm_rounds_up():
     assert _scale_bar(target / 100, 400)[0] == pytest.approx(1e-6, rel=0.61)
 
 
-LENGTHS = [(1e-3, "1 mm"), (2e-4, "200 um"), (5e-6, "5 um"), (1e-6, "1 um"), (5e-7, "500 nm"), (1e-9, "1 nm"), (2e-10, "2.0e-10 m")]
+LENGTHS = [
+    (1e-3, "1 mm"),
+    (2e-4, "200 um"),
+    (5e-6, "5 um"),
+    (1e-6, "1 um"),
+    (5e-7, "500 nm"),
+    (1e-9, "1 nm"),
+    (2e-10, "2.0e-10 m"),
+]
 
 
 @pytest.mark.parametrize(("metres", "text"), LENGTHS)

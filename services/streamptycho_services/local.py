@@ -40,14 +40,19 @@ class LocalServices:
         self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
 
     def __enter__(self) -> "LocalServices":
-        for name in SERVICES:
-            process = self._spawn.Process(
-                target=_child,
-                args=(name, self.config, self._finish[name], self._kill, self._json_logs),
-                name=f"streamptycho-{name}",
-            )
-            process.start()
-            self._processes[name] = process
+        # a child inherits the mask, so that a Ctrl-C cannot meet it before it has begun to ignore it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for name in SERVICES:
+                process = self._spawn.Process(
+                    target=_child,
+                    args=(name, self.config, self._finish[name], self._kill, self._json_logs),
+                    name=f"streamptycho-{name}",
+                )
+                process.start()
+                self._processes[name] = process
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return self
 
     def failed(self) -> str | None:
@@ -72,10 +77,11 @@ class LocalServices:
         self._kill.set()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None:
-            self.kill()
-        else:
+        # also if another service has died: what is in flight still reaches the file, as long as there is a writer
+        if error is None or (isinstance(error, Exception) and self._processes["write"].exitcode is None):
             self.finish()
+        else:
+            self.kill()
         for name, process in self._processes.items():
             process.join(5)
             if process.exitcode is None:

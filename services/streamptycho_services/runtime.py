@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamptycho.messages import Message, ScanStart, Snapshot, Status
+from streamptycho.messages import Message, Snapshot, Status
 from streamptycho.pipeline import Output, Port, Stage
 from streamptycho.transport import Receiver, Sender
 
@@ -110,9 +110,6 @@ def _send(
 ) -> None:
     for port, message in outputs:
         sender = outlets[port]
-        if isinstance(message, ScanStart) and port is not Port.DISPLAY:
-            shape = message.geometry.frame_shape
-            sender.bound_queue(shape[0] * shape[1] * message.dtype.itemsize)
         if port is Port.WRITER and not isinstance(message, Status):
             sent = _send_lossless(stage, sender, message, outlets, control)
         else:

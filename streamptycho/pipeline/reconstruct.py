@@ -98,7 +98,8 @@ class Reconstruction:
         if not (amplitude > 0).any():
             self.dropped[DropReason.EMPTY.value] += 1
             return
-        yx_px = self.transform(point.yx_m)
+        with np.errstate(over="ignore", invalid="ignore"):
+            yx_px = self.transform(point.yx_m)
         near = all(abs(px) < _FAR_PX for px in yx_px)  # false for NaN as well
         row = self.engine.add(amplitude, yx_px) if near else None
         if row is None:

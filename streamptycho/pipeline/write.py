@@ -94,6 +94,10 @@ class ScanFile:
             if not frame.dark:
                 self._drop(DropReason.BAD_INDEX, len(frame))
             return
+        except ScanError:
+            if not frame.dark:
+                self._drop(DropReason.FAILED, len(frame))
+            raise
         if frame.dark:
             return
         self.written += appended.written

@@ -6,10 +6,14 @@ from numpy.typing import NDArray
 
 HOT_RATIO = 10
 HOT_COUNTS = 5
-"""A pixel is hot if its mean exceeds ten times the third brightest of its 3 x 3 neighbourhood by five counts. Diffraction
-patterns that can be reconstructed are oversampled at least twice, so no true feature is a pixel wide."""
+HOT_DEVIATIONS = 3
+"""A pixel is hot if its mean exceeds ten times the third brightest of its 3 x 3 neighbourhood by five counts and by three
+standard errors. Diffraction patterns that can be reconstructed are oversampled at least twice, so no true feature is a pixel
+wide."""
 SURELY_LIT = 25
 """Counts expected over all frames from which a zero is no accident (probability e^-25)."""
+LIT_SHARE = 0.75
+"""Part of the pixels around a silent region that must be lit: at the edge of the beam it is about half."""
 ENOUGH_FRAMES = 4
 
 
@@ -19,16 +23,19 @@ class RunningStatistics:
     def __init__(self, shape: tuple[int, int]) -> None:
         self.count = 0
         self._total = np.zeros(shape)
+        self._squares = np.zeros(shape)
         self._seen = np.zeros(shape, np.int64)
         self._first: NDArray[np.float32] = np.zeros(shape, np.float32)
         self._changed = np.zeros(shape, np.bool_)
 
     def add(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Take a frame in; `counts` (ny, nx), `valid` True where they mean something."""
+        counts = np.where(valid, counts, 0)
         if not self.count:
-            self._first = counts.copy()
+            self._first = counts
         self.count += 1
-        self._total += np.where(valid, counts, 0)
+        self._total += counts
+        self._squares += np.square(counts, dtype=np.float64)
         self._seen += valid
         self._changed |= counts != self._first
 
@@ -36,6 +43,13 @@ class RunningStatistics:
     def mean(self) -> NDArray[np.float64]:
         """(ny, nx) mean counts; 0 where never valid."""
         return self._total / np.maximum(self._seen, 1)
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """(ny, nx) standard error of the mean."""
+        n = np.maximum(self._seen, 1)
+        error: NDArray[np.float64] = np.sqrt(np.maximum(self._squares / n - self.mean**2, 0) / np.maximum(n - 1, 1))
+        return error
 
     @property
     def silent(self) -> NDArray[np.bool_]:
@@ -52,16 +66,22 @@ def good_pixels(statistics: RunningStatistics, valid: NDArray[np.bool_]) -> NDAr
     if frames < ENOUGH_FRAMES:
         return valid
     third = scipy.ndimage.rank_filter(np.where(valid, mean, 0), rank=-3, size=3, mode="constant")
-    hot = mean > HOT_RATIO * third + HOT_COUNTS
-    zeros, regions = scipy.ndimage.label(statistics.silent & valid)
-    dead = np.zeros(mean.shape, np.bool_)
-    if regions:
-        ring = np.where((zeros == 0) & valid & ~hot, scipy.ndimage.maximum_filter(zeros, 3), 0)
-        around = scipy.ndimage.median(mean, ring, np.arange(1, regions + 1))
-        lit = np.concatenate([[False], np.nan_to_num(around) * frames > SURELY_LIT])
-        dead = lit[zeros]
-    good: NDArray[np.bool_] = valid & ~hot & ~dead
+    hot = mean > HOT_RATIO * np.maximum(third, 0) + HOT_COUNTS + HOT_DEVIATIONS * statistics.deviation
+    silent, regions = scipy.ndimage.label(statistics.silent & valid)
+    ring = np.where((silent == 0) & valid & ~hot, scipy.ndimage.maximum_filter(silent, 3), 0).ravel()
+    around = np.bincount(ring, minlength=regions + 1)
+    lit = np.bincount(ring, weights=mean.ravel() * frames > SURELY_LIT, minlength=regions + 1)
+    dead = (lit > LIT_SHARE * around) & ~_is_outside(silent, regions)
+    dead[0] = False  # what is not silent
+    good: NDArray[np.bool_] = valid & ~hot & ~dead[silent]
     return good
+
+
+def _is_outside(regions: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+    """(count + 1,) True for a region along more than half of the frame's edge: the darkness around a small beam."""
+    edge = np.concatenate([regions[0], regions[-1], regions[1:-1, 0], regions[1:-1, -1]])
+    outside: NDArray[np.bool_] = np.bincount(edge, minlength=count + 1) > len(edge) / 2
+    return outside
 
 
 def centre_of_mass(counts: NDArray[np.floating], valid: NDArray[np.bool_]) -> tuple[float, float] | None:

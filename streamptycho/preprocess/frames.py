@@ -158,8 +158,10 @@ class FramePreprocessor:
         return float(at[0]), float(at[1])
 
     def _corner(self, center: tuple[float, float]) -> tuple[int, int]:
-        """First pixel of the crop with `center` at its [ny//2, nx//2], moved inside the frame: pixels that do not exist help
-        nobody."""
+        """First pixel of the crop with `center` at its [ny//2, nx//2].
+
+        It is moved inside the frame: pixels that do not exist help nobody.
+        """
         corner = []
         for c, n, available in zip(center, self.crop_shape, self.frame_shape, strict=True):
             corner.append(int(np.clip(np.floor(c + 0.5) - n // 2, 0, available - n)))

@@ -19,6 +19,7 @@ class PositionOptions(Options):
     flip_y: bool = False
     """Positions grow towards smaller rows."""
     flip_x: bool = False
+    """Positions grow towards smaller columns."""
     rotation_deg: float = 0.0
     """Angle of the scan axes against the detector axes: x' = x cos - y sin, y' = x sin + y cos."""
     affine: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))

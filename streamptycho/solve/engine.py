@@ -22,6 +22,8 @@ from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.store import FrameStore
 
+FIRST_LOOK = 6
+"""Frames from which a probe is searched for the first time."""
 COVERED_DOSE = 0.05
 """Dose, in units of the probe's maximum, from which a pixel is shown as part of the picture."""
 FARTHEST_PX = 1e12
@@ -41,7 +43,8 @@ class EngineOptions(Options):
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(20, ge=8)
-    """Frames from which a probe is searched for; again at twice as many while the search is not certain."""
+    """Frames from which the search for a probe can be certain; again at twice as many while it is not. A first look is
+    taken at six frames, so that a slow scan shows something."""
     polish_passes: int = Field(40, ge=0)
     """Passes over all frames after the last one, at most."""
     polish_tolerance: float = Field(0.003, ge=0)
@@ -49,6 +52,7 @@ class EngineOptions(Options):
     max_object_pixels: int = Field(1 << 26, ge=1 << 16)
     """Largest canvas; frames whose position lies beyond it are not used."""
     seed: int = 0
+    """Fixes the order of the updates."""
 
 
 class EngineState(StrEnum):
@@ -106,7 +110,8 @@ class RollingEngine:
         self._schedule = Schedule(options.seed)
         self._search: ProbeSearch | None = None
         self._search_steps: Iterator[int] = iter(())
-        self._search_at = options.search_frames if probe is None else 0
+        self._defocus_px2: float | None = None
+        self._search_at = FIRST_LOOK
         self._certain = probe is not None
         self._pass_fraction = 0.0
         self._polished = 0
@@ -162,7 +167,7 @@ class RollingEngine:
     def _fits(self, corner: tuple[int, int]) -> bool:
         """True if a canvas that holds this window as well stays within the limit, growth margins included.
 
-        Margins of a quarter on either side, each of an extent that may hold the other, come to two thirds of what is covered.
+        Margins of a quarter on either side, each of an extent that may hold the other, come to two thirds of the rest.
         """
         here = np.array(corner)
         low, high = (here, here) if self._bounds is None else self._bounds
@@ -244,13 +249,17 @@ class RollingEngine:
 
     def _adopt(self, search: ProbeSearch) -> None:
         best = search.best
-        self._certain = search.confident or self.finished
-        self._search_at = 2 * len(self.store)
+        enough = search.frames >= self.options.search_frames
+        self._certain = self.finished or (enough and search.confident)
+        self._search_at = 2 * len(self.store) if enough else self.options.search_frames
         if best is None:
             return
-        word = "" if search.confident else ", not certain"
+        word = "" if enough and search.confident else ", not certain"
         self.probe_note = f"from the data, defocus {best.defocus_px2:.0f} px^2{word}"
-        self._start(self.backend.to_host(best.halves[0].probe), poor=True)
+        confirmed = self._defocus_px2 is not None and 0.6 < best.defocus_px2 / self._defocus_px2 < 1.7
+        if not confirmed:  # else what has been reconstructed from it so far goes on
+            self._defocus_px2 = best.defocus_px2
+            self._start(self.backend.to_host(best.halves[0].probe), poor=True)
 
     def _start(self, probe: NDArray[np.complex64], *, poor: bool) -> None:
         """Begin the reconstruction, or begin again, from `probe` with all frames so far."""

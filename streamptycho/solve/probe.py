@@ -131,8 +131,12 @@ class ProbeSearch:
         self.rival = float("inf")
         """Score of the best candidate of another kind: other sign, or a clearly different footprint."""
         self._random = np.random.default_rng(seed)
+        self.frames = len(store)
+        """Frames at hand when the search began."""
         self._rows = central_rows(store)
         self._mean = store.mean_intensity(self._rows)
+        if not self._mean.any():  # nothing but darkness: any probe will do
+            self._mean += 1
 
     @property
     def confident(self) -> bool:

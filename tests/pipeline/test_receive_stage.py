@@ -1,0 +1,250 @@
+"""The receive stage: who gets what, and a balance that holds whoever cannot keep up."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamptycho.errors import CodecError
+from streamptycho.match import MatchOptions
+from streamptycho.messages import (
+    EndReason,
+    Frame,
+    Message,
+    Positions,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    ServiceState,
+    Status,
+    Stream,
+)
+from streamptycho.pipeline import Port, ReceiveStage
+from tests.scans import Clock, balanced, end, ends, frame, only, place, positions, start
+
+
+class Run:
+    """A stage whose engine may refuse; statuses are looked at after every output."""
+
+    def __init__(self, **options: float) -> None:
+        self.clock = Clock()
+        self.stage = ReceiveStage(MatchOptions(**options), self.clock, self.clock.ns)
+        self.taken: dict[Port, list[Message]] = {port: [] for port in Port}
+        self.offers = 0
+        self.takes: Callable[[Message], bool] = lambda message: True
+
+    def __call__(self, *messages: object) -> "Run":
+        for message in messages:
+            self._send(self.stage.handle(message))
+        return self
+
+    def idle(self) -> "Run":
+        self._send(self.stage.idle())
+        return self
+
+    def finish(self) -> None:
+        self._send(self.stage.finish())
+
+    def _send(self, outputs: Iterable[tuple[Port, Message]]) -> None:
+        for port, message in outputs:
+            if port is Port.ENGINE:
+                self.offers += 1
+                if not self.takes(message):
+                    self.stage.unsent(port, message)
+                    self.statuses()
+                    continue
+            self.taken[port].append(message)
+            self.statuses()
+
+    def statuses(self) -> list[Status]:
+        found = self.stage.statuses()
+        assert all(balanced(status) and status.service == "receive" for status in found)
+        return found
+
+    @property
+    def engine(self) -> list[Message]:
+        return self.taken[Port.ENGINE]
+
+    @property
+    def writer(self) -> list[Message]:
+        return [m for m in self.taken[Port.WRITER] if not isinstance(m, Status)]
+
+    def last(self) -> Status:
+        return only(Status, self.taken[Port.DISPLAY])[-1]
+
+    def kinds(self) -> list[str]:
+        names = {ScanStart: "start", ScanPoint: "point", ScanEnd: "end", Frame: "dark"}
+        return [f"{names[type(m)]} {m.scan_id}" for m in self.engine]
+
+
+def nobody(message: Message) -> bool:
+    return False
+
+
+def test_a_scan_goes_to_writer_and_engine():
+    messages = [start(), frame([0, 1]), positions([0, 1])]
+    run = Run()(*messages, *ends(2))
+    assert run.writer[:3] == messages
+    assert [type(m) for m in run.engine] == [ScanStart, ScanPoint, ScanPoint, ScanEnd]
+    assert run.writer[3] is run.engine[-1]
+    assert run.engine[-1].reason is EndReason.COMPLETE
+    assert (run.last().state, run.last().used) == (ServiceState.DONE, 2)
+
+
+def test_the_final_count_reaches_the_writer_before_the_end():
+    run = Run()(start(), frame([0, 1]), positions(0), *ends(2))
+    run.clock.now += 2
+    run.idle()
+    status, last = run.taken[Port.WRITER][-2:]
+    assert isinstance(last, ScanEnd)
+    assert (status.state, status.received, status.used, status.waiting) == (ServiceState.DONE, 2, 1, 0)
+    assert status.dropped == {"no_position": 1}
+    assert status is run.last()
+
+
+def test_what_the_engine_cannot_take_is_counted_and_written():
+    run = Run()(start())
+    run.takes = lambda message: message.index % 2 == 0
+    run(positions(range(6)), frame(range(6)))
+    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 2, 4]
+    (status,) = run.statuses()
+    assert (status.received, status.used, status.dropped) == (6, 3, {"engine_full": 3})
+    assert len(only(Frame, run.writer)[0]) == 6
+
+
+def test_a_start_that_is_owed_comes_before_everything_else():
+    run = Run()
+    run.takes = nobody
+    run(start(), positions(range(9)), frame([0, 1]))
+    assert run.engine == []
+    assert run.statuses()[0].dropped == {"engine_full": 2}
+    run.takes = lambda message: True
+    run(frame(2))
+    assert run.kinds() == ["start s", "point s"]
+    assert run.statuses()[0].used == 1
+
+
+def test_no_point_goes_to_an_engine_that_has_not_taken_the_start():
+    run = Run()
+    run.takes = lambda message: isinstance(message, ScanPoint)
+    run(start(), positions(range(3)), frame(range(3)))
+    assert run.engine == [], "a point without its start would be lost uncounted"
+    assert run.statuses()[0].dropped == {"engine_full": 3}
+
+
+def test_an_engine_that_is_not_there_is_asked_once_per_message():
+    run = Run()
+    run.takes = nobody
+    for scan_id in "abc":
+        run(start(scan_id), frame(0, scan_id), positions(0, scan_id), *ends(1, scan_id))
+    before = run.offers
+    run(start("d"), positions(range(10), "d"))
+    before = run.offers
+    run(frame(0, "d"))
+    assert run.offers - before == 1, "each offer may cost time that the detector feels"
+
+
+def test_owed_starts_and_ends_are_delivered_in_order_in_idle_time():
+    run = Run()
+    run.takes = nobody
+    for scan_id in "ab":
+        run(start(scan_id), *ends(0, scan_id))
+    run.idle().idle()
+    assert run.engine == []
+    run.takes = lambda message: len(run.engine) < 3
+    run.idle()
+    run.takes = lambda message: True
+    run.idle().idle()
+    assert run.kinds() == ["start a", "end a", "start b", "end b"]
+
+
+def test_equal_ends_of_two_scans_are_both_owed():
+    run = Run()
+    run.takes = nobody
+    run(start(), *ends(0), start(), *ends(0))
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start s", "end s"] * 2
+
+
+@given(st.lists(st.booleans(), min_size=60, max_size=60))
+def test_every_start_and_end_arrives_in_order_whatever_the_engine_refuses(answers):
+    run = Run()
+    replies = iter(answers)
+    run.takes = lambda message: next(replies, True)
+    for scan_id in "abc":
+        run(start(scan_id), positions(range(4), scan_id))
+        run(*(frame(i, scan_id) for i in range(4)), *ends(4, scan_id))
+    run.takes = lambda message: True
+    run.idle()
+    frame_marks = [kind for kind in run.kinds() if not kind.startswith("point")]
+    assert frame_marks == ["start a", "end a", "start b", "end b", "start c", "end c"]
+    at = {kind: k for k, kind in enumerate(run.kinds())}
+    for k, kind in enumerate(run.kinds()):
+        if kind.startswith("point"):
+            scan_id = kind[-1]
+            assert at[f"start {scan_id}"] < k < at[f"end {scan_id}"]
+    finals = [s for s in only(Status, run.taken[Port.DISPLAY]) if s.state is ServiceState.DONE]
+    assert [s.scan_id for s in finals] == ["a", "b", "c"]
+    for status in finals:
+        used = sum(kind == f"point {status.scan_id}" for kind in run.kinds())
+        assert (status.used, status.dropped.get("engine_full", 0)) == (used, 4 - used)
+
+
+def test_only_the_engine_may_refuse_without_a_trace():
+    run = Run()(start(), frame(0))
+    run.stage.unsent(Port.DISPLAY, run.statuses()[0])
+    run.stage.unsent(Port.WRITER, frame(1))
+    assert run.statuses()[0].dropped == {}
+
+
+def test_scans_that_are_due_are_closed_in_idle_time():
+    run = Run(timeout_s=5)(start(), frame(0))
+    run.clock.now += 4.9
+    assert run.idle().engine == run.engine[:1]
+    run.clock.now += 0.1
+    run.idle()
+    assert run.engine[-1].reason is EndReason.TIMEOUT
+    assert run.last().dropped == {"no_position": 1}
+
+
+def test_interrupted():
+    run = Run()(start("a"), start("b"), frame(0, "b"), positions(0, "b"))
+    run.finish()
+    assert [(m.scan_id, m.reason) for m in only(ScanEnd, run.writer)] == [
+        ("a", EndReason.INTERRUPTED),
+        ("b", EndReason.INTERRUPTED),
+    ]
+    assert run.statuses()[0].state is ServiceState.IDLE
+
+
+def test_idle_status_tells_what_was_refused():
+    run = Run()(CodecError("header", "bad"), frame(0), end(0, Stream.FRAMES))
+    (status,) = run.statuses()
+    assert (status.scan_id, status.state) == (None, ServiceState.IDLE)
+    assert status.figures == {"rejected_undecodable": 1, "rejected_no_start": 2}
+
+
+def test_figures():
+    run = Run()(start(expected=40))
+    run(frame(range(20)), frame([0, 1]), positions([0, 1, 30]))
+    run.clock.now += 1
+    (status,) = run.statuses()
+    assert status.state is ServiceState.RECEIVING
+    assert status.time_ns == run.clock.ns()
+    figures = {"rate_hz": 22.0, "unique": 20, "expected": 40, "positions": 3}
+    assert {key: status.figures[key] for key in figures} == pytest.approx(figures)
+    run.clock.now += 0.1
+    assert run.statuses()[0].figures["rate_hz"] == pytest.approx(22), "too soon for another figure"
+    run.clock.now += 1
+    assert run.statuses()[0].figures["rate_hz"] == 0
+    assert Run()(start()).statuses()[0].figures["expected"] == -1
+
+
+def test_dark_frames_go_to_writer_and_engine():
+    dark = frame(0, dark=True)
+    run = Run()(start(), dark)
+    assert run.writer[-1] is run.engine[-1] is dark
+    assert only(Positions, run(positions(0)).engine) == []
+    assert run(frame(0)).engine[-1].yx_m == place(0)

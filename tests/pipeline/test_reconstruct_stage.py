@@ -1,0 +1,386 @@
+"""The reconstruct stage: how scans share the time, when pictures are shown, and what becomes of frames that are no use."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamptycho.errors import CodecError
+from streamptycho.messages import (
+    EndReason,
+    Frame,
+    Message,
+    ScanEnd,
+    ScanPoint,
+    ScanStart,
+    ServiceState,
+    Snapshot,
+    Status,
+    Stream,
+)
+from streamptycho.payload import Payload
+from streamptycho.pipeline import Port, ReconstructStage
+from streamptycho.pipeline.reconstruct import ReconstructOptions
+from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.solve.engine import EngineOptions
+from streamptycho_sim.scan import ProbeStart
+from tests.hostile import GOOD
+from tests.scans import Clock, balanced, broken_frame, end, frame, only, start
+from tests.sim.helpers import SMALL, small
+
+SCAN = small(frames=24, probe_start=ProbeStart.TRUE)
+COUNTS = list(SCAN.counts())
+START = SCAN.start(1)
+
+
+def begin(scan_id: str = "s", **changes: Any) -> ScanStart:
+    values: dict[str, Any] = {"geometry": START.geometry, "dtype": START.dtype, "started_ns": 1, "probe": START.probe}
+    return ScanStart(scan_id=scan_id, **(values | changes))
+
+
+def point(index: int, scan_id: str = "s", **changes: Any) -> ScanPoint:
+    pixels = changes.pop("pixels", COUNTS[index % len(COUNTS)])
+    block = Frame(
+        scan_id=scan_id, index=np.array([index]), timestamp_ns=np.array([10**9]), payload=Payload.raw(pixels[None])
+    )
+    return ScanPoint(frame=changes.pop("frame", block), yx_m=changes.pop("yx_m", tuple(SCAN.yx_m[index % len(COUNTS)])))
+
+
+def over(scan_id: str = "s", reason: EndReason = EndReason.COMPLETE, count: int = 24) -> ScanEnd:
+    return end(count, Stream.SCAN, scan_id, reason)
+
+
+class Run:
+    """A stage with a clock that moves a hundredth of a second at each look."""
+
+    def __init__(self, step: float = 0.01, frames: dict[str, Any] | None = None, **options: Any) -> None:
+        self.clock = Clock(step)
+        self.stage = ReconstructStage(
+            ReconstructOptions(**options),
+            FrameOptions(detect_bad_pixels=False, **(frames or {})),
+            PositionOptions(),
+            EngineOptions(backend="numpy", polish_passes=3, slice_updates=10, max_object_pixels=1 << 16),
+            self.clock,
+            self.clock.ns,
+        )
+        self.out: list[tuple[Port, Message]] = []
+
+    def __call__(self, *messages: object) -> "Run":
+        for message in messages:
+            self._take(self.stage.handle(message))
+        return self
+
+    def idle(self, times: int = 1) -> "Run":
+        for _ in range(times):
+            self._take(self.stage.idle())
+        return self
+
+    def until_done(self) -> "Run":
+        for _ in range(500):
+            if not self.stage.scans:
+                return self
+            self.idle()
+        pytest.fail("the scans do not end")
+
+    def finish(self) -> None:
+        self._take(self.stage.finish())
+
+    def _take(self, outputs: Iterable[tuple[Port, Message]]) -> None:
+        for item in outputs:
+            self.out.append(item)
+            self.statuses()
+        self.statuses()
+
+    def statuses(self) -> list[Status]:
+        found = self.stage.statuses()
+        assert all(balanced(status) for status in found)
+        assert all(status.waiting >= 0 for status in found)
+        return found
+
+    def to(self, port: Port, kind: type, scan_id: str = "s") -> list[Any]:
+        return [m for m in only(kind, (m for p, m in self.out if p is port)) if m.scan_id == scan_id]
+
+    def snapshots(self, scan_id: str = "s") -> list[Snapshot]:
+        """Shown and kept alike."""
+        shown = self.to(Port.DISPLAY, Snapshot, scan_id)
+        assert shown == self.to(Port.RESULTS, Snapshot, scan_id)
+        return shown
+
+    def last_status(self, scan_id: str = "s") -> Status:
+        """The last word, the same for writer and display."""
+        status = self.to(Port.DISPLAY, Status, scan_id)[-1]
+        assert status is self.to(Port.RESULTS, Status, scan_id)[-1]
+        return status
+
+
+def test_a_scan_from_start_to_final_picture():
+    run = Run()(begin(), *map(point, range(24))).idle(5)
+    assert run.stage.busy
+    assert run.statuses()[0].state is ServiceState.RECONSTRUCTING
+    assert "lag_s" in run.statuses()[0].figures
+    run(over())
+    assert run.statuses()[0].state is ServiceState.POLISHING
+    assert "lag_s" not in run.statuses()[0].figures
+    run.until_done()
+    assert not run.stage.busy
+    pictures = run.snapshots()
+    assert [p.sequence for p in pictures] == list(range(len(pictures)))
+    assert [p.final for p in pictures] == [False] * (len(pictures) - 1) + [True]
+    final = pictures[-1]
+    assert (final.frames_used, final.scan_id) == (24, "s")
+    assert final.error < 0.2
+    assert final.covered.sum() > SMALL**2 / 4
+    assert final.pixel_m == pytest.approx(SCAN.pixel_m)
+    assert len(final.error_history) >= 3
+    status = run.last_status()
+    assert (status.state, status.received, status.used, status.dropped) == (ServiceState.DONE, 24, 24, {})
+    assert run.statuses()[0].state is ServiceState.IDLE
+
+
+def test_the_final_count_comes_before_the_final_picture():
+    run = Run()(begin(), *map(point, range(24)), over()).until_done()
+    results = [m for port, m in run.out if port is Port.RESULTS]
+    assert isinstance(results[-2], Status)
+    assert results[-2].state is ServiceState.DONE
+    assert results[-1].final
+
+
+def test_pictures_come_by_the_clock():
+    run = Run(step=0.0, snapshot_s=0.5)
+    run.clock.step = 0.0001
+    run(begin(), *map(point, range(24)))
+    engine = run.stage.scans["s"].engine
+    engine.step_slice()
+    for _ in range(20):
+        list(run.stage._show_if_due(run.stage.scans["s"]))
+    shown = []
+    for _ in range(100):
+        run.clock.now += 0.01
+        shown += [run.clock.now for _ in only(Snapshot, (m for _, m in run.stage._show_if_due(run.stage.scans["s"])))]
+    assert len(shown) in (2, 4)  # in one second; each goes to two ports
+    assert np.diff(shown).max() == pytest.approx(0.5, abs=0.03)
+
+
+def test_pictures_take_a_twentieth_of_the_time_at_most(monkeypatch):
+    run = Run(snapshot_s=0.1)(begin(), *map(point, range(24)))
+    scan = run.stage.scans["s"]
+    picture = scan.engine.picture
+
+    def slow():
+        run.clock.now += 1.0
+        return picture()
+
+    monkeypatch.setattr(scan.engine, "picture", slow)
+    scan.engine.step_slice()
+    run.idle()
+    then = run.clock.now
+    assert len(run.snapshots()) == 1
+    while len(run.snapshots()) == 1:
+        run.clock.now += 0.5
+        run.idle()
+    assert run.clock.now - then > 19
+
+
+def test_nothing_is_shown_before_there_is_a_picture():
+    run = Run()(begin(probe=None), *map(point, range(5))).idle(20)
+    assert run.snapshots() == []
+    assert run.statuses()[0].waiting == 5
+
+
+def test_snapshots_do_not_change_with_the_engine():
+    run = Run(snapshot_s=0.01)(begin(), *map(point, range(24))).idle(3)
+    first = run.snapshots()[0]
+    engine = run.stage.scans["s"].engine
+    solver = engine._solver
+    for array in (first.object, first.covered, first.probe, first.error_history):
+        assert not np.shares_memory(array, solver.canvas.object)
+        assert not np.shares_memory(array, solver.probe)
+        assert not array.flags.writeable
+    before = [np.array(a) for a in (first.object, first.probe)]
+    run.idle(10)
+    assert (np.array(solver.probe) != before[1]).any(), "the engine must have moved on"
+    assert (first.object == before[0]).all()
+    assert (first.probe == before[1]).all()
+
+
+def test_an_interrupted_scan_ends_at_once():
+    run = Run()(begin(), *map(point, range(24))).idle(2)(over(reason=EndReason.INTERRUPTED))
+    assert not run.stage.scans
+    assert run.snapshots()[-1].final
+
+
+def test_finish_shows_every_scan_as_it_is():
+    run = Run()(begin("a"), begin("b"), *(point(i, s) for i in range(24) for s in "ab")).idle(8)
+    run.finish()
+    assert not run.stage.scans
+    assert [run.snapshots(s)[-1].final for s in "ab"] == [True, True]
+
+
+# several scans
+
+
+def spy(run: Run, monkeypatch) -> Counter[str]:
+    turns: Counter[str] = Counter()
+    for scan_id, scan in run.stage.scans.items():
+        step = scan.engine.step
+
+        def counted(*args: Any, scan_id: str = scan_id, step: Any = step) -> int:
+            turns[scan_id] += 1
+            return step(*args)
+
+        monkeypatch.setattr(scan.engine, "step", counted)
+    return turns
+
+
+def test_the_newest_scan_gets_three_slices_of_four(monkeypatch):
+    run = Run()(begin("a"), begin("b"), *(point(i, s) for i in range(8) for s in "ab"))
+    turns = spy(run, monkeypatch)
+    run.idle(40)
+    assert turns == {"a": 10, "b": 30}
+
+
+def test_earlier_scans_take_turns(monkeypatch):
+    run = Run()(begin("a"), begin("b"), begin("c"), *(point(i, s) for i in range(8) for s in "abc"))
+    turns = spy(run, monkeypatch)
+    run.idle(80)
+    assert turns == {"a": 10, "b": 10, "c": 60}
+
+
+def test_a_scan_without_frames_yet_leaves_the_time_to_the_others(monkeypatch):
+    run = Run()(begin("a"), *(point(i, "a") for i in range(8)), begin("b"))
+    turns = spy(run, monkeypatch)
+    run.idle(8)
+    assert turns == {"a": 8}
+
+
+def test_beyond_the_limit_the_oldest_scan_ends_as_it_is():
+    run = Run(max_scans=2)(begin("a"), *(point(i, "a") for i in range(24))).idle(2)(begin("b"), begin("c"))
+    assert list(run.stage.scans) == ["b", "c"]
+    assert run.snapshots("a")[-1].final
+    assert run.last_status("a").state is ServiceState.DONE
+
+
+def test_the_same_id_again_ends_the_first():
+    run = Run()(begin(), *map(point, range(24))).idle(2)(begin())
+    assert run.snapshots()[-1].final
+    assert run.statuses()[0].received == 0
+    run(point(0), over()).until_done()
+    assert run.last_status().received == 1
+
+
+# frames that are no use
+
+
+def test_a_frame_that_does_not_decode_is_counted():
+    run = Run()(begin(), point(0), point(1, frame=broken_frame(1, shape=(SMALL, SMALL))), point(2)).idle(3)
+    (status,) = run.statuses()
+    assert (status.received, status.dropped) == (3, {"corrupt": 1})
+    assert status.used == 2
+
+
+def test_an_empty_frame_is_counted():
+    run = Run()(begin(), point(0, pixels=np.zeros_like(COUNTS[0])), point(1)).idle(3)
+    (status,) = run.statuses()
+    assert (status.received, status.used, status.dropped) == (2, 1, {"empty": 1})
+
+
+@pytest.mark.parametrize("yx_m", [(1.0, 0.0), (1e300, -1e300), (0.0, -1.7e308)])
+def test_a_frame_far_outside_is_counted(yx_m):
+    run = Run()(begin(), point(0), point(1, yx_m=yx_m), point(2)).idle(3)
+    (status,) = run.statuses()
+    assert (status.received, status.used, status.dropped) == (3, 2, {"outside": 1})
+
+
+def test_pixels_that_are_not_finite_do_no_harm():
+    pixels = COUNTS[3].astype(np.float32)
+    pixels[4:9, 2] = np.nan
+    pixels[0, 0] = np.inf
+    run = Run()(begin(dtype=np.dtype(np.float32)))
+    run(*(point(i, pixels=c.astype(np.float32)) for i, c in enumerate(COUNTS[:12])), point(12, pixels=pixels))
+    run(point(13, pixels=np.full_like(pixels, np.nan)), over()).until_done()
+    assert run.last_status().dropped == {"empty": 1}
+    final = run.snapshots()[-1]
+    assert np.isfinite(final.object).all()
+    assert np.isfinite(final.probe).all()
+    assert np.isfinite(final.error)
+
+
+# scans that come to nothing
+
+
+def test_a_scan_that_cannot_start_has_no_picture_and_counts_its_frames():
+    run = Run(frames={"crop": 512})(begin())
+    (status,) = run.to(Port.DISPLAY, Status)
+    assert "preprocess.crop" in status.notes["error"]
+    run(*map(point, range(5)), frame(0, dark=True), over())
+    status = run.last_status()
+    assert (status.received, status.dropped, status.state) == (5, {"failed": 5}, ServiceState.DONE)
+    assert {"no_picture", "error"} <= status.notes.keys()
+    assert run.snapshots() == []
+    assert not run.stage.busy
+
+
+def test_after_a_scan_that_failed_the_next_one_works():
+    run = Run()(begin("a", geometry=start(shape=(4, 4)).geometry, probe=None), begin("b"))
+    run(*(point(i, s) for i in range(24) for s in "ab"), over("a"), over("b")).until_done()
+    assert run.last_status("a").dropped == {"failed": 24}
+    assert run.snapshots("b")[-1].final
+
+
+def test_a_geometry_that_is_not_in_metres_fails():
+    geometry = start(shape=(SMALL, SMALL)).geometry
+    strange = type(geometry)(wavelength_m=1e-200, distance_m=1e-200, pitch_m=(1, 1), frame_shape=geometry.frame_shape)
+    run = Run()(begin(geometry=strange), point(0), over())
+    assert "metres" in run.last_status().notes["error"]
+    assert run.last_status().dropped == {"failed": 1}
+
+
+def test_a_scan_without_frames_has_no_picture():
+    run = Run()(begin(), over(count=0))
+    assert not run.stage.scans
+    assert "no_picture" in run.last_status().notes
+    assert run.snapshots() == []
+
+
+def test_a_scan_of_empty_frames_has_no_picture():
+    run = Run()(begin(), *(point(i, pixels=np.zeros_like(COUNTS[0])) for i in range(3)), over()).until_done()
+    assert "no_picture" in run.last_status().notes
+    assert run.last_status().dropped == {"empty": 3}
+
+
+def test_memory_is_not_taken_on_the_word_of_a_start_message():
+    run = Run()(begin(expected=2**62), begin("b", expected=7))
+    sizes = {scan_id: scan.engine.store.amplitudes.nbytes for scan_id, scan in run.stage.scans.items()}
+    assert sizes["s"] <= 1 << 30
+    assert sizes["b"] < 1 << 20
+
+
+# messages that do not belong here
+
+
+def test_dark_exposures_are_subtracted():
+    dark = np.full((1, SMALL, SMALL), 20_000, START.dtype)
+    run = Run()(begin())
+    run(frame(0, dark=True, pixels=dark), point(0), point(1, pixels=np.full_like(COUNTS[0], 20_000)))
+    assert run.statuses()[0].dropped == {"empty": 2}, "no pixel has more"
+    bad = broken_frame(0, shape=(SMALL, SMALL))
+    run(Frame(scan_id="s", index=bad.index, timestamp_ns=bad.timestamp_ns, payload=bad.payload, dark=True))
+    assert run.stage.rejected == {"undecodable": 1}
+
+
+def test_other_messages_are_counted():
+    run = Run()(point(0), over(), CodecError("header", "bad"), GOOD["status"])
+    run(begin("s1"), GOOD["positions"], GOOD["status"])
+    assert run.stage.rejected == {"no_start": 3, "undecodable": 1, "unexpected_kind": 2}
+    run(over("s1", count=0))
+    (status,) = run.statuses()
+    assert status.figures["rejected_no_start"] == 3
+    assert status.notes["device"] == "CPU"
+
+
+def test_unsent_pictures_are_skipped():
+    run = Run()(begin(), *map(point, range(24))).idle(2)
+    run.stage.unsent(Port.RESULTS, run.snapshots()[0])
+    assert run.statuses()[0].received == 24

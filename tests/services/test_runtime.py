@@ -1,0 +1,395 @@
+"""The loop around a stage, over real sockets within this process."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamptycho.errors import ProtocolError
+from streamptycho.match import MatchOptions
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, ServiceState, Status
+from streamptycho.pipeline import Port, ReceiveStage
+from streamptycho.pipeline.stage import Output
+from streamptycho.transport import Endpoint, Receiver, Sender, SocketKind, new_context
+from streamptycho_services import runtime
+from streamptycho_services.runtime import Control, serve
+from tests.scans import end, ends, frame, only, place, positions, start
+
+WAIT_S = 20.0
+
+
+def until(condition: Callable[[], object], wait_s: float = WAIT_S) -> None:
+    deadline = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.005)
+
+
+class Recorder:
+    """A stage that notes what it is asked."""
+
+    busy = False
+    status_ports: tuple[Port, ...] = ()
+
+    def __init__(self, handle_s: float = 0.0) -> None:
+        self.handle_s = handle_s
+        self.handled: list[Message | ProtocolError] = []
+        self.log: list[str] = []
+        self.reply: Callable[[Any], Iterable[Output]] = lambda message: ()
+
+    def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
+        time.sleep(self.handle_s)
+        self.handled.append(message)
+        self.log.append("handle")
+        return self.reply(message)
+
+    def idle(self) -> Iterable[Output]:
+        self.log.append("idle")
+        return ()
+
+    def finish(self) -> Iterable[Output]:
+        self.log.append("finish")
+        return ()
+
+    def unsent(self, port: Port, message: Message) -> None:
+        self.log.append(f"unsent {port}")
+
+    def statuses(self) -> list[Status]:
+        return [Status(service="test", scan_id=None, state=ServiceState.IDLE, time_ns=1)]
+
+
+class Bench:
+    """A service in a thread and the far ends of all its sockets."""
+
+    def __init__(self, queue: int = 1000) -> None:
+        self.context = new_context()
+        self.queue = queue
+        self.control = Control(finish=threading.Event(), kill=threading.Event())
+        self.error: BaseException | None = None
+        self.receiver = self.inlet("in", SocketKind.PULL, bind=True)
+        self.outlets = {
+            Port.WRITER: self.outlet("writer", SocketKind.PUSH, bind=True),
+            Port.ENGINE: self.outlet("engine", SocketKind.PUSH, bind=True),
+            Port.DISPLAY: self.outlet("display", SocketKind.PUB, bind=True),
+        }
+        self.source = self.outlet("in", SocketKind.PUSH)
+        self.far = {
+            Port.WRITER: self.inlet("writer", SocketKind.PULL, queue=2),
+            Port.ENGINE: self.inlet("engine", SocketKind.PULL, queue=2),
+            Port.DISPLAY: self.inlet("display", SocketKind.SUB, queue=1000),
+        }
+        assert self.outlets[Port.DISPLAY].wait_for_peer(WAIT_S)
+        self.thread: threading.Thread | None = None
+
+    def inlet(self, name: str, kind: SocketKind, *, bind: bool = False, queue: int | None = None) -> Receiver:
+        queue = self.queue if queue is None else queue
+        return Receiver(self.context, [Endpoint(address=f"inproc://{name}", socket=kind, bind=bind, queue=queue)])
+
+    def outlet(self, name: str, kind: SocketKind, *, bind: bool = False) -> Sender:
+        endpoint = Endpoint(address=f"inproc://{name}", socket=kind, bind=bind, queue=self.queue)
+        return Sender(self.context, endpoint, linger_s=0)
+
+    def send(self, *messages: Message) -> None:
+        for message in messages:
+            assert self.source.send(message, wait_s=WAIT_S)
+
+    def run(self, stage: Any, **more: Any) -> None:
+        def target() -> None:
+            try:
+                serve(stage, self.receiver, self.outlets, self.control, **more)
+            except BaseException as error:  # noqa: BLE001 - looked at by the test
+                self.error = error
+
+        self.thread = threading.Thread(target=target, name="service")
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Ask for an orderly end and wait for it."""
+        self.control.finish.set()
+        assert self.thread is not None
+        self.thread.join(WAIT_S)
+        assert not self.thread.is_alive()
+
+    def read(self, port: Port, wait_s: float = 0.2) -> list[Any]:
+        return list(iter(lambda: self.far[port].receive(wait_s), None))
+
+    def close(self) -> None:
+        self.control.kill.set()
+        if self.thread is not None:
+            self.thread.join(WAIT_S)
+        for socket in (self.receiver, self.source, *self.outlets.values(), *self.far.values()):
+            socket.close()
+        self.context.term()
+
+
+@contextmanager
+def bench(**options: Any) -> Iterator[Bench]:
+    made = Bench(**options)
+    try:
+        yield made
+    finally:
+        made.close()
+    assert made.error is None, made.error
+
+
+def test_messages_are_handled_and_health_is_published():
+    with bench() as b:
+        stage = Recorder()
+        b.run(stage)
+        b.send(start(), frame(0))
+        until(lambda: len(stage.handled) == 2)
+        status = b.far[Port.DISPLAY].receive(WAIT_S)
+        assert (status.service, status.scan_id) == ("test", None)
+        b.stop()
+        assert stage.log[-1] == "finish"
+        assert stage.log.count("finish") == 1
+        assert not b.read(Port.WRITER, 0.05), "a status without scan is for displays only"
+
+
+def test_a_flood_does_not_starve_the_stages_own_work():
+    with bench() as b:
+        stage = Recorder(handle_s=0.001)
+        b.send(*(frame(i) for i in range(600)))
+        b.run(stage)
+        until(lambda: len(stage.handled) == 600)
+        last = max(i for i, entry in enumerate(stage.log) if entry == "handle")
+        during = stage.log[:last]
+        assert during.count("idle") >= 600 * 0.001 / runtime.DRAIN_S / 3
+        runs = "".join(entry[0] for entry in during).split("i")
+        assert max(map(len, runs)) <= 25, "so many fit between two slices of its own work"
+        assert [m.index[0] for m in stage.handled] == list(range(600))
+
+
+def test_statuses_go_on_during_a_flood():
+    with bench() as b, Reader(b.far[Port.DISPLAY]) as display:
+        b.send(*(frame(i) for i in range(900)))
+        stage = Recorder(handle_s=0.0015)
+        b.run(stage)
+        until(lambda: len(display.of(Status)) >= 2)
+        assert len(stage.handled) < 900
+        b.stop()
+
+
+def test_a_busy_stage_does_not_wait_for_messages():
+    with bench() as b:
+        stage = Recorder()
+        stage.busy = True
+        b.run(stage)
+        until(lambda: stage.log.count("idle") > 200, wait_s=200 * runtime.POLL_S / 2)
+
+
+def test_an_orderly_end_takes_in_what_is_under_way():
+    with bench() as b:
+        stage = Recorder(handle_s=0.002)
+        b.send(*(frame(i) for i in range(100)))
+        b.control.finish.set()
+        b.run(stage)
+        b.stop()
+        assert len(stage.handled) == 100
+        assert stage.log[-1] == "finish"
+
+
+def test_an_orderly_end_does_not_last_for_ever():
+    with bench() as b:
+        stage = Recorder(handle_s=0.02)
+        b.send(*(frame(i) for i in range(500)))
+        b.control.finish.set()
+        b.run(stage, drain_at_end_s=0.3)
+        b.stop()
+        assert 1 < len(stage.handled) < 100
+        assert stage.log[-1] == "finish"
+
+
+def test_kill_stops_at_once_without_an_end():
+    with bench() as b:
+        stage = Recorder(handle_s=0.02)
+        b.send(*(frame(i) for i in range(500)))
+        b.run(stage)
+        until(lambda: stage.handled)
+        b.control.kill.set()
+        b.thread.join(2)
+        assert not b.thread.is_alive()
+        assert len(stage.handled) < 500
+        assert "finish" not in stage.log
+
+
+def test_bad_bytes_reach_the_stage_as_values():
+    with bench() as b:
+        stage = Recorder()
+        b.run(stage)
+        assert b.source.send_parts([b"noise"], wait_s=WAIT_S)
+        b.send(frame(0))
+        until(lambda: len(stage.handled) == 2)
+        assert isinstance(stage.handled[0], ProtocolError)
+        assert isinstance(stage.handled[1], Frame)
+
+
+class BugError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["handle", "idle", "statuses", "finish"])
+def test_a_bug_is_not_hidden(where):
+    def broken(*args: object) -> Any:
+        raise BugError(where)
+
+    with bench() as b:
+        stage = Recorder()
+        setattr(stage, where, broken)
+        b.send(frame(0))
+        if where == "finish":
+            b.control.finish.set()
+        with pytest.raises(BugError, match=where):
+            serve(stage, b.receiver, b.outlets, b.control)
+
+
+# the receive stage: nothing is lost towards the writer, nothing waits for the engine
+
+
+def scan(n: int, scan_id: str = "s") -> list[Message]:
+    return [start(scan_id), positions(range(n), scan_id), *(frame(i, scan_id) for i in range(n)), *ends(n, scan_id)]
+
+
+class Reader:
+    """Takes what comes out of a port, slowly if told to."""
+
+    def __init__(self, receiver: Receiver, delay: Callable[[int], float] = lambda n: 0.0) -> None:
+        self.got: list[Any] = []
+        self._receiver = receiver
+        self._delay = delay
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="reader")
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            message = self._receiver.receive(0.05)
+            if message is not None:
+                self.got.append(message)
+                time.sleep(self._delay(len(self.got)))
+
+    def of(self, kind: type) -> list[Any]:
+        return only(kind, list(self.got))
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def receive_stage(**options: float) -> ReceiveStage:
+    return ReceiveStage(MatchOptions(**options))
+
+
+def test_a_slow_writer_loses_nothing_while_statuses_go_on():
+    n = 60
+    with (
+        bench(queue=4) as b,
+        Reader(b.far[Port.WRITER], lambda k: 1.3 if k in (20, 40) else 0.002) as writer,
+        Reader(b.far[Port.ENGINE]) as engine,
+        Reader(b.far[Port.DISPLAY]) as display,
+    ):
+        b.run(receive_stage())
+        b.send(*scan(n))
+        until(lambda: writer.of(ScanEnd) and engine.of(ScanEnd))
+        b.stop()
+        assert [int(f.index[0]) for f in writer.of(Frame)] == list(range(n))
+        assert sum(len(p) for p in writer.of(Positions)) == n
+        assert len(display.of(Status)) >= 3
+        final = [s for s in display.of(Status) if s.state is ServiceState.DONE][-1]
+        assert (final.received, final.used + final.dropped.get("engine_full", 0)) == (n, n)
+        assert len(engine.of(ScanPoint)) == final.used
+
+
+def test_an_engine_that_takes_nothing_is_not_waited_for():
+    n = 200
+    with bench(queue=4) as b, Reader(b.far[Port.WRITER]) as writer, Reader(b.far[Port.DISPLAY]) as display:
+        b.run(receive_stage())
+        then = time.monotonic()
+        b.send(*scan(n))
+        until(lambda: writer.of(ScanEnd))
+        assert time.monotonic() - then < 5, "the detector does not feel the engine"
+        assert [int(f.index[0]) for f in writer.of(Frame)] == list(range(n))
+        until(lambda: any(s.state is ServiceState.DONE for s in display.of(Status)))
+        final = [s for s in display.of(Status) if s.state is ServiceState.DONE][-1]
+        assert final.dropped["engine_full"] >= n - 20
+        with Reader(b.far[Port.ENGINE]) as engine:
+            until(lambda: engine.of(ScanEnd))
+            assert isinstance(engine.got[0], ScanStart)
+            assert len(engine.of(ScanPoint)) == final.used
+            assert all(p.yx_m == place(p.index) for p in engine.of(ScanPoint))
+        b.stop()
+
+
+def test_without_an_engine_the_scan_is_written_at_full_speed():
+    n = 300
+    with bench() as b, Reader(b.far[Port.WRITER]) as writer:
+        b.far[Port.ENGINE].close()
+        b.run(receive_stage())
+        then = time.monotonic()
+        b.send(*scan(n))
+        until(lambda: writer.of(ScanEnd))
+        assert time.monotonic() - then < 5
+        assert len(writer.of(Frame)) == n
+        final = [s for s in writer.of(Status) if s.state is ServiceState.DONE][-1]
+        assert final.dropped == {"engine_full": n}
+        b.stop()
+
+
+def test_interruption_closes_the_scan_for_everyone():
+    with bench() as b, Reader(b.far[Port.WRITER]) as writer, Reader(b.far[Port.ENGINE]) as engine:
+        b.run(receive_stage())
+        b.send(start(), frame(0), positions(0))
+        until(lambda: engine.of(ScanPoint))
+        b.stop()
+        until(lambda: writer.of(ScanEnd) and engine.of(ScanEnd))
+        assert writer.of(ScanEnd)[0].reason.value == "interrupted"
+
+
+@pytest.mark.expects_errors
+def test_at_the_end_a_writer_that_is_gone_is_given_up(monkeypatch, caplog):
+    monkeypatch.setattr(runtime, "PATIENCE_S", 0.5)
+    with bench() as b, caplog.at_level(logging.ERROR):
+        b.far[Port.WRITER].close()
+        b.run(receive_stage())
+        b.send(start())
+        time.sleep(0.2)
+        b.stop()
+        assert "what it has not taken is lost" in caplog.text
+
+
+def test_a_final_word_waits_for_its_reader():
+    stage = Recorder()
+    done = Status(service="reconstruct", scan_id="s", state=ServiceState.DONE, time_ns=1)
+    live = Status(service="reconstruct", scan_id="s", state=ServiceState.POLISHING, time_ns=1)
+    stage.reply = lambda message: [(Port.RESULTS, live), (Port.RESULTS, done)]
+    with bench() as b:
+        results = b.outlet("results", SocketKind.PUSH, bind=True)
+        b.outlets[Port.RESULTS] = results
+        b.run(stage)
+        b.send(end(0, ends(0)[0].stream))
+        until(lambda: "unsent results" in stage.log)
+        b.far[Port.RESULTS] = b.inlet("results", SocketKind.PULL)
+        assert b.far[Port.RESULTS].receive(WAIT_S).state is ServiceState.DONE
+        b.stop()
+        assert stage.log.count("unsent results") == 1
+
+
+def test_large_frames_after_small_ones_still_reach_the_writer():
+    big = (600, 600)
+    with bench() as b, Reader(b.far[Port.WRITER]) as writer, Reader(b.far[Port.ENGINE]):
+        b.run(receive_stage())
+        b.send(*scan(150))
+        pixels = np.zeros((1, *big), np.uint16)
+        b.send(start("big", big), positions(range(30), "big"))
+        b.send(*(frame(i, "big", pixels=pixels) for i in range(30)), *ends(30, "big"))
+        until(lambda: len(writer.of(ScanEnd)) == 2)
+        assert len(writer.of(Frame)) == 180
+        b.stop()
