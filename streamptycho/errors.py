@@ -14,8 +14,6 @@
 Every error names the field, the value found and the remedy. Anything outside the tree is a bug: it stops the process.
 """
 
-from enum import Enum, auto
-
 
 class StreamPtychoError(Exception):
     """Root of all errors that streamptycho raises on purpose."""
@@ -62,23 +60,3 @@ class ScanError(StreamPtychoError):
 
 class BackendError(StreamPtychoError):
     """The requested compute device is missing or out of memory."""
-
-
-class Disposition(Enum):
-    """What a service does about an error."""
-
-    DROP = auto()
-    """Drop the message, count it, go on."""
-    ABORT_SCAN = auto()
-    """End the scan with a reason, wait for the next one."""
-    EXIT = auto()
-    """Stop the process with a non-zero exit code."""
-
-
-def disposition(error: BaseException) -> Disposition:
-    """The one place that decides how far an error travels."""
-    if isinstance(error, ProtocolError):
-        return Disposition.DROP
-    if isinstance(error, ScanError):
-        return Disposition.ABORT_SCAN
-    return Disposition.EXIT

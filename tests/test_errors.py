@@ -1,4 +1,4 @@
-"""What is done about each error, and what an error says."""
+"""The tree of errors, and what an error says."""
 
 import inspect
 
@@ -6,39 +6,11 @@ import pytest
 
 from streamptycho import errors
 from streamptycho.errors import (
-    BackendError,
     CodecError,
-    ConfigError,
-    Disposition,
-    FormatError,
     GrammarError,
     ProtocolError,
-    ScanError,
     StreamPtychoError,
-    disposition,
 )
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ProtocolError("frame.index", "x"), Disposition.DROP),
-        (CodecError("frame.index", "x"), Disposition.DROP),
-        (GrammarError("frame.index", "x"), Disposition.DROP),
-        (ScanError("disk full"), Disposition.ABORT_SCAN),
-        (ConfigError("x"), Disposition.EXIT),
-        (FormatError("x"), Disposition.EXIT),
-        (BackendError("x"), Disposition.EXIT),
-        (StreamPtychoError("x"), Disposition.EXIT),
-        (ValueError("a bug"), Disposition.EXIT),
-        (KeyError("a bug"), Disposition.EXIT),
-        (MemoryError(), Disposition.EXIT),
-        (KeyboardInterrupt(), Disposition.EXIT),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value.name,
-)
-def test_disposition(error: BaseException, expected: Disposition):
-    assert disposition(error) is expected
 
 
 def test_every_error_is_in_the_tree():

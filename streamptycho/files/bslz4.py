@@ -5,6 +5,7 @@ replayed to the wire without recompressing. Knows nothing of scans.
 """
 
 from typing import Any
+from uuid import uuid4
 
 import h5py
 import hdf5plugin
@@ -33,7 +34,7 @@ def compress(frames: NDArray[np.generic]) -> Payload:
     """
     stack = np.ascontiguousarray(frames[None] if frames.ndim == 2 else frames)
     stack = stack.astype(stack.dtype.newbyteorder("<"), copy=False)
-    with h5py.File("in-memory", "w", driver="core", backing_store=False) as file:
+    with h5py.File(f"in-memory-{uuid4()}", "w", driver="core", backing_store=False) as file:
         dataset = file.create_dataset("frames", data=stack, chunks=(1, *stack.shape[1:]), **filter_options("bslz4"))
         chunks = tuple(memoryview(dataset.id.read_direct_chunk((i, 0, 0))[1]) for i in range(len(stack)))
     shape = (stack.shape[1], stack.shape[2])

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import h5py
 
@@ -20,7 +21,7 @@ def build(path: Path, fill: Callable[[h5py.File], None]) -> None:
 
     It is made in memory and written in one go. Raises FileExistsError rather than overwrite.
     """
-    with h5py.File("in-memory", "w", driver="core", backing_store=False, libver=LIBVER) as file:
+    with h5py.File(f"in-memory-{uuid4()}", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         fill(file)
         file.flush()
         image = file.id.get_file_image()

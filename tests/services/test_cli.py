@@ -1,0 +1,382 @@
+"""The command ``streamptycho``: help, exit codes, messages, and what each command reports."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import streamptycho
+from streamptycho.files import CxiWriter, read_result
+from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Stream
+from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
+from streamptycho_services import cli
+from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
+from tests import chain
+from tests.chain import PROGRAM, SIMULATOR, Command, assert_adds_up, assert_frames, facts, wait_until
+from tests.sim.helpers import free_address
+
+SMALL = SyntheticOptions(scan_id="small", frames=80, shape=48)
+COMMANDS = [
+    "demo",
+    "run",
+    "receive",
+    "reconstruct",
+    "write",
+    "replay",
+    "simulate",
+    "reconstruct-file",
+    "inspect",
+    "check",
+]
+STAR = {
+    "siemens_star_seed.cxi": "cxi-ev",
+    "siemens_star_standard.cxi": "cxi-1.6",
+    "siemens_star_aps.h5": "aps-hdf5",
+}
+
+
+def plain(text: str) -> str:
+    """Without colours, boxes and line breaks."""
+    return re.sub(r"[\s│]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small scan in a file of our own, with its truth beside it."""
+    path = tmp_path_factory.mktemp("recorded") / "small.cxi"
+    scan = SimulatedScan(SMALL)
+    scan.save_truth(path.with_name("truth.npz"))
+    messages = [item.message for item in scan.items(0)]
+    assert isinstance(messages[0], ScanStart)
+    with CxiWriter(path, messages[0]) as writer:
+        for message in messages:
+            if isinstance(message, Frame):
+                writer.append(message)
+            elif isinstance(message, Positions):
+                writer.positions(message)
+        writer.finish(ScanEnd(scan_id="small", stream=Stream.SCAN, count=SMALL.frames))
+    return path
+
+
+def outcome(*arguments: object, code: int = 0) -> tuple[str, str]:
+    """Standard output and error of a command that ends by itself."""
+    with Command(PROGRAM, *arguments) as command:
+        assert command.wait() == code, command.err
+        assert "Traceback" not in command.err
+        return command.out, command.err
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_of_every_command_shows_an_example(self, command: str) -> None:
+        result = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+        assert result.exit_code == 0
+        text = plain(result.output)
+        examples = text.partition("Example")[2]
+        assert f"streamptycho {command}" in examples, text
+
+    def test_lists_all_commands(self) -> None:
+        result = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+        assert result.exit_code == 0
+        names = {command.name or command.callback.__name__ for command in cli.app.registered_commands}  # type: ignore[union-attr]
+        assert names == set(COMMANDS)
+        for name in COMMANDS:
+            assert f" {name} " in plain(result.output)
+
+    def test_without_a_command_is_help(self) -> None:
+        result = CliRunner().invoke(cli.app, [], env={"COLUMNS": "200", "TERM": "dumb"})
+        assert result.exit_code == 2
+        assert "streamptycho demo" in plain(result.output)
+
+    def test_examples_of_the_simulators_flags_exist(self) -> None:
+        """What is passed on is checked by the simulator only; the examples must not be wrong."""
+        for command, flags in (
+            ("simulate", "--frames 2 --path spiral --rate-hz 200"),
+            ("replay", "missing.cxi --rate-hz 100"),
+        ):
+            nowhere = ["--frames-address", free_address(), "--positions-address", free_address(), "--peer-timeout-s", "0.1"]
+            _, err = outcome(command, *flags.split(), *nowhere, code=2)
+            assert "nobody took" in err or "missing.cxi" in err
+
+    def test_version(self) -> None:
+        out, _ = outcome("--version")
+        assert out.strip() == streamptycho.__version__
+
+
+class TestWrongInput:
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["demo", "--set", "engine.mode=2"], "engine.mode: unknown key; did you mean 'modes'?"),
+            (["run", "--set", "nonsense"], "--set nonsense: write it as key=value"),
+            (["run", "--set", "engine.modes=many"], "engine.modes: 'many'"),
+            (["run", "--probe", "perhaps"], "engine.probe: 'perhaps'"),
+            (["run", "-c", "missing.toml"], "missing.toml: cannot be read"),
+            (["check", "-c", "bad.toml"], "bad.toml: not valid TOML"),
+            (["receive", "-c", "unknown.toml"], "unknown.toml: detector.frame: unknown key; did you mean 'frames'?"),
+            (["inspect", "missing.cxi"], "missing.cxi: no such file"),
+            (["inspect", "bad.cxi"], "bad.cxi: not a readable HDF5 file"),
+            (["reconstruct-file", "bad.cxi", "-o", "result.h5"], "bad.cxi: not a readable HDF5 file"),
+            (["reconstruct-file", "bad.cxi", "-o", "result.h5", "--set", "engine.backend=abacus"], "engine.backend"),
+            (["reconstruct-file", "bad.cxi"], "--output"),
+            (["reconstruct-file", "bad.cxi", "-o", "result.h5", "--passes", "0"], "--passes"),
+            (["launch"], "launch"),
+            (["inspect", "--colour"], "--colour"),
+        ],
+    )
+    def test_is_one_message_and_exit_code_2(
+        self, arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("TERM", "dumb")
+        Path("bad.toml").write_text("engine = [")
+        Path("unknown.toml").write_text("[detector.frame]\naddress = 'tcp://127.0.0.1:1'\n")
+        Path("bad.cxi").write_bytes(b"not HDF5")
+        monkeypatch.setattr("sys.argv", ["streamptycho", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 2
+        captured = capsys.readouterr()
+        assert expected in plain(captured.err)
+        assert captured.out == ""
+
+    def test_in_a_process_is_no_traceback_either(self, tmp_path: Path) -> None:
+        out, err = outcome("inspect", tmp_path / "missing.cxi", code=2)
+        assert out == ""
+        assert err.strip() == f"error: {tmp_path}/missing.cxi: no such file"
+
+    def test_an_address_in_use(self, tmp_path: Path) -> None:
+        address = free_address()
+        with new_context() as context, Sender(context, Endpoint(address=address, socket=SocketKind.PUSH, bind=True)):
+            _, err = outcome("reconstruct", "--set", f"services.results={address}", code=2)
+        assert f"cannot bind {address}" in err
+
+    def test_no_such_device(self, recorded: Path, tmp_path: Path) -> None:
+        try:
+            import cupy  # noqa: F401
+        except ImportError:
+            _, err = outcome("reconstruct-file", recorded, "-o", tmp_path / "r.h5", "--set", "engine.backend=cupy", code=1)
+            assert err.startswith("error: ")
+        else:
+            pytest.skip("CuPy is installed here")
+
+
+class TestReconstructFile:
+    KEYS = ("cxi", "result", "picture", "frames", "phase_correlation")
+
+    def test_contract(self, recorded: Path, tmp_path: Path) -> None:
+        result, truth = tmp_path / "out" / "result.h5", recorded.with_name("truth.npz")
+        out, _ = outcome("reconstruct-file", recorded, "-o", result, "--passes", 12, "--json", "--truth", truth)
+        report = json.loads(out)
+        assert set(self.KEYS) <= set(report)
+        assert out.count("\n") == 1
+        assert (report["cxi"], report["result"]) == (str(recorded), str(result))
+        assert report["frames"] == {"received": 80, "used": 80, "waiting": 0, "dropped": {}}
+        assert report["phase_correlation"] >= 0.9
+        assert len(read_result(result).error_per_iteration) >= 12
+        assert Path(report["picture"]).read_bytes().startswith(b"\x89PNG")
+
+    def test_same_seed_and_passes_give_the_same_bytes(self, recorded: Path, tmp_path: Path) -> None:
+        results = []
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            path = tmp_path / f"{name}.h5"
+            outcome("reconstruct-file", recorded, "-o", path, "--passes", 3, "--set", f"engine.seed={seed}")
+            results.append(read_result(path))
+        a, b, c = results
+        assert a.object.tobytes() == b.object.tobytes()
+        assert a.probe.tobytes() == b.probe.tobytes()
+        assert a.object.tobytes() != c.object.tobytes()
+
+    def test_seconds_limit_the_time(self, recorded: Path, tmp_path: Path) -> None:
+        settings = ["--set", "engine.polish_passes=1000000", "--set", "engine.polish_tolerance=0"]
+        path = tmp_path / "result.h5"
+        out, _ = outcome("reconstruct-file", recorded, "-o", path, "--seconds", 1.5, "--json", *settings)
+        assert json.loads(out)["frames"]["used"] == 80
+        assert np.isfinite(read_result(path).error_per_iteration).all()
+
+    def test_interrupted_keeps_what_there_is(self, recorded: Path, tmp_path: Path) -> None:
+        path = tmp_path / "result.h5"
+        settings = ["--set", "engine.polish_tolerance=0"]
+        with Command(PROGRAM, "reconstruct-file", recorded, "-o", path, "--passes", 10**6, *settings, "--json") as command:
+            wait_until(lambda: asked_for_interrupts(command.process.pid), "the command to listen to Ctrl-C")
+            command.process.send_signal(signal.SIGINT)
+            assert command.wait() == 130, command.err
+            assert "Traceback" not in command.err
+            report = command.report()
+        assert_adds_up(report["frames"])
+
+    def test_frames_without_position_are_counted(self, tmp_path: Path) -> None:
+        scan = SimulatedScan(SMALL)
+        path = tmp_path / "gaps.cxi"
+        messages = [item.message for item in scan.items(0)]
+        assert isinstance(messages[0], ScanStart)
+        with CxiWriter(path, messages[0]) as writer:
+            for message in messages:
+                if isinstance(message, Frame):
+                    writer.append(message)
+                elif isinstance(message, Positions) and message.index[0] >= 7:
+                    writer.positions(message)
+            writer.finish(ScanEnd(scan_id="small", stream=Stream.SCAN, count=SMALL.frames))
+        out, _ = outcome("reconstruct-file", path, "-o", tmp_path / "result.h5", "--passes", 1, "--json")
+        assert json.loads(out)["frames"] == {"received": 80, "used": 73, "waiting": 0, "dropped": {"no_position": 7}}
+
+
+def asked_for_interrupts(process: int) -> bool:
+    """True once a process handles SIGTERM, which no program does before it is asked to."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+class TestInspect:
+    def test_own_file_and_picture(self, recorded: Path, tmp_path: Path) -> None:
+        picture = tmp_path / "scan.png"
+        out, _ = outcome("inspect", recorded, "--picture", picture, "--json")
+        found = json.loads(out)
+        scan = SimulatedScan(SMALL)
+        assert found["dialect"] == "streamptycho"
+        assert (found["frames"], found["frames_with_position"], found["frame_shape"]) == (80, 80, [48, 48])
+        assert found["energy_ev"] == pytest.approx(8800)
+        assert found["object_pixel_m"] == pytest.approx(list(scan.pixel_m))
+        assert found["scan_extent_yx_m"] == pytest.approx(np.ptp(scan.yx_m, axis=0).tolist())
+        assert 0 < found["median_step_m"] < max(found["scan_extent_yx_m"])
+        assert found["picture"] == str(picture)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize(("name", "dialect"), STAR.items())
+    def test_the_star(self, shared_data: Path, name: str, dialect: str) -> None:
+        result = CliRunner().invoke(cli.app, ["inspect", str(shared_data / name), "--json"])
+        assert result.exit_code == 0
+        found = json.loads(result.stdout)
+        assert (found["dialect"], found["frames"], found["frame_shape"]) == (dialect, 516, [128, 128])
+        assert found["energy_ev"] == pytest.approx(8800)
+        assert found["distance_m"] == pytest.approx(1.92)
+        assert found["object_pixel_m"] == pytest.approx([28.18e-9] * 2, rel=1e-3)
+        assert found["probe_modes"] == (1 if dialect == "cxi-ev" else 0)
+        assert set(found["understood"]) >= {"positions", "mask", "probe", "frames"}
+
+    def test_for_people(self, recorded: Path) -> None:
+        result = CliRunner().invoke(cli.app, ["inspect", str(recorded)])
+        assert "dialect: streamptycho\n" in result.stdout
+        assert "understood:\n  " in result.stdout
+
+
+@pytest.fixture
+def addresses() -> Iterator[list[str]]:
+    """Flags that put both detector streams at free ports."""
+    frames, positions = free_address(), free_address()
+    yield [
+        "--set", f"detector.frames={{address='{frames}', socket='pull'}}",
+        "--set", f"detector.positions={{address='{positions}', socket='sub'}}",
+    ]  # fmt: skip
+
+
+def at(flags: list[str]) -> list[str]:
+    """The simulator's flags for the same ports."""
+    frames, positions = (re.findall(r"address='([^']+)'", flag)[0] for flag in flags if "address" in flag)
+    return ["--frames-address", frames, "--positions-address", positions]
+
+
+class TestCheck:
+    def test_good_streams(self, addresses: list[str]) -> None:
+        flags = [*at(addresses), "--frames", 30, "--shape", 32, "--rate-hz", 30, "--scan-id", "seen"]
+        with Command(SIMULATOR, "synthetic", *flags) as simulator:
+            out, _ = outcome("check", "--seconds", 3, "--json", *addresses)
+            simulator.process.poll()
+        report = json.loads(out)
+        assert report["ok"] is True
+        frames, positions = report["frames"], report["positions"]
+        assert (frames["state"], positions["state"]) == ("ok", "ok")
+        assert (frames["scan_id"], frames["shape"], frames["type"]) == ("seen", [32, 32], "uint16")
+        assert frames["received"]["Frame"] > 0
+        assert frames["max_counts"] > 0
+        assert len(positions["newest_yx_m"]) == 2
+
+    def test_nobody_there(self, addresses: list[str]) -> None:
+        out, _ = outcome("check", "--seconds", 0.5, "--json", *addresses, code=3)
+        report = json.loads(out)
+        assert report["ok"] is False
+        for name in ("frames", "positions"):
+            assert report[name]["state"] == "silent"
+            assert "no TCP connection to 127.0.0.1" in report[name]["remedy"]
+
+    def test_somebody_who_says_nothing(self, addresses: list[str]) -> None:
+        frames, positions = (re.findall(r"address='([^']+)'", flag)[0] for flag in addresses if "address" in flag)
+        with (
+            new_context() as context,
+            Sender(context, Endpoint(address=frames, socket=SocketKind.PUSH, bind=True)),
+            Sender(context, Endpoint(address=positions, socket=SocketKind.PUB, bind=True)),
+        ):
+            out, _ = outcome("check", "--seconds", 0.5, *addresses, code=3)
+        assert "ok: False" in out
+        assert "'state': 'silent'" in out or "state: silent" in out
+        assert "accepts connections but sent nothing" in out
+
+    def test_another_language(self, addresses: list[str]) -> None:
+        frames, _ = (re.findall(r"address='([^']+)'", flag)[0] for flag in addresses if "address" in flag)
+        with (
+            new_context() as context,
+            Sender(context, Endpoint(address=frames, socket=SocketKind.PUSH, bind=True)) as sender,
+            Command(PROGRAM, "check", "--seconds", 1, "--json", *addresses) as check,
+        ):
+            assert sender.wait_for_peer(chain.LONG_S)
+            for _ in range(3):
+                assert sender.send_parts([b'{"htype": "dimage-1.0"}', b"pixels"], wait_s=5)
+            assert check.wait() == 3
+            report = check.report()
+        assert report["frames"]["state"] == "undecodable"
+        assert sum(report["frames"]["errors"].values()) == 3
+        assert "wire-protocol" in report["frames"]["remedy"]
+
+
+class TestRun:
+    def test_serves_scans_until_interrupted(self, addresses: list[str], tmp_path: Path) -> None:
+        quick = ["--set", "engine.polish_passes=2"]
+        with Command(PROGRAM, "run", "--json", "--output", tmp_path, *addresses, *quick) as services:
+            for seed in (0, 1):
+                flags = [*at(addresses), "--frames", 60, "--shape", 32, "--rate-hz", 200, "--scan-id", f"scan{seed}"]
+                with Command(PROGRAM, "simulate", *flags, "--seed", seed) as simulator:
+                    assert simulator.wait() == 0, simulator.err
+                result = tmp_path / f"scan{seed}.result.h5"
+                services.wait_while_running(result.exists, f"the result of scan {seed}")
+            os.killpg(services.process.pid, signal.SIGINT)
+            assert services.wait() == 0, services.err
+            assert "Traceback" not in services.err
+            progress = services.progress()
+        for seed in (0, 1):
+            path = tmp_path / f"scan{seed}.cxi"
+            scan = SimulatedScan(SyntheticOptions(frames=60, shape=32, seed=seed))
+            assert_frames(path, dict(enumerate(scan.counts())))
+            assert (facts(path)["complete"], facts(path)["used"]) == (1, 60)
+        assert {line["scan"] for line in progress} == {"scan0", "scan1"}
+        for line in progress:
+            assert_adds_up(line)
+
+    def test_interrupted_in_a_scan_closes_its_file(self, addresses: list[str], tmp_path: Path) -> None:
+        flags = [*at(addresses), "--frames", 100_000, "--shape", 32, "--rate-hz", 100, "--scan-id", "long"]
+        with (
+            Command(PROGRAM, "run", "--output", tmp_path, *addresses) as services,
+            Command(SIMULATOR, "synthetic", *flags) as simulator,
+        ):
+            services.wait_while_running((tmp_path / "long.png").exists, "the first picture")
+            services.process.send_signal(signal.SIGINT)
+            assert services.wait() == 0, services.err
+            simulator.process.poll()
+        found = facts(tmp_path / "long.cxi")
+        assert (found["complete"], found["end_reason"]) == (0, "interrupted")
+        assert found["n_frames"] >= 20
+        assert read_result(tmp_path / "long.result.h5").object.shape == found["picture_shape"]
+
+    def test_a_service_that_cannot_start(self, addresses: list[str], tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        with Command(PROGRAM, "run", "--output", tmp_path / "file", *addresses) as services:
+            assert services.wait() in (1, 2)
+            assert "error: " in services.err
