@@ -38,6 +38,7 @@ from tests.hostile import CORPUS, CORRUPT_PIXELS, GOOD
 SCAN = SyntheticOptions(scan_id="scan", frames=300, shape=64)
 TINY = SyntheticOptions(scan_id="tiny", frames=60, shape=32)
 QUICK = {"engine__polish_passes": 2}
+BRIEF = ("--set", "engine.polish_passes=12", "--set", "match.settle_s=0.7")
 FAULTS = FaultOptions(
     drop_frames=0.05, drop_positions=0.05, duplicate_frames=0.02, duplicate_positions=0.02, shuffle=200, delay_positions=100
 )
@@ -124,7 +125,9 @@ class TestInThreads:
     ) -> None:
         scan = SimulatedScan(TINY)
         faults = FaultOptions(corrupt_frames=0.2, corruption=corruption, garbage=0.2)
-        tally, ledger, notes = run_in_threads(inproc(tmp_path, **QUICK), scan, faults, encoding=encoding)
+        tally, ledger, notes = run_in_threads(
+            inproc(tmp_path, match__settle_s=0.5, **QUICK), scan, faults, encoding=encoding
+        )
         sent = tally.of("tiny")
         assert sent.corrupted
         assert tally.garbage
@@ -189,7 +192,7 @@ class TestFaults:
         for name in faults.model_fields_set:
             flags += [f"--{name.replace('_', '-')}", getattr(faults, name)]
         tally_file = tmp_path / "tally.json"
-        demo = Command(PROGRAM, "demo", "--json", "--rate", 200, "-o", tmp_path, "--", *flags, "--tally", tally_file)
+        demo = Command(PROGRAM, "demo", "--json", "--rate", 200, "-o", tmp_path, *BRIEF, "--", *flags, "--tally", tally_file)
         with demo:
             assert demo.wait() == 0, demo.err
             report = demo.report()
@@ -270,7 +273,7 @@ class TestDemo:
 
     def test_contract(self, tmp_path: Path) -> None:
         flags = ["--frames", 300, "--shape", 64, "--scan-id", "scan"]
-        with Command(PROGRAM, "demo", "--json", "--rate", 150, "--output", tmp_path, "--", *flags) as demo:
+        with Command(PROGRAM, "demo", "--json", "--rate", 150, "--output", tmp_path, *BRIEF, "--", *flags) as demo:
             assert demo.wait() == 0, demo.err
             report, progress = demo.report(), demo.progress()
         assert set(report) == {"cxi", "result", "picture", "frames", "phase_correlation"}
@@ -341,7 +344,7 @@ class TestInterrupted:
                 np.testing.assert_array_equal(scan.frame(index), simulated.frame(index))
         return len(indices)
 
-    @pytest.mark.parametrize("whom", ["process group", "process"])
+    @pytest.mark.parametrize("whom", ["process group", pytest.param("process", marks=pytest.mark.slow)])
     def test_once_closes_the_files(self, running: Any, whom: str) -> None:
         """Ctrl-C goes to the whole group; a supervisor signals only the process it knows."""
         demo, path = running
@@ -381,7 +384,9 @@ class TestInterrupted:
             assert demo.wait() == 130, demo.err
             assert "Traceback" not in demo.err
 
-    @pytest.mark.parametrize("name", list(SERVICES))
+    @pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "reconstruct")) for name in SERVICES]
+    )
     def test_a_service_that_is_killed(self, running: Any, name: str) -> None:
         demo, path = running
         held = open_scan(path)

@@ -56,7 +56,7 @@ def check_live(path: Path) -> None:
 
 
 def test_replay_of_the_star(shared_data: Path, shared_tools: ModuleType, tmp_path: Path) -> None:
-    report = demo(shared_data / SEED, tmp_path, rate=300)
+    report = demo(shared_data / SEED, tmp_path, "--set", "engine.polish_passes=15", rate=300)
     assert report["frames"] == {"received": FRAMES, "used": FRAMES, "waiting": 0, "dropped": {}}
     assert report["phase_correlation"] is None
     assert detail_correlation(report["result"], shared_data, shared_tools) >= 0.98

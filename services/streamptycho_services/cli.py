@@ -199,8 +199,11 @@ def reconstruct_file(
     from streamptycho_services.offline import Limits, reconstruct_file
 
     effective = _config(config, settings, None, probe)
-    summary = reconstruct_file(effective, file, output, Limits(passes, seconds), truth=truth, as_json=as_json)
+    limits = Limits(passes, seconds)
+    summary, interrupted = reconstruct_file(effective, file, output, limits, truth=truth, as_json=as_json)
     _report(summary, as_json)
+    if interrupted:
+        raise typer.Exit(130)
 
 
 @app.command(epilog="Example:\n\nstreamptycho inspect scan.cxi --picture scan.png")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamptycho.config import Config, DetectorEndpoints
+from streamptycho.errors import ConfigError
 from streamptycho.transport import Endpoint, SocketKind, new_context
 from streamptycho_services.interrupt import interruptible
 from streamptycho_services.local import LocalServices, with_ipc
@@ -53,7 +54,10 @@ def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Ou
     Raises :class:`DemoFailedError` if a service or the simulator dies.
     """
     directory = config.write.directory
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be created ({error.strerror}); choose another --output") from error
     truth = directory / "truth.npz" if source.replay is None else None
     with tempfile.TemporaryDirectory(prefix="streamptycho-") as name:
         config = with_ipc(config, Path(name)).model_copy(update={"detector": _detector(name)})
@@ -65,9 +69,11 @@ def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Ou
             services,
             Progress(as_json=as_json) as progress,
         ):
-            simulator = subprocess.Popen(_command(source, name, truth), stderr=subprocess.PIPE, text=True)
+            said = Path(name) / "simulator.log"  # a pipe that nobody reads would stop the simulator when it is full
+            with said.open("w") as log:
+                simulator = subprocess.Popen(_command(source, name, truth), stderr=log)
             try:
-                _watch(services, simulator, watcher, progress, interrupted, directory if page else None)
+                _watch(services, simulator, said, watcher, progress, interrupted, directory if page else None)
             finally:
                 _stop(simulator)
 
@@ -98,7 +104,8 @@ def _command(source: Source, directory: str, truth: Path | None) -> list[str]:
 
 def _watch(
     services: LocalServices,
-    simulator: "subprocess.Popen[str]",
+    simulator: "subprocess.Popen[bytes]",
+    said: Path,
     watcher: Watcher,
     progress: Progress,
     interrupted: threading.Event,
@@ -116,8 +123,7 @@ def _watch(
             raise DemoFailedError(f"service {dead} ended unexpectedly; its messages are above")
         code = simulator.poll()
         if code not in (None, 0) and not interrupted.is_set():
-            message = simulator.stderr.read() if simulator.stderr else ""
-            raise DemoFailedError(f"the simulator ended with exit code {code}: {message.strip()}")
+            raise DemoFailedError(f"the simulator ended with exit code {code}: {said.read_text().strip()}")
         if code is None or not watcher.scans or len(watcher.written()) < len(watcher.scans):
             quiet_since = time.monotonic()
         elif time.monotonic() - quiet_since > QUIET_S:
@@ -135,11 +141,11 @@ def _announce_page(watcher: Watcher, directory: Path) -> bool:
     return False
 
 
-def _stop(simulator: "subprocess.Popen[str]") -> None:
+def _stop(simulator: "subprocess.Popen[bytes]") -> None:
     if simulator.poll() is None:
         simulator.send_signal(signal.SIGINT)
     try:
-        simulator.communicate(timeout=15)
+        simulator.wait(15)
     except subprocess.TimeoutExpired:
         simulator.kill()
-        simulator.communicate()
+        simulator.wait()

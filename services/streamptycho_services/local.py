@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from streamptycho.config import Config, ServiceEndpoints
+from streamptycho.errors import StreamPtychoError
 from streamptycho_services.logs import configure_logging
 from streamptycho_services.runtime import Control
 from streamptycho_services.services import SERVICES
@@ -94,4 +95,8 @@ def _child(name: str, config: Config, finish: object, kill: object, json_logs: b
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     configure_logging(json_logs, service=name)
-    SERVICES[name](config, Control(finish=finish, kill=kill))  # type: ignore[arg-type]
+    try:
+        SERVICES[name](config, Control(finish=finish, kill=kill))  # type: ignore[arg-type]
+    except StreamPtychoError as error:
+        log.error("%s", error)  # noqa: TRY400 - a mistake of the user's, not a bug: one line is enough
+        raise SystemExit(2) from None

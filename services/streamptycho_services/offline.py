@@ -33,8 +33,8 @@ class Limits:
 
 def reconstruct_file(
     config: Config, path: Path, output: Path, limits: Limits, *, truth: Path | None, as_json: bool
-) -> dict[str, Any]:
-    """Reconstruct `path` into `output`; returns the summary of the command line's contract."""
+) -> tuple[dict[str, Any], bool]:
+    """Reconstruct `path` into `output`; the summary of the command line's contract, and whether Ctrl-C cut it short."""
     if limits.passes is not None:
         engine = config.engine.model_copy(update={"polish_passes": limits.passes, "polish_tolerance": 0.0})
         config = config.model_copy(update={"engine": engine})
@@ -58,7 +58,8 @@ def reconstruct_file(
             if interrupted.is_set():
                 break
         work.engine.finish()
-        work.end = ScanEnd(scan_id=start.scan_id, stream=Stream.SCAN, count=len(scan), reason=EndReason.COMPLETE)
+        reason = EndReason.INTERRUPTED if interrupted.is_set() else EndReason.COMPLETE
+        work.end = ScanEnd(scan_id=start.scan_id, stream=Stream.SCAN, count=work.received + waiting, reason=reason)
         for text in _refine(work, limits, interrupted):
             bar.update(bar.task_ids[-1], description=text)
         snapshot = work.snapshot(time.time_ns(), final=True)
@@ -69,7 +70,7 @@ def reconstruct_file(
             "waiting": work.received - work.engine.rows_used - sum(work.dropped.values()),
             "dropped": dropped,
         }
-        return _save(snapshot, config, path, output, work, frames, truth)
+        return _save(snapshot, config, path, output, work, frames, truth), interrupted.is_set()
 
 
 def _refine(work: Reconstruction, limits: Limits, interrupted: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from streamptycho.display import save_phase
-from streamptycho.errors import GrammarError, ProtocolError, ScanError
+from streamptycho.errors import ConfigError, GrammarError, ProtocolError, ScanError
 from streamptycho.files import CxiWriter, WriterOptions, unique_path, write_result
 from streamptycho.ledger import Ledger, combine
 from streamptycho.messages import (
@@ -172,7 +172,10 @@ class WriteStage:
         self._next_flush_s = 0.0
         self._clock = clock
         self._wall_ns = wall_ns
-        options.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            options.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{options.directory}: cannot be created ({error.strerror}); choose another") from error
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
         """Take whatever belongs into a file."""

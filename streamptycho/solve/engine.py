@@ -110,6 +110,7 @@ class RollingEngine:
         self._schedule = Schedule(options.seed)
         self._search: ProbeSearch | None = None
         self._search_steps: Iterator[int] = iter(())
+        self._searched_last = False
         self._defocus_px2: float | None = None
         self._search_at = FIRST_LOOK
         self._certain = probe is not None
@@ -200,7 +201,9 @@ class RollingEngine:
     def step_slice(self) -> int:
         """One slice of computing; returns the number of updates done."""
         if self.state is EngineState.SEARCHING:
-            return self._search_slice()
+            # a picture that is there already goes on getting better while its probe is looked at again
+            self._searched_last = not self._searched_last or self._solver is None
+            return self._search_slice() if self._searched_last else self._refine_slice()
         if self.state is EngineState.LIVE or self.state is EngineState.POLISHING:
             return self._refine_slice()
         return 0
@@ -305,7 +308,7 @@ class RollingEngine:
         While the first search for a probe runs, this is its leading candidate.
         """
         solver = self._solver
-        if solver is None and self._search is not None and self._search.best is not None:
+        if (solver is None or not solver.updates) and self._search is not None and self._search.best is not None:
             solver = self._search.best.halves[0]
         if solver is None or not solver.updates:
             return None
