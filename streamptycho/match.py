@@ -43,6 +43,8 @@ class MatchOptions(Options):
 
     max_waiting_bytes: int = Field(512 << 20, gt=0)
     """Frames held for their position, bytes; beyond it the oldest is given up for the engine (it is in the file)."""
+    max_backlog_bytes: int = Field(256 << 20, gt=0)
+    """Frames held for an engine that is busy, bytes; what comes on top is not used for the picture (it is in the file)."""
     max_waiting_positions: int = Field(1_000_000, gt=0)
     """Positions held for their frame; beyond it the oldest is given up for the engine (it is in the file)."""
     max_index: int = Field(10_000_000, gt=0)

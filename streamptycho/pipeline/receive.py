@@ -9,6 +9,7 @@ from streamptycho.match import Edge, Matcher, MatchOptions, OpenScan, Routed
 from streamptycho.messages import (
     DropReason,
     EndReason,
+    Frame,
     Message,
     ScanEnd,
     ScanPoint,
@@ -34,8 +35,9 @@ class ReceiveStage:
         self.matcher = Matcher(options)
         self._clock = clock
         self._wall_ns = wall_ns
-        self._owed: deque[ScanStart | ScanEnd] = deque(maxlen=64)
-        """Starts and ends that the engine has not taken yet: it gets them before anything else."""
+        self._owed: deque[Message] = deque()
+        """What the engine has not taken yet, in order: it gets it before anything else."""
+        self._owed_bytes = 0
         self._refused = False
         self._rates: dict[str, Rate] = {}
 
@@ -67,7 +69,7 @@ class ReceiveStage:
                 yield from self._to_engine(message)
 
     def _to_engine(self, message: Message) -> Iterator[Output]:
-        """Nothing overtakes a start or an end that is still owed."""
+        """Nothing overtakes what is still owed."""
         yield from self._pay_owed()
         if self._owed:
             self.unsent(Port.ENGINE, message)
@@ -81,16 +83,19 @@ class ReceiveStage:
             yield Port.ENGINE, self._owed[0]
             if self._refused:
                 return
-            self._owed.popleft()
+            self._owed_bytes -= _held_bytes(self._owed.popleft())
 
     def unsent(self, port: Port, message: Message) -> None:
-        """Count what the engine could not take."""
+        """Keep what the engine could not take, within bounds; count what does not fit."""
         if port is not Port.ENGINE:
             return
         self._refused = True
-        if isinstance(message, ScanStart | ScanEnd):
-            if not any(owed is message for owed in self._owed):
-                self._owed.append(message)
+        if self._owed and message is self._owed[0]:
+            return
+        size = _held_bytes(message)
+        if self._owed_bytes + size <= self.matcher.options.max_backlog_bytes:
+            self._owed.append(message)
+            self._owed_bytes += size
         elif isinstance(message, ScanPoint):
             scan = self.matcher.scans.get(message.scan_id)
             if scan is not None:
@@ -135,6 +140,12 @@ class ReceiveStage:
 
     def _rejected(self) -> dict[str, float]:
         return {f"rejected_{reason}": float(count) for reason, count in self.matcher.rejected.items()}
+
+
+def _held_bytes(message: Message) -> int:
+    """Memory that a message ties up; starts and ends are not counted, they are always kept."""
+    frame = message.frame if isinstance(message, ScanPoint) else message
+    return frame.payload.nbytes + 1024 if isinstance(frame, Frame) else 0
 
 
 class Rate:
