@@ -103,7 +103,6 @@ class TestInThreads:
         )
         assert found["config"]["write"]["directory"] == str(tmp_path)
         assert len(found["frames_used"]) >= 3
-        assert (np.diff(found["frames_used"]) >= 0).all()
         assert found["frames_used"][0] < 300 == found["frames_used"][-1]
         assert (np.diff(found["sequence"]) > 0).all()
         assert (found["shape"][-1] > found["shape"][0]).any(), "the picture did not grow"

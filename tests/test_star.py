@@ -51,8 +51,7 @@ def check_live(path: Path) -> None:
     assert len(shown) >= 5
     assert np.median(gaps_s) <= 0.5
     assert gaps_s.max() <= 1.5
-    assert (np.diff(found["frames_used"]) >= 0).all()
-    assert found["frames_used"][-1] == FRAMES
+    assert found["frames_used"][0] < FRAMES == found["frames_used"][-1]
 
 
 def test_replay_of_the_star(shared_data: Path, shared_tools: ModuleType, tmp_path: Path) -> None:

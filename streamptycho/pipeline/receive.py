@@ -13,7 +13,6 @@ from streamptycho.messages import (
     Message,
     ScanEnd,
     ScanPoint,
-    ScanStart,
     ServiceState,
     Status,
 )

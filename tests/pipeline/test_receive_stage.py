@@ -103,14 +103,31 @@ def test_the_final_count_reaches_the_writer_before_the_end():
     assert status is run.last()
 
 
-def test_what_the_engine_cannot_take_is_counted_and_written():
+def test_what_the_engine_cannot_take_now_waits_in_order():
     run = Run()(start())
-    run.takes = lambda message: message.index % 2 == 0
+    run.takes = lambda message: message.index < 2
     run(positions(range(6)), frame(range(6)))
-    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 2, 4]
+    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1]
+    (status,) = run.statuses()
+    assert (status.received, status.used, status.dropped) == (6, 6, {})
+    assert len(only(Frame, run.writer)[0]) == 6
+    run.takes = lambda message: True
+    run.idle()
+    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_exceeds_the_backlog_is_counted_and_written():
+    run = Run(max_backlog_bytes=3 * (start().geometry.frame_shape[0] * start().geometry.frame_shape[1] * 2 + 1024))(start())
+    run.takes = nobody
+    run(positions(range(6)), frame(range(6)))
     (status,) = run.statuses()
     assert (status.received, status.used, status.dropped) == (6, 3, {"engine_full": 3})
     assert len(only(Frame, run.writer)[0]) == 6
+    run.takes = lambda message: True
+    run.idle()
+    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1, 2]
+    run(positions(range(6, 9)), frame(range(6, 9)))
+    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1, 2, 6, 7, 8]
 
 
 def test_a_start_that_is_owed_comes_before_everything_else():
@@ -118,11 +135,11 @@ def test_a_start_that_is_owed_comes_before_everything_else():
     run.takes = nobody
     run(start(), positions(range(9)), frame([0, 1]))
     assert run.engine == []
-    assert run.statuses()[0].dropped == {"engine_full": 2}
+    assert run.statuses()[0].dropped == {}
     run.takes = lambda message: True
     run(frame(2))
-    assert run.kinds() == ["start s", "point s"]
-    assert run.statuses()[0].used == 1
+    assert run.kinds() == ["start s", "point s", "point s", "point s"]
+    assert run.statuses()[0].used == 3
 
 
 def test_no_point_goes_to_an_engine_that_has_not_taken_the_start():
@@ -130,7 +147,7 @@ def test_no_point_goes_to_an_engine_that_has_not_taken_the_start():
     run.takes = lambda message: isinstance(message, ScanPoint)
     run(start(), positions(range(3)), frame(range(3)))
     assert run.engine == [], "a point without its start would be lost uncounted"
-    assert run.statuses()[0].dropped == {"engine_full": 3}
+    assert run.statuses()[0].dropped == {}
 
 
 def test_an_engine_that_is_not_there_is_asked_once_per_message():
