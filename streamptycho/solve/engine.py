@@ -24,6 +24,8 @@ from streamptycho.solve.store import FrameStore
 
 FIRST_LOOK = 6
 """Frames from which a probe is searched for the first time."""
+LAST_LOOK = 192
+"""A search with so many frames settles the matter even if it is not certain."""
 COVERED_DOSE = 0.05
 """Dose, in units of the probe's maximum, from which a pixel is shown as part of the picture."""
 FARTHEST_PX = 1e12
@@ -42,13 +44,14 @@ class EngineOptions(Options):
     rule: RuleOptions = RuleOptions()
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
-    search_frames: int = Field(20, ge=8)
-    """Frames from which the search for a probe can be certain; again at twice as many while it is not. A first look is
-    taken at six frames, so that a slow scan shows something."""
+    search_frames: int = Field(24, ge=8)
+    """Frames with which a search for a probe can be certain; again with twice as many while it is not. A first look is
+    taken with six, so that a slow scan shows something."""
     polish_passes: int = Field(40, ge=0)
-    """Passes over all frames after the last one, at most."""
+    """Passes over all frames after the last one, at most. Every frame is used once in any case."""
     polish_tolerance: float = Field(0.003, ge=0)
-    """Polishing ends when the Fourier error falls by less than this fraction per pass, over five passes."""
+    """Polishing ends when the Fourier error falls by less than this fraction per pass, over five passes; 0: only after
+    `polish_passes`."""
     max_object_pixels: int = Field(1 << 26, ge=1 << 16)
     """Largest canvas; frames whose position lies beyond it are not used."""
     seed: int = 0
@@ -110,11 +113,12 @@ class RollingEngine:
         self._schedule = Schedule(options.seed)
         self._search: ProbeSearch | None = None
         self._search_steps: Iterator[int] = iter(())
-        self._searched_last = False
+        self._turn = 0
         self._defocus_px2: float | None = None
-        self._search_at = FIRST_LOOK
+        self._look = FIRST_LOOK
+        """Frames that the next search uses."""
         self._certain = probe is not None
-        self._pass_fraction = 0.0
+        self._pass_updates = 0
         self._polished = 0
         self._converged = False
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -128,7 +132,8 @@ class RollingEngine:
             return EngineState.SEARCHING
         if not self.finished:
             return EngineState.LIVE if self._solver is not None else EngineState.EMPTY
-        return EngineState.DONE if self._converged or self._polished >= self.options.polish_passes else EngineState.POLISHING
+        enough = self._converged or self._polished >= self.options.polish_passes
+        return EngineState.DONE if enough and self.rows_used == len(self.store) else EngineState.POLISHING
 
     @property
     def updates(self) -> int:
@@ -185,8 +190,10 @@ class RollingEngine:
         self.store.replace(row, amplitude)
 
     def finish(self) -> None:
-        """No more frames will come: polish from now on."""
+        """No more frames will come: polish from now on, in whole passes over all of them."""
         self.finished = True
+        self._pass_updates = 0
+        self._schedule.restart()
 
     def step(self, budget_s: float, clock: Callable[[], float] = time.perf_counter) -> int:
         """Compute for about `budget_s` seconds; returns the number of updates done, 0 when there is nothing to do."""
@@ -202,8 +209,8 @@ class RollingEngine:
         """One slice of computing; returns the number of updates done."""
         if self.state is EngineState.SEARCHING:
             # a picture that is there already goes on getting better while its probe is looked at again
-            self._searched_last = not self._searched_last or self._solver is None
-            return self._search_slice() if self._searched_last else self._refine_slice()
+            self._turn = (self._turn + 1) % 4
+            return self._refine_slice() if self._turn == 0 and self._solver is not None else self._search_slice()
         if self.state is EngineState.LIVE or self.state is EngineState.POLISHING:
             return self._refine_slice()
         return 0
@@ -212,13 +219,13 @@ class RollingEngine:
         if self._solver is None:
             return 0
         rows = np.arange(len(self.store))
-        order = self._schedule.draw(rows, self.options.slice_updates, live=not self.finished)
-        self._solver.sweep(order)
-        self._pass_fraction += len(order) / len(rows)
-        if self._pass_fraction >= 1:
-            self._pass_fraction -= int(self._pass_fraction)
+        count = min(self.options.slice_updates, max(len(rows) - self._pass_updates, 1))
+        self._solver.sweep(self._schedule.draw(rows, count, live=not self.finished))
+        self._pass_updates += count
+        if self._pass_updates >= len(rows):
+            self._pass_updates = 0
             self._end_of_pass()
-        return len(order)
+        return count
 
     def _end_of_pass(self) -> None:
         if self._solver is None:
@@ -228,18 +235,19 @@ class RollingEngine:
         if self.finished:
             self._polished += 1
             past = self.error_history[-6:]
-            if self._polished > 10 and past[0] - past[-1] < 5 * self.options.polish_tolerance * past[-1]:
+            tolerance = self.options.polish_tolerance
+            if tolerance > 0 and self._polished > 10 and past[0] - past[-1] < 5 * tolerance * past[-1]:
                 self._converged = True
 
     # probe start
 
     def _search_is_due(self) -> bool:
-        return not self._certain and (len(self.store) >= self._search_at or self.finished)
+        return not self._certain and (len(self.store) >= self._look or self.finished)
 
     def _search_slice(self) -> int:
         """Advance the search by a slice; adopt its winner at the end."""
         if self._search is None:
-            self._search = ProbeSearch(self.backend, self.store, self.options.rule, self.options.seed)
+            self._search = ProbeSearch(self.backend, self.store, self.options.rule, self.options.seed, self._look)
             self._search_steps = self._search.run()
         done = 0
         for updates in self._search_steps:
@@ -252,9 +260,10 @@ class RollingEngine:
 
     def _adopt(self, search: ProbeSearch) -> None:
         best = search.best
-        enough = search.frames >= self.options.search_frames
-        self._certain = self.finished or (enough and search.confident)
-        self._search_at = 2 * len(self.store) if enough else self.options.search_frames
+        enough = search.limit >= self.options.search_frames
+        nothing_to_add = search.limit >= LAST_LOOK or (self.finished and search.frames == len(self.store))
+        self._certain = nothing_to_add or (enough and search.confident)
+        self._look = 2 * self._look if enough else self.options.search_frames
         if best is None:
             return
         word = "" if enough and search.confident else ", not certain"

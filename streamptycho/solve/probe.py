@@ -18,7 +18,8 @@ from streamptycho.solve.store import FrameStore
 
 FOOTPRINTS = (0.06, 0.10, 0.16, 0.25, 0.40, 0.60)
 """Trial diameters of the defocused beam on the sample, fractions of the window; each with both signs of defocus."""
-TRIAL_FRAMES = 60
+FAR_WINDOWS = 4
+"""A frame takes no part in a search if it lies this many windows, and five times the usual, from the middle."""
 LEVELS = ((12, 3), (6, 3), (3, 4))
 """Candidates kept and sweeps done at each level of the contest."""
 TESTABLE_DOSE = 1.5
@@ -123,7 +124,7 @@ class ProbeSearch:
     best : the leading candidate so far; None before the first verdict.
     """
 
-    def __init__(self, backend: Backend, store: FrameStore, rule: RuleOptions, seed: int) -> None:
+    def __init__(self, backend: Backend, store: FrameStore, rule: RuleOptions, seed: int, limit: int) -> None:
         self.backend = backend
         self.store = store
         self.rule = rule
@@ -131,9 +132,10 @@ class ProbeSearch:
         self.rival = float("inf")
         """Score of the best candidate of another kind: other sign, or a clearly different footprint."""
         self._random = np.random.default_rng(seed)
-        self.frames = len(store)
-        """Frames at hand when the search began."""
-        self._rows = central_rows(store)
+        self.limit = limit
+        """Frames used at most: those whose windows lie closest together."""
+        self._rows = central_rows(store, limit)
+        self.frames = len(self._rows)
         self._mean = store.mean_intensity(self._rows)
         if not self._mean.any():  # nothing but darkness: any probe will do
             self._mean += 1
@@ -196,9 +198,14 @@ def _rank(candidate: Candidate) -> tuple[float, float]:
     return candidate.score, sum(solver.error(rows) for solver, rows in halves if len(rows))
 
 
-def central_rows(store: FrameStore) -> NDArray[np.int64]:
-    """Up to `TRIAL_FRAMES` rows whose windows lie closest together, in order of arrival."""
+def central_rows(store: FrameStore, limit: int) -> NDArray[np.int64]:
+    """Up to `limit` rows whose windows lie closest together, in order of arrival.
+
+    A window far from all others, say from a stage still on its way, tells nothing and would need a large canvas.
+    """
     corners = store.corners[: len(store)].astype(np.float64)
     distance = np.hypot(*(corners - np.median(corners, axis=0)).T)
-    rows: NDArray[np.int64] = np.sort(np.argsort(distance, kind="stable")[:TRIAL_FRAMES])
+    order = np.argsort(distance, kind="stable")[:limit]
+    near = order[distance[order] <= FAR_WINDOWS * max(store.shape) + 5 * np.median(distance)]
+    rows: NDArray[np.int64] = np.sort(near)
     return rows

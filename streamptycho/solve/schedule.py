@@ -17,6 +17,10 @@ class Schedule:
         self._random = np.random.default_rng(seed)
         self._pass: NDArray[np.int64] = np.zeros(0, np.int64)
 
+    def restart(self) -> None:
+        """Begin a new pass over all frames with the next draw."""
+        self._pass = np.zeros(0, np.int64)
+
     def draw(self, rows: NDArray[np.int64], count: int, *, live: bool) -> NDArray[np.int64]:
         """The next `count` rows out of `rows` (in order of arrival)."""
         if not live or len(rows) <= RECENT:

@@ -83,16 +83,35 @@ def test_a_first_look_is_not_trusted_however_many_frames_came_meanwhile():
     made.add_to(engine, range(FIRST_LOOK))
     engine.step_slice()
     made.add_to(engine, range(FIRST_LOOK, 100))
-    notes = []
-    for _ in range(2):
-        first = engine._search
-        while engine._search is first and engine.state is EngineState.SEARCHING:
-            engine.step_slice()
-        notes.append(engine.probe_note)
+    notes = [engine.probe_note]
+    while engine.state is EngineState.SEARCHING:
         engine.step_slice()
-    assert "not certain" in notes[0]
-    assert "not certain" not in notes[1]
+        if engine.probe_note != notes[-1]:
+            notes.append(engine.probe_note)
+    assert "not certain" in notes[1]
+    assert "not certain" not in notes[-1]
     assert engine.state is EngineState.LIVE
+
+
+def test_a_scan_that_ends_during_the_first_look_is_looked_at_again():
+    made = scene(64, 100)
+    engine = engine_for(made, numpy_backend(), None)
+    made.add_to(engine, range(FIRST_LOOK))
+    engine.step_slice()
+    made.add_to(engine, range(FIRST_LOOK, 100))
+    engine.finish()
+    while engine.state is EngineState.SEARCHING:
+        engine.step_slice()
+    assert "not certain" not in engine.probe_note
+
+
+def test_passes_after_the_end_visit_every_frame_once_each():
+    engine = engine_for(SMALL, numpy_backend(), SMALL.guess, polish_passes=7, polish_tolerance=0)
+    SMALL.add_to(engine)
+    engine.finish()
+    polish(engine)
+    assert engine.updates == 7 * len(engine.store)
+    assert len(engine.error_history) == 7
 
 
 def test_an_uncertain_search_comes_again_with_twice_the_frames():
@@ -241,7 +260,8 @@ def test_polish_ends_early_when_nothing_improves_and_not_before_ten_passes():
     none = engine_for(SMALL, numpy_backend(), SMALL.guess, polish_passes=0)
     SMALL.add_to(none)
     none.finish()
-    assert none.state is EngineState.DONE
+    polish(none)
+    assert none.updates == none.rows_used == len(none.store), "each frame is used once in any case"
 
 
 def test_masked_detector_regions_do_not_stop_it():

@@ -8,7 +8,7 @@ import pytest
 from streamptycho.files.scan import open_scan
 from streamptycho.preprocess import FrameOptions, FramePreprocessor
 from streamptycho.solve.backend import Backend, numpy_backend
-from streamptycho.solve.probe import TRIAL_FRAMES, ProbeSearch, add_modes, central_rows, defocused_probe
+from streamptycho.solve.probe import ProbeSearch, add_modes, central_rows, defocused_probe
 from streamptycho.solve.solver import RuleOptions
 from streamptycho.solve.store import FrameStore
 from streamptycho_sim.illumination import IlluminationOptions, probe
@@ -17,7 +17,7 @@ from tests.solve.helpers import random_complex, scene, stored
 
 
 def searched(store: FrameStore, seed: int = 0) -> ProbeSearch:
-    search = ProbeSearch(store.backend, store, RuleOptions(), seed)
+    search = ProbeSearch(store.backend, store, RuleOptions(), seed, limit=60)
     for updates in search.run():
         assert updates <= 20
     return search
@@ -179,11 +179,18 @@ def test_central_rows_lie_together_in_order_of_arrival():
     for _ in range(200):
         y, x = rng.integers(-500, 500, 2).tolist()
         store.append(np.ones((4, 4), np.float32), (y, x))
-    rows = central_rows(store)
-    assert len(rows) == TRIAL_FRAMES
+    rows = central_rows(store, 60)
+    assert len(rows) == 60
     assert (np.diff(rows) > 0).all()
     distance = np.hypot(*(store.corners[:200] - np.median(store.corners[:200], axis=0)).T)
     assert distance[rows].max() <= np.delete(distance, rows).min()
+
+
+def test_a_frame_far_away_takes_no_part():
+    store = FrameStore(numpy_backend(), (32, 32))
+    for y, x in [(90_000, 0), (0, 0), (5, 5), (10, 0), (0, 10), (10, 10)]:
+        store.append(np.ones((32, 32), np.float32), (y, x))
+    assert central_rows(store, 6).tolist() == [1, 2, 3, 4, 5]
 
 
 def test_predicted_frames_heed_masks():
