@@ -101,7 +101,8 @@ def decode(parts: Sequence[Part]) -> Message:
     scan_id = fields.get("scan_id")
     if not (isinstance(scan_id, str) and len(scan_id) <= MAX_SCAN_ID):
         scan_id = None
-    frames = len(parts) - 1 if kind in (Frame, ScanPoint) else 0
+    # exposures without beam are not among the frames that are counted
+    frames = len(parts) - 1 if kind in (Frame, ScanPoint) and fields.get("dark") is not True else 0
     try:
         return _BUILDERS[kind](_Reader(_NAMES[kind], fields), _unpack_arrays(kind, arrays, parts))
     except ProtocolError as error:
@@ -339,12 +340,14 @@ def _end(read: _Reader, _: _Arrays) -> ScanEnd:
         stream=read.choice("stream", Stream),
         count=read("count", int),
         reason=read.choice("reason", EndReason),
+        started_ns=read.optional("started_ns", int) or 0,
     )
 
 
 def _snapshot(read: _Reader, arrays: _Arrays) -> Snapshot:
     return Snapshot(
         scan_id=read("scan_id", str),
+        started_ns=read("started_ns", int),
         sequence=read("sequence", int),
         final=read("final", bool),
         time_ns=read("time_ns", int),
@@ -364,6 +367,7 @@ def _status(read: _Reader, _: _Arrays) -> Status:
         scan_id=read.optional("scan_id", str),
         state=read.choice("state", ServiceState),
         time_ns=read("time_ns", int),
+        started_ns=read("started_ns", int),
         received=read("received", int),
         used=read("used", int),
         waiting=read("waiting", int),

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from streamptycho.errors import ConfigError
+from streamptycho.files import ReadOptions
 from streamptycho.match import MatchOptions
 from streamptycho.options import Options
 from streamptycho.pipeline.reconstruct import ReconstructOptions
@@ -59,6 +60,7 @@ class Config(Options):
     engine: EngineOptions = EngineOptions()
     reconstruct: ReconstructOptions = ReconstructOptions()
     write: WriteOptions = WriteOptions()
+    read: ReadOptions = ReadOptions()
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -9,7 +9,7 @@
     │   └── GrammarError a message that does not fit the scan  drop it, count it, go on
     ├── FormatError      a file that cannot be understood      exit code 2, no traceback
     ├── ScanError        this scan cannot go on (disk full)    end this scan, wait for the next
-    └── BackendError     no such device, or out of its memory  exit code 1
+    └── BackendError     the compute device cannot be used     exit code 1, no traceback
 
 Every error names the field, the value found and the remedy. Anything outside the tree is a bug: it stops the process.
 """
@@ -59,4 +59,7 @@ class ScanError(StreamPtychoError):
 
 
 class BackendError(StreamPtychoError):
-    """The requested compute device is missing or out of memory."""
+    """The requested compute device is missing, or cannot be used on this machine: no driver, no CuPy.
+
+    Raised when a backend is chosen, before anything is computed. Running out of device memory later is not in the tree.
+    """

@@ -97,6 +97,12 @@ class Orientation(StrEnum):
         """Reorder a per-axis (y, x) pair, such as the pixel pitch, like the axes of the frame."""
         return (values[1], values[0]) if _STEPS[self][0] else values
 
+    def point(self, yx: tuple[float, float], frame_shape: tuple[int, int]) -> tuple[float, float]:
+        """Where a point (y, x) of a frame of `frame_shape` lies once that is oriented, pixels."""
+        _, flip_y, flip_x = _STEPS[self]
+        (y, x), (ny, nx) = self.pair(yx), self.shape(frame_shape)
+        return (ny - 1 - y if flip_y else y), (nx - 1 - x if flip_x else x)
+
 
 # transpose first, then flip rows, then flip columns
 _STEPS: dict[Orientation, tuple[bool, bool, bool]] = {

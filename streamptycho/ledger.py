@@ -23,6 +23,20 @@ class Ledger:
         return {"received": self.received, "used": self.used, "waiting": self.waiting, "dropped": dict(self.dropped)}
 
 
+def not_written(write: Status | None) -> str | None:
+    """What the writer has not put into the file, in words; None if it says that all is there."""
+    if write is None:
+        return None
+    lost = write.received - write.used - write.waiting
+    parts = [f"{lost} of {write.received} frames not written ({_reasons(write.dropped)})"] if lost else []
+    parts += [write.notes["error"]] if "error" in write.notes else []
+    return "; ".join(parts) or None
+
+
+def _reasons(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()) if n)
+
+
 def combine(receive: Status | None, reconstruct: Status | None) -> Ledger:
     """One ledger from the latest word of both services.
 

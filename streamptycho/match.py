@@ -17,7 +17,8 @@ Usage::
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -34,8 +35,10 @@ from streamptycho.messages import (
     ScanPoint,
     ScanStart,
     Stream,
+    same_run,
 )
 from streamptycho.options import Options
+from streamptycho.taken import Taken
 
 
 class MatchOptions(Options):
@@ -70,6 +73,10 @@ Routed: TypeAlias = tuple[Edge, Message]
 
 _HELD_BYTES = 1024
 """What a frame that is held needs besides its pixels."""
+_CLOSED_IDS = 1000
+"""Closed scans that are remembered, to tell what is late from what is early."""
+_CLOSED_RUNS = 100
+"""Runs of the same scan id that are remembered."""
 
 
 class OpenScan:
@@ -93,8 +100,8 @@ class OpenScan:
         """End messages so far."""
         self.superseded = False
         self.last_s = now_s
-        self._seen = _Seen()
-        self._placed = _Seen()
+        self._seen = Taken()
+        self._placed = Taken()
         self._waiting_bytes = 0
         self._in_hand = 0
 
@@ -193,7 +200,7 @@ class OpenScan:
         frames_in = self.unique >= frames.count
         positions_in = positions is not None and self.positions_received >= positions.count
         if (frames_in and positions_in) or silent_s >= self.options.settle_s:
-            return frames.reason
+            return positions.reason if frames.complete and positions is not None else frames.reason
         return None
 
     def close(self, reason: EndReason) -> ScanEnd:
@@ -202,27 +209,8 @@ class OpenScan:
         self.frames.clear()
         self.positions.clear()
         self._waiting_bytes = 0
-        return ScanEnd(scan_id=self.scan_id, stream=Stream.SCAN, count=self.unique, reason=reason)
-
-
-class _Seen:
-    """A growing set of small numbers."""
-
-    def __init__(self) -> None:
-        self._flags = bytearray()
-
-    def __contains__(self, index: int) -> bool:
-        return index < len(self._flags) and bool(self._flags[index])
-
-    def add(self, index: int) -> bool:
-        """Add a number; False if it was there already."""
-        missing = index + 1 - len(self._flags)
-        if missing > 0:
-            self._flags.extend(bytes(max(missing, len(self._flags), 1024)))
-        if self._flags[index]:
-            return False
-        self._flags[index] = 1
-        return True
+        started_ns = self.start.started_ns
+        return ScanEnd(scan_id=self.scan_id, stream=Stream.SCAN, count=self.unique, reason=reason, started_ns=started_ns)
 
 
 def _held_bytes(frame: Frame) -> int:
@@ -233,8 +221,9 @@ class Matcher:
     """Joins the streams of any number of scans, one after another.
 
     A new scan id lets the open scan run out: it takes what is still under way and closes at its end message or after
-    `settle_s` of silence. Messages of a scan that is closed are counted as `stray` and dropped. Positions that overtake
-    their own start message wait for it.
+    `settle_s` of silence. Positions that overtake their own start message wait for it; if their scan id is that of a scan
+    which is closed, and may only be late, for `settle_s`. All else of a scan that is closed is counted as `stray` and
+    dropped.
 
     Attributes
     ----------
@@ -246,8 +235,9 @@ class Matcher:
         self.options = options
         self.scans: dict[str, OpenScan] = {}
         self.rejected: Counter[str] = Counter()
-        self._closed: deque[str] = deque(maxlen=1000)
-        self._early: OrderedDict[str, list[Positions | ScanEnd]] = OrderedDict()
+        self._closed: OrderedDict[str, deque[int]] = OrderedDict()
+        """Scan id to the times at which its runs began, the last closed last."""
+        self._early: OrderedDict[str, deque[_Early]] = OrderedDict()
         self._early_rows = 0
 
     @property
@@ -261,14 +251,17 @@ class Matcher:
             yield from self._start(message, now_s)
             return
         if isinstance(message, ProtocolError):
-            self._refuse(message)
+            self._refuse(message, now_s)
             return
         if not isinstance(message, Frame | Positions | ScanEnd):
             self.rejected["unexpected_kind"] += 1
             return
         scan = self.scans.get(message.scan_id)
         if scan is None:
-            self._stray(message)
+            self._without_scan(message, now_s)
+            return
+        if isinstance(message, ScanEnd) and not same_run(message.started_ns, scan.start):
+            self.rejected["stray"] += 1
             return
         scan.last_s = now_s
         if isinstance(message, Frame):
@@ -279,10 +272,14 @@ class Matcher:
             self.rejected["unexpected_kind"] += 1
         else:
             scan.sent[message.stream] = message
-        yield from self.tick(now_s)
+        yield from self._close_due(now_s)
 
     def tick(self, now_s: float) -> Iterator[Routed]:
-        """Close the scans that are due."""
+        """Close the scans that are due, and give up positions that were late and not early."""
+        yield from self._close_due(now_s)
+        self._forget_late(now_s)
+
+    def _close_due(self, now_s: float) -> Iterator[Routed]:
         for scan in list(self.scans.values()):
             reason = scan.verdict(now_s)
             if reason is not None:
@@ -296,45 +293,67 @@ class Matcher:
     def _close(self, scan: OpenScan, reason: EndReason) -> Iterator[Routed]:
         end = scan.close(reason)
         del self.scans[scan.scan_id]
-        self._closed.append(scan.scan_id)
+        self._closed.setdefault(scan.scan_id, deque(maxlen=_CLOSED_RUNS)).append(scan.start.started_ns)
+        self._closed.move_to_end(scan.scan_id)
+        if len(self._closed) > _CLOSED_IDS:
+            self._closed.popitem(last=False)
         yield Edge.BOTH, end
 
     def _start(self, start: ScanStart, now_s: float) -> Iterator[Routed]:
         again = self.scans.get(start.scan_id)
+        if again is not None and again.start.started_ns == start.started_ns:
+            self.rejected["repeated_start"] += 1
+            return
+        if start.started_ns and start.started_ns in self._closed.get(start.scan_id, ()):
+            self.rejected["repeated_start"] += 1
+            return
         if again is not None:
-            if again.start.started_ns == start.started_ns:
-                self.rejected["repeated_start"] += 1
-                return
             yield from self._close(again, EndReason.SUPERSEDED)
         while len(self.scans) >= self.options.max_open_scans:
             yield from self._close(next(iter(self.scans.values())), EndReason.SUPERSEDED)
         for scan in self.scans.values():
             scan.superseded = True
-        if start.scan_id in self._closed:
-            self._closed.remove(start.scan_id)
+        self._forget_late(now_s)
         self.scans[start.scan_id] = OpenScan(start, now_s, self.options)
         yield Edge.BOTH, start
-        for message in self._early.pop(start.scan_id, []):
-            self._early_rows -= _rows(message)
-            yield from self.handle(message, now_s)
+        for early in self._early.pop(start.scan_id, ()):
+            self._early_rows -= early.rows
+            yield from self.handle(early.message, now_s)
 
-    def _stray(self, message: Frame | Positions | ScanEnd) -> None:
+    def _without_scan(self, message: Frame | Positions | ScanEnd, now_s: float) -> None:
         """A message of a scan that is not open: late, or ahead of its start."""
-        if message.scan_id in self._closed:
+        runs = self._closed.get(message.scan_id)
+        if isinstance(message, Frame) or (isinstance(message, ScanEnd) and message.stream is not Stream.POSITIONS):
+            self.rejected["no_start" if runs is None else "stray"] += 1
+        elif isinstance(message, ScanEnd) and message.started_ns and message.started_ns in (runs or ()):
             self.rejected["stray"] += 1
-        elif isinstance(message, Frame) or (isinstance(message, ScanEnd) and message.stream is not Stream.POSITIONS):
-            self.rejected["no_start"] += 1
         else:
-            self._early.setdefault(message.scan_id, []).append(message)
-            self._early_rows += _rows(message)
+            early = _Early(message, now_s)
+            self._early.setdefault(message.scan_id, deque()).append(early)
+            self._early_rows += early.rows
             while self._early_rows > self.options.max_waiting_positions or len(self._early) > 100:
-                _, forgotten = self._early.popitem(last=False)
-                self._early_rows -= sum(map(_rows, forgotten))
-                self.rejected["no_start"] += len(forgotten)
+                scan_id, forgotten = self._early.popitem(last=False)
+                self._give_up(scan_id, forgotten)
 
-    def _refuse(self, error: ProtocolError) -> None:
-        """Count a message that could not be decoded where it belongs."""
+    def _forget_late(self, now_s: float) -> None:
+        """Of a closed scan id, what the next start has not followed soon was late."""
+        for scan_id in [scan_id for scan_id in self._early if scan_id in self._closed]:
+            waiting = self._early[scan_id]
+            while waiting and now_s - waiting[0].since_s >= self.options.settle_s:
+                self._give_up(scan_id, [waiting.popleft()])
+            if not waiting:
+                del self._early[scan_id]
+
+    def _give_up(self, scan_id: str, forgotten: Iterable["_Early"]) -> None:
+        for early in forgotten:
+            self._early_rows -= early.rows
+            self.rejected["stray" if scan_id in self._closed else "no_start"] += 1
+
+    def _refuse(self, error: ProtocolError, now_s: float) -> None:
+        """Count a message that could not be decoded where it belongs; whoever sends it has not fallen silent."""
         scan = self.scans.get(error.scan_id) if error.scan_id is not None else None
+        if scan is not None:
+            scan.last_s = now_s
         if scan is not None and error.frames:
             scan.received += error.frames
             scan.drop(DropReason.CORRUPT, error.frames)
@@ -342,6 +361,14 @@ class Matcher:
             self.rejected["undecodable"] += 1
 
 
-def _rows(message: Positions | ScanEnd) -> int:
-    """What a message counts against the limit of positions that wait."""
-    return len(message) if isinstance(message, Positions) else 1
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A message that waits for its start."""
+
+    message: Positions | ScanEnd
+    since_s: float
+
+    @property
+    def rows(self) -> int:
+        """What it counts against the limit of positions that wait."""
+        return len(self.message) if isinstance(self.message, Positions) else 1

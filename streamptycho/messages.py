@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +28,8 @@ MAX_SCAN_ID = 128
 """Bytes of UTF-8: a scan id becomes part of a file name."""
 MAX_FRAME_PIXELS = 1 << 26
 """Pixels of one frame: a start message sizes arrays and files."""
+MAX_METADATA_BYTES = 64 << 10
+"""Metadata of a scan as msgpack: the start message travels on in a header of limited size."""
 Scalar: TypeAlias = str | int | float | bool
 
 
@@ -98,6 +101,7 @@ class ScanStart:
     dtype: np.dtype
     """Pixel type of every frame."""
     started_ns: int
+    """Beginning of the scan. Tells two runs of the same scan id apart; 0, for not known, does not."""
     expected: int | None = None
     """Number of frames planned, where known."""
     valid: NDArray[np.bool_] | None = None
@@ -215,10 +219,12 @@ class ScanEnd:
     count: int
     """Frames or positions that were sent, so that a loss can be told from an end."""
     reason: EndReason = EndReason.COMPLETE
+    started_ns: int = 0
+    """That of the start message; 0 where the sender does not say."""
 
     def __post_init__(self) -> None:
         _check_scan_id(self.scan_id)
-        _check_counts(self, "end", "count")
+        _check_counts(self, "end", "count", "started_ns")
 
     @property
     def complete(self) -> bool:
@@ -256,6 +262,8 @@ class Snapshot:
     """The state of the reconstruction at one moment: host copies that never alias the engine's arrays."""
 
     scan_id: str
+    started_ns: int
+    """That of the start message: a snapshot belongs to one run of a scan id."""
     sequence: int
     """Rises by one with each snapshot of a scan."""
     final: bool
@@ -282,7 +290,7 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         _check_scan_id(self.scan_id)
-        _check_counts(self, "snapshot", "sequence", "time_ns", "frames_used", "updates")
+        _check_counts(self, "snapshot", "started_ns", "sequence", "time_ns", "frames_used", "updates")
         _seal(self, "snapshot", error_history=np.float32, object=np.complex64, covered=np.bool_, probe=np.complex64)
         if self.error_history.ndim != 1:
             raise GrammarError("snapshot.error_history", f"shape {self.error_history.shape} is not (k,)")
@@ -309,6 +317,8 @@ class Status:
     scan_id: str | None
     state: ServiceState
     time_ns: int
+    started_ns: int = 0
+    """That of the start message; 0 without a scan."""
     received: int = 0
     used: int = 0
     """Passed on (receive), reconstructed from (reconstruct), written (write)."""
@@ -323,7 +333,7 @@ class Status:
     def __post_init__(self) -> None:
         if self.scan_id is not None:
             _check_scan_id(self.scan_id)
-        _check_counts(self, "status", "time_ns", "received", "used", "waiting")
+        _check_counts(self, "status", "time_ns", "started_ns", "received", "used", "waiting")
         if min(self.dropped.values(), default=0) < 0:
             raise GrammarError("status.dropped", f"{min(self.dropped.values())} is negative")
         if self.received != self.used + self.waiting + sum(self.dropped.values()):
@@ -331,6 +341,11 @@ class Status:
                 "status.received",
                 f"{self.received} != {self.used} used + {self.waiting} waiting + {sum(self.dropped.values())} dropped",
             )
+
+
+def same_run(started_ns: int, start: ScanStart) -> bool:
+    """Whether a message that says `started_ns` can belong to the run that `start` began: 0 is any."""
+    return started_ns in (0, start.started_ns)
 
 
 Message: TypeAlias = ScanStart | Frame | Positions | ScanEnd | ScanPoint | Snapshot | Status
@@ -356,6 +371,9 @@ def _check_metadata(metadata: dict[str, Scalar]) -> None:
             raise GrammarError("start.metadata", f"{key[:40]!r} is a {type(value).__name__}, not text, number or bool")
         if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
             raise GrammarError("start.metadata", f"{key[:40]!r} does not fit 64 bits")
+    size = len(msgpack.packb(metadata, unicode_errors="replace"))
+    if size > MAX_METADATA_BYTES:
+        raise GrammarError("start.metadata", f"{size} bytes; at most {MAX_METADATA_BYTES} are accepted")
 
 
 def _check_index(name: str, index: NDArray[np.int64], n: int) -> None:

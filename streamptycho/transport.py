@@ -1,7 +1,9 @@
 """Messages over ZeroMQ sockets. The only import of zmq.
 
-Loss policy: PUSH blocks or reports that it could not send; PUB drops for subscribers that cannot follow. Every message is
-bounded in size before it is received, and bad input becomes a value that the caller counts, never an exception.
+Loss policy: PUSH blocks or reports that it could not send; PUB drops for subscribers that cannot follow. Bad input becomes
+a value that the caller counts, never an exception. A part is bounded in size before it is received (`max_message_bytes`, 256
+MiB unless set), a message is not: ZeroMQ takes in all of its parts, and up to `queue` such messages, before it hands out the
+first, and only then is a message with too many parts refused. Whoever may connect can fill the memory.
 """
 
 import time
@@ -67,6 +69,10 @@ class _Socket:
         self.socket.setsockopt(zmq.MAXMSGSIZE, endpoint.max_message_bytes)
         if endpoint.socket is SocketKind.PUSH:
             self.socket.setsockopt(zmq.IMMEDIATE, 1)  # queue only for peers that are really there
+        if endpoint.socket is SocketKind.PUSH and endpoint.bind:
+            # with a domain (nobody asks what is in it), whatever does not speak ZMTP 3 is turned away; else libzmq takes any
+            # stray TCP connection for a peer of 2010 and sends it its share of the messages
+            self.socket.setsockopt(zmq.ZAP_DOMAIN, b"streamptycho")
         if endpoint.socket is SocketKind.SUB:
             self.socket.setsockopt(zmq.SUBSCRIBE, b"")
         if endpoint.address.startswith("tcp://"):

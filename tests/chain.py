@@ -156,8 +156,11 @@ def outlets(detector: DetectorEndpoints) -> tuple[Endpoint, Endpoint]:
 
 
 @contextmanager
-def in_threads(settings: Config, context: Any) -> Iterator[None]:
-    """All services in threads of this process; ends them in order, and fails if one has failed."""
+def in_threads(settings: Config, context: Any) -> Iterator[Callable[[], None]]:
+    """All services in threads of this process; ends them in order, and fails if one has failed.
+
+    What the block is given raises, when called, what a service has failed with.
+    """
     controls = {name: Control(finish=threading.Event(), kill=threading.Event()) for name in SERVICES}
     failures: list[BaseException] = []
 
@@ -167,11 +170,15 @@ def in_threads(settings: Config, context: Any) -> Iterator[None]:
         except BaseException as error:  # noqa: BLE001 - raised again below, in the test's own thread
             failures.append(error)
 
+    def check() -> None:
+        if failures:
+            raise failures[0]
+
     threads = {name: threading.Thread(target=run, args=(name,), name=f"test-{name}") for name in SERVICES}
     for thread in threads.values():
         thread.start()
     try:
-        yield
+        yield check
     except BaseException:
         for control in controls.values():
             control.kill.set()
@@ -180,14 +187,14 @@ def in_threads(settings: Config, context: Any) -> Iterator[None]:
         for name in reversed(SERVICES):
             controls[name].finish.set()
             threads[name].join(LONG_S)
-        if failures:
-            raise failures[0]
+        check()
 
 
-def wait_written(watcher: Watcher, *scans: str, timeout_s: float = LONG_S) -> None:
-    """Wait until the files of all of `scans` are closed."""
+def wait_written(watcher: Watcher, *scans: str, check: Callable[[], Any] = lambda: None, timeout_s: float = LONG_S) -> None:
+    """Wait until the files of all of `scans` are closed; `check` may raise a reason to give up."""
 
     def done() -> bool:
+        check()
         watcher.poll(0.05)
         return set(scans) <= set(watcher.written())
 

@@ -53,10 +53,11 @@ GOOD: dict[str, Message] = {
         scan_id="s1", index=np.array([3, 4]), timestamp_ns=np.array([30, 40]), payload=Payload.raw(PIXELS), dark=False
     ),
     "positions": Positions(scan_id="s1", index=np.array([0, 1, 5]), yx_m=np.array([[0, 1], [2, 3], [4, 5]]) * 1e-6),
-    "end": ScanEnd(scan_id="s1", stream=Stream.FRAMES, count=100),
+    "end": ScanEnd(scan_id="s1", stream=Stream.FRAMES, count=100, started_ns=1_700_000_000_000_000_000),
     "point": ScanPoint(frame=_ONE, yx_m=(1e-6, 2e-6)),
     "snapshot": Snapshot(
         scan_id="s1",
+        started_ns=1_700_000_000_000_000_000,
         sequence=1,
         final=False,
         time_ns=5,
@@ -76,6 +77,7 @@ GOOD: dict[str, Message] = {
         scan_id="s1",
         state=ServiceState.RECEIVING,
         time_ns=5,
+        started_ns=1_700_000_000_000_000_000,
         received=6,
         used=3,
         waiting=2,
@@ -86,7 +88,7 @@ GOOD: dict[str, Message] = {
 }
 """One good message of each kind, from which the bad ones are made."""
 
-OPTIONAL = {"start": {"expected", "saturation", "beam_center_px"}, "status": {"scan_id"}}
+OPTIONAL = {"start": {"expected", "saturation", "beam_center_px"}, "end": {"started_ns"}, "status": {"scan_id"}}
 """Fields that may be nil or missing."""
 
 CORPUS: list[tuple[str, list[bytes]]] = []

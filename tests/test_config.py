@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from streamptycho.config import Config, load
 from streamptycho.errors import ConfigError
+from streamptycho.files import ReadOptions
 from streamptycho.options import Options
 from streamptycho.transport import SocketKind
 
@@ -157,3 +158,15 @@ def test_the_examples_in_the_documentation_load(write):
             assert isinstance(load(write(text)), Config), name
         else:
             pytest.fail(f"{name}: not a configuration, or one with an unknown table")
+
+
+def test_how_files_are_read_can_be_set(write):
+    config = load(write("[read]\nmask = 'zero-is-good'\npixel_size_m = [1e-5, 2e-5]"), {"read.energy_ev": 8000})
+    assert (config.read.energy_ev, config.read.mask, config.read.pixel_size_m) == (8000, "zero-is-good", (1e-5, 2e-5))
+
+
+def test_every_setting_that_a_file_asks_for_exists():
+    """Errors of the file package say ``set read.NAME``."""
+    source = "".join(path.read_text() for path in (ROOT / "streamptycho" / "files").glob("*.py"))
+    asked = set(re.findall(r"\bread\.(\w+)", source)) | set(re.findall(r'(?:length_m|_factor)\(.*, "(\w+)"\)', source))
+    assert {"energy_ev", "distance_m", "mask"} <= asked <= set(ReadOptions.model_fields)

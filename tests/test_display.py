@@ -21,6 +21,7 @@ def snapshot(shape: tuple[int, int] = OBJECT.shape, **changes) -> Snapshot:
     obj = np.resize(OBJECT, shape).astype(np.complex64)
     fields = {
         "scan_id": "s",
+        "started_ns": 1,
         "sequence": 0,
         "final": False,
         "time_ns": 1,

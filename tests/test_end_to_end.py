@@ -64,10 +64,10 @@ def run_in_threads(
     with (
         new_context() as context,
         Watcher(context, settings.services) as watcher,
-        chain.in_threads(settings, context),
+        chain.in_threads(settings, context) as check,
     ):
         tally = send(context, settings, scan, faults, **options)
-        chain.wait_written(watcher, name)
+        chain.wait_written(watcher, name, check=check)
         status = watcher.status("write", name)
         assert status is not None
         return tally, watcher.ledger(name), dict(status.notes)
@@ -275,7 +275,9 @@ class TestDemo:
         with Command(PROGRAM, "demo", "--json", "--rate", 150, "--output", tmp_path, *BRIEF, "--", *flags) as demo:
             assert demo.wait() == 0, demo.err
             report, progress = demo.report(), demo.progress()
-        assert set(report) == {"cxi", "result", "picture", "frames", "phase_correlation"}
+        facts_told = {"cxi", "result", "picture", "frames", "phase_correlation", "written", "write_problem", "problem"}
+        assert set(report) == facts_told
+        assert (report["written"], report["write_problem"], report["problem"]) == (300, None, None)
         assert report["frames"] == {"received": 300, "used": 300, "waiting": 0, "dropped": {}}
         assert report["phase_correlation"] >= 0.95
         assert_frames(Path(report["cxi"]), pixels(SimulatedScan(SCAN)))

@@ -118,3 +118,14 @@ def test_stack_is_oriented_frame_by_frame_without_a_copy(orientation: Orientatio
     assert oriented.shape[1:] == orientation.shape((ny, nx))
     for one, frame in zip(oriented, stack, strict=True):
         assert np.array_equal(one, orientation.apply(frame))
+
+
+@pytest.mark.parametrize("orientation", list(Orientation))
+@pytest.mark.parametrize("point", [(0, 0), (3, 5), (6, 10), (0, 10)])
+def test_a_point_is_where_its_pixel_is(orientation: Orientation, point: tuple[int, int]):
+    frame = np.zeros((7, 11))
+    frame[point] = 1
+    [[y, x]] = np.argwhere(orientation.apply(frame))
+    assert orientation.point(point, (7, 11)) == (y, x)
+    half = orientation.point((point[0] + 0.5, point[1] + 0.25), (7, 11))
+    assert sorted(abs(a - b) for a, b in zip(half, (y, x), strict=True)) == [0.25, 0.5]

@@ -1,9 +1,11 @@
 """The balance over services holds for any two statuses, however old each of them is."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamptycho.ledger import Ledger, combine
+from streamptycho.ledger import Ledger, combine, not_written
 from streamptycho.messages import ServiceState, Status
 
 reasons = st.dictionaries(st.sampled_from(["duplicate", "corrupt", "no_position"]), st.integers(0, 20))
@@ -89,6 +91,16 @@ def test_an_old_word_of_the_receiver_is_brought_up_to_the_engine():
 def test_without_an_engine_all_that_is_not_dropped_waits():
     assert combine(status(used=5, waiting=2, dropped={"duplicate": 1}), None) == Ledger(8, 0, 7, {"duplicate": 1})
     assert combine(None, None) == Ledger()
+
+
+def test_what_is_not_written_is_told():
+    assert not_written(None) is None
+    assert not_written(status(used=5, waiting=2, service="write")) is None
+    lost = status(used=5, waiting=2, dropped={"corrupt": 1, "bad_index": 2, "failed": 0}, service="write")
+    assert not_written(lost) == "3 of 10 frames not written (2 bad_index, 1 corrupt)"
+    failed = replace(lost, notes={"error": "disk full"})
+    assert not_written(failed) == "3 of 10 frames not written (2 bad_index, 1 corrupt); disk full"
+    assert not_written(replace(status(), notes={"error": "disk full"})) == "disk full"
 
 
 def test_as_plain_numbers():

@@ -326,6 +326,16 @@ def test_the_reason_of_the_end_is_passed_on():
     assert run.ends() == [("s", EndReason.ABORTED, 1)]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_scan_whose_positions_were_aborted_is_not_complete(count):
+    aborted = end(count, Stream.POSITIONS, reason=EndReason.ABORTED)
+    run = Run(settle_s=2.0)(start(), frame(0), positions(0), end(1, Stream.FRAMES), aborted).wait(2.0)
+    assert run.ends() == [("s", EndReason.ABORTED, 1)]
+    lost = end(1, Stream.FRAMES, reason=EndReason.TIMEOUT)
+    run = Run()(start(), frame(0), positions(0), lost, end(1, Stream.POSITIONS))
+    assert run.ends() == [("s", EndReason.TIMEOUT, 1)]
+
+
 def test_silence_without_an_end_is_a_timeout():
     run = Run(timeout_s=60.0)(start(), frame(0)).wait(59.9)
     assert run.ends() == []
@@ -385,8 +395,12 @@ def test_other_messages_are_refused():
 # several scans
 
 
-def scan_of(scan_id: str, n: int) -> list[Message]:
-    return [start(scan_id), *(m for i in range(n) for m in (frame(i, scan_id), positions(i, scan_id))), *ends(n, scan_id)]
+def scan_of(scan_id: str, n: int, started_ns: int = 1) -> list[Message]:
+    return [
+        start(scan_id, started_ns=started_ns),
+        *(m for i in range(n) for m in (frame(i, scan_id), positions(i, scan_id))),
+        *ends(n, scan_id),
+    ]
 
 
 def test_three_scans_back_to_back():
@@ -418,7 +432,9 @@ def test_a_scan_without_end_is_superseded_after_silence():
     run.wait(0.1)
     assert run.ends() == [("a", EndReason.SUPERSEDED, 1)]
     run(frame(1, "a"), positions(1, "a"), end(2, Stream.FRAMES, "a"))
-    assert run.rejected == {"stray": 3}
+    assert run.rejected == {"stray": 2}
+    run.wait(2.0)
+    assert run.rejected == {"stray": 3}, "no other scan of this id came for the position"
     assert run.indices_written("a") == [0]
 
 
@@ -437,10 +453,72 @@ def test_another_scan_of_the_same_id_closes_the_first():
 
 
 def test_the_same_id_again_after_the_end():
-    run = Run()(*scan_of("s", 2), *scan_of("s", 2))
+    run = Run()(*scan_of("s", 2, 5), *scan_of("s", 2, 6))
     assert run.ends() == [("s", EndReason.COMPLETE, 2)] * 2
     assert [scan.matched for scan in run.scans] == [2, 2]
     assert run.rejected == {}
+    assert [m.started_ns for m in only(ScanEnd, run.writer)] == [5, 6]
+
+
+def test_a_start_that_is_repeated_after_the_end_opens_no_scan():
+    run = Run()(*scan_of("s", 2, 5), start(started_ns=5), *scan_of("s", 2, 6), start(started_ns=5), start(started_ns=6))
+    assert run.rejected == {"repeated_start": 3}
+    assert len(run.scans) == 2
+    assert run.matcher.scans == {}
+
+
+def test_an_old_start_does_not_end_the_next_scan_of_that_id():
+    run = Run()(*scan_of("s", 2, 5), start(started_ns=6), start(started_ns=5), frame(0))
+    assert len(run.ends()) == 1
+    assert run.scans[1].received == 1
+
+
+def test_starts_that_do_not_know_their_time_are_all_believed():
+    run = Run()(*scan_of("s", 2, 0), *scan_of("s", 3, 0))
+    assert run.ends() == [("s", EndReason.COMPLETE, 2), ("s", EndReason.COMPLETE, 3)]
+    assert run.rejected == {}
+
+
+def test_positions_that_overtake_the_second_start_of_an_id_wait_for_it():
+    run = Run(settle_s=2.0)(*scan_of("s", 1, 5)).wait(5.0)
+    run(positions([0, 1], salt=7), end(2, Stream.POSITIONS)).wait(1.9)
+    run(start(started_ns=6), frame([0, 1]), end(2, Stream.FRAMES))
+    assert [(p.index, p.yx_m) for p in only(ScanPoint, run.engine)][1:] == [(0, place(0, 7)), (1, place(1, 7))]
+    assert [scan.matched for scan in run.scans] == [1, 2]
+    assert run.ends() == [("s", EndReason.COMPLETE, 1), ("s", EndReason.COMPLETE, 2)]
+    assert run.rejected == {}
+
+
+def test_positions_that_are_late_do_not_become_those_of_the_next_scan_of_that_id():
+    run = Run(settle_s=2.0)(*scan_of("s", 2, 5))
+    run(positions([0, 1], salt=7), end(2, Stream.POSITIONS)).wait(1.0)(positions(1, salt=8)).wait(1.0)
+    assert run.rejected == {"stray": 2}
+    run(start(started_ns=6), frame([0, 1]))
+    assert run.scans[1].matched == 1
+    assert only(ScanPoint, run.engine)[-1].yx_m == place(1, 8)
+
+
+def test_positions_of_closed_scans_that_wait_are_bounded():
+    run = Run(max_waiting_positions=5)(*scan_of("s", 1, 5), positions([0, 1, 2]), positions([3, 4, 5]))
+    assert run.rejected == {"stray": 2}
+    run(start(started_ns=6), frame([0, 3]))
+    assert run.scans[1].matched == 0
+
+
+def test_an_end_of_another_run_does_not_end_this_one():
+    other = ScanEnd(scan_id="s", stream=Stream.FRAMES, count=1, started_ns=5)
+    late = ScanEnd(scan_id="s", stream=Stream.POSITIONS, count=1, started_ns=5)
+    run = Run()(*scan_of("s", 1, 5), late, start(started_ns=6), frame(0), other, late)
+    assert run.rejected == {"stray": 3}
+    assert run.wait(10).ends() == [("s", EndReason.COMPLETE, 1)]
+
+
+def test_frames_that_do_not_decode_keep_their_scan_open():
+    run = Run(timeout_s=5.0)(start())
+    for _ in range(3):
+        run.wait(4.0)(CodecError("frame.payload", "bad", scan_id="s", frames=1))
+    assert run.ends() == []
+    assert run.wait(5.0).ends() == [("s", EndReason.TIMEOUT, 0)]
 
 
 def test_a_flood_of_starts_opens_only_so_many_scans():

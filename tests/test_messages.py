@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from streamptycho.errors import GrammarError
 from streamptycho.messages import (
+    MAX_METADATA_BYTES,
     MAX_SCAN_ID,
     EndReason,
     Frame,
@@ -205,3 +207,12 @@ def test_ledger_of_a_status_must_balance():
     bad("status", "status.dropped", dropped={"duplicate": -1, "late": 2})
     bad("status", "scan_id", scan_id="a/b")
     assert replace(status, scan_id=None).scan_id is None
+
+
+def test_metadata_is_limited_in_size():
+    fits = {"note": "x" * (MAX_METADATA_BYTES - 9)}
+    assert len(msgpack.packb(fits)) == MAX_METADATA_BYTES
+    assert replace(GOOD["start"], metadata=fits).metadata == fits
+    for metadata in ({"note": fits["note"] + "x"}, {str(i): 0.5 for i in range(80_000)}):
+        with pytest.raises(GrammarError, match=r"start\.metadata: \d+ bytes; at most 65536 are accepted"):
+            replace(GOOD["start"], metadata=metadata)

@@ -113,6 +113,8 @@ def demo(
     _report(outcome.summary, as_json)
     if outcome.interrupted:
         raise typer.Exit(130)
+    if outcome.problems:
+        _fail("\n".join(outcome.problems), 1)
 
 
 @app.command(
@@ -204,18 +206,22 @@ def reconstruct_file(
     _report(summary, as_json)
     if interrupted:
         raise typer.Exit(130)
+    if summary["result"] is None:
+        _fail(f"{file}: nothing could be reconstructed", 1)
 
 
 @app.command(epilog="Example:\n\nstreamptycho inspect scan.cxi --picture scan.png")
 def inspect(
     file: Annotated[Path, typer.Argument(help="Recorded scan or growing file.")],
     picture: Annotated[Path | None, typer.Option(help="Write a PNG of the mean pattern and the positions.")] = None,
+    config: ConfigFile = None,
+    settings: Setting = None,
     as_json: AsJson = False,
 ) -> None:
     """What is in a file: shapes, units as understood and why, positions."""
     from streamptycho_services.inspect_file import inspect_scan
 
-    _report(inspect_scan(file, picture), as_json)
+    _report(inspect_scan(file, picture, _config(config, settings, None, None).read), as_json)
 
 
 @app.command(epilog="Example:\n\nstreamptycho check -c beamline.toml --seconds 5")

@@ -18,7 +18,7 @@ from streamptycho_services.interrupt import interruptible
 from streamptycho_services.local import LocalServices, with_ipc
 from streamptycho_services.page import write_page
 from streamptycho_services.progress import Progress
-from streamptycho_services.summary import summarise
+from streamptycho_services.summary import problems, summarise
 from streamptycho_services.watch import Watcher
 
 QUIET_S = 1.0
@@ -46,6 +46,8 @@ class Outcome:
 
     summary: dict[str, Any]
     interrupted: bool
+    problems: Sequence[str] = ()
+    """What the services say went wrong with a scan."""
 
 
 def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Outcome:
@@ -84,7 +86,8 @@ def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Ou
             services.finish(waiting)
             watcher.poll(0.2)
             progress.show(watcher, force=True)
-        return Outcome(summarise(watcher, truth), interrupted.is_set())
+        summary = summarise(watcher, truth)
+        return Outcome(summary, interrupted.is_set(), problems(summary))
 
 
 def _detector(directory: str) -> DetectorEndpoints:

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from streamptycho.display import to_gray
-from streamptycho.files import RecordedScan, open_scan
+from streamptycho.files import ReadOptions, RecordedScan, open_scan
 
 MEAN_FRAMES = 200
 SIDE = 420
 
 
-def inspect_scan(path: Path, picture: Path | None) -> dict[str, Any]:
+def inspect_scan(path: Path, picture: Path | None, options: ReadOptions | None = None) -> dict[str, Any]:
     """Facts about the scan in `path`; writes a PNG if `picture` is given."""
-    with open_scan(path) as scan:
+    with open_scan(path, options) as scan:
         geometry = scan.geometry
         placed = scan.yx_m[np.isfinite(scan.yx_m).all(1)]
         extent_m = np.ptp(placed, axis=0).tolist() if len(placed) else [0.0, 0.0]

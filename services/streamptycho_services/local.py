@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from streamptycho.config import Config, ServiceEndpoints
-from streamptycho.errors import StreamPtychoError
+from streamptycho.errors import BackendError, StreamPtychoError
 from streamptycho_services.logs import configure_logging
 from streamptycho_services.runtime import Control
 from streamptycho_services.services import SERVICES
@@ -99,4 +99,4 @@ def _child(name: str, config: Config, finish: object, kill: object, json_logs: b
         SERVICES[name](config, Control(finish=finish, kill=kill))  # type: ignore[arg-type]
     except StreamPtychoError as error:
         log.error("%s", error)  # noqa: TRY400 - a mistake of the user's, not a bug: one line is enough
-        raise SystemExit(2) from None
+        raise SystemExit(1 if isinstance(error, BackendError) else 2) from None

@@ -1,6 +1,7 @@
 """Reconstruct a recorded scan without the network, with the same preprocessing and engine."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamptycho.config import Config
 from streamptycho.display import save_phase
+from streamptycho.errors import ConfigError, FormatError
 from streamptycho.files import open_scan, read_result, write_result
 from streamptycho.messages import EndReason, Frame, ScanEnd, ScanPoint, Snapshot, Stream
 from streamptycho.pipeline.reconstruct import Reconstruction
@@ -34,17 +36,21 @@ class Limits:
 def reconstruct_file(
     config: Config, path: Path, output: Path, limits: Limits, *, truth: Path | None, as_json: bool
 ) -> tuple[dict[str, Any], bool]:
-    """Reconstruct `path` into `output`; the summary of the command line's contract, and whether Ctrl-C cut it short."""
+    """Reconstruct `path` into `output`; the summary of the command line's contract, and whether Ctrl-C cut it short.
+
+    Raises :class:`ConfigError` before anything is computed if `output` cannot be written or would replace something else.
+    """
+    _check_output(path, output)
     if limits.passes is not None:
         engine = config.engine.model_copy(update={"polish_passes": limits.passes, "polish_tolerance": 0.0})
         config = config.model_copy(update={"engine": engine})
-    with open_scan(path) as scan, interruptible() as interrupted, _bar(as_json) as bar:
-        start = scan.start(path.stem, time.time_ns())
+    with open_scan(path, config.read) as scan, interruptible() as interrupted, _bar(as_json) as bar:
+        start = scan.start(scan.scan_id, time.time_ns())
         backend = choose_backend(config.engine.backend)
         work = Reconstruction(start, config.preprocess, config.positions, config.engine, backend)
         waiting = 0
-        for row, index in bar.track(list(enumerate(scan.index.tolist())), description="reading"):
-            y, x = scan.yx_m[row]
+        for index in bar.track(scan.index.tolist(), description="reading"):
+            y, x = scan.yx_m[index]
             if not (np.isfinite(y) and np.isfinite(x)):
                 waiting += 1
                 continue
@@ -73,6 +79,26 @@ def reconstruct_file(
         return _save(snapshot, config, path, output, work, frames, truth), interrupted.is_set()
 
 
+def _check_output(path: Path, output: Path) -> None:
+    """Results may be replaced by newer ones; recordings may not."""
+    if output.suffix.lower() == ".png":
+        raise ConfigError(f"--output {output}: a PNG of this name is written beside the result; end it with .h5")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written ({error.strerror}); choose another") from error
+    if not output.exists():
+        return
+    if output.samefile(path):
+        raise ConfigError(f"--output {output}: is the recording itself; choose another name")
+    try:
+        read_result(output)
+    except FormatError as error:
+        raise ConfigError(f"--output {output}: exists and is not a result; choose another name") from error
+
+
 def _refine(work: Reconstruction, limits: Limits, interrupted: Any) -> Iterator[str]:
     """Compute until converged, out of time or interrupted; yields what to show."""
     until = time.monotonic() + limits.seconds if limits.seconds is not None else float("inf")
@@ -94,7 +120,6 @@ def _save(
     correlation = None
     picture = output.with_suffix(".png")
     if snapshot is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         write_result(output, snapshot, work.start, end=work.end, config_json=config.model_dump_json())
         save_phase(snapshot, picture)
         if truth is not None:

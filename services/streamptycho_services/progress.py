@@ -23,6 +23,8 @@ class Progress:
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal and not as_json else None
         self._json = as_json
         self._next_s = 0.0
+        self._said: dict[str, dict[str, Any]] = {}
+        """What was last said of scans whose files are closed."""
 
     def __enter__(self) -> "Progress":
         if self._live is not None:
@@ -34,7 +36,7 @@ class Progress:
             self._live.stop()
 
     def show(self, watcher: Watcher, *, force: bool = False) -> None:
-        """Refresh the display, if it is time."""
+        """Refresh the display, if it is time; of a scan whose file is closed nothing is said twice."""
         if self._live is not None:
             self._live.update(_table(watcher))
             return
@@ -42,14 +44,20 @@ class Progress:
         if (now < self._next_s and not force) or not watcher.scans:
             return
         self._next_s = now + LINE_S
+        written = watcher.written()
         for scan_id in watcher.scans[-2:]:
             facts = gather(watcher, scan_id)
+            if scan_id in written and self._said.get(scan_id) == facts:
+                continue
+            self._said = {known: said for known, said in self._said.items() if known in watcher.scans[-2:]}
+            self._said[scan_id] = facts
             print(json.dumps(facts) if self._json else _line(facts), file=sys.stderr, flush=True)
 
 
 def gather(watcher: Watcher, scan_id: str) -> dict[str, Any]:
     """The figures of one scan; None where not known."""
     receive, engine = watcher.status("receive", scan_id), watcher.status("reconstruct", scan_id)
+    write = watcher.status("write", scan_id)
     ledger = watcher.ledger(scan_id)
     expected = receive.figures.get("expected", -1) if receive else -1
     rate = receive.figures.get("rate_hz", 0.0) if receive else 0.0
@@ -65,9 +73,12 @@ def gather(watcher: Watcher, scan_id: str) -> dict[str, Any]:
         "eta_s": round(left / rate, 1) if expected >= 0 and rate > 0 and left > 0 else None,
         "lag_s": round(engine.figures["lag_s"], 2) if engine and "lag_s" in engine.figures else None,
         "error": None if math.isnan(error) else round(error, 5),
+        "rejected": int(sum(n for name, n in receive.figures.items() if name.startswith("rejected_"))) if receive else 0,
         "passes": int(engine.figures.get("passes", 0)) if engine else 0,
         "probe": engine.notes.get("probe") if engine else None,
-        "problem": engine.notes.get("error") if engine else None,
+        "written": write.used if write else None,
+        "write_problem": watcher.write_problem(scan_id),
+        "problem": watcher.problem(scan_id),
     }
 
 
@@ -82,8 +93,16 @@ def _line(facts: dict[str, Any]) -> str:
     ]
     parts += [f"lag {facts['lag_s']:.1f} s"] if facts["lag_s"] is not None else []
     parts += [f"{facts['eta_s']:.0f} s to go"] if facts["eta_s"] is not None else []
-    parts += [facts["problem"]] if facts["problem"] else []
-    return " | ".join(parts)
+    parts += [f"{facts['rejected']} messages rejected"] if facts["rejected"] else []
+    return " | ".join(parts + _problems(facts))
+
+
+def _problems(facts: dict[str, Any]) -> list[str]:
+    """What must not be overlooked, once each: an error of the writer is among both."""
+    problem, unwritten = facts["problem"], facts["write_problem"]
+    if unwritten and problem and unwritten in problem:
+        unwritten = None
+    return [text for text in (unwritten, problem) if text]
 
 
 def _table(watcher: Watcher) -> Table:
@@ -93,10 +112,11 @@ def _table(watcher: Watcher) -> Table:
         table.add_column(column, justify="left" if column in ("scan", "state") else "right")
     for scan_id in watcher.scans[-4:]:
         facts = gather(watcher, scan_id)
+        table.caption = f"{facts['rejected']} messages rejected" if facts["rejected"] else None
         of = f"/{facts['expected']}" if facts["expected"] is not None else ""
         table.add_row(
             scan_id,
-            facts["problem"] or facts["state"] or "",
+            "; ".join(_problems(facts)) or facts["state"] or "",
             f"{facts['received']}{of}",
             f"{facts['rate_hz']:.0f}/s",
             str(facts["used"]),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamptycho.errors import ProtocolError
 from streamptycho.messages import Message, Snapshot, Status
 from streamptycho.pipeline import Output, Port, Stage
 from streamptycho.transport import Receiver, Sender
@@ -94,10 +95,25 @@ def _take_waiting(
 
 def _publish(stage: Stage, outlets: Mapping[Port, Sender]) -> None:
     for status in stage.statuses():
-        outlets[Port.DISPLAY].send(status)
+        _tell(stage, outlets[Port.DISPLAY], status)
         for port in stage.status_ports:
             if status.scan_id is not None:
-                outlets[port].send(status)
+                _tell(stage, outlets[port], status)
+
+
+def _tell(stage: Stage, sender: Sender, status: Status) -> None:
+    """Send a status to whoever can take it now."""
+    try:
+        sender.send(status)
+    except ProtocolError as error:
+        _count_unencodable(stage, status, error)
+
+
+def _count_unencodable(stage: Stage, message: Message, error: ProtocolError) -> None:
+    """A message that no receiver would accept is dropped; the stage counts it like one that it could not decode."""
+    log.error("a %s cannot be sent and is dropped: %s", type(message).__name__, error)
+    for _ in stage.handle(error):
+        pass  # an error calls for no answer
 
 
 def _send(
@@ -110,11 +126,15 @@ def _send(
 ) -> None:
     for port, message in outputs:
         sender = outlets[port]
-        if port is Port.WRITER and not isinstance(message, Status):
-            sent = _send_lossless(stage, sender, message, outlets, control)
-        else:
-            wait_s = engine_wait_s if port is Port.ENGINE else _wait(port, message)
-            sent = sender.send(message, wait_s=wait_s, give_up=control.killed)
+        try:
+            if port is Port.WRITER and not isinstance(message, Status):
+                sent = _send_lossless(stage, sender, message, outlets, control)
+            else:
+                wait_s = engine_wait_s if port is Port.ENGINE else _wait(port, message)
+                sent = sender.send(message, wait_s=wait_s, give_up=control.killed)
+        except ProtocolError as error:
+            _count_unencodable(stage, message, error)
+            continue
         if not sent:
             stage.unsent(port, message)
 
@@ -143,5 +163,5 @@ def _send_lossless(stage: Stage, sender: Sender, message: Message, outlets: Mapp
         if waited_s in (2.0, 10.0, 60.0):
             log.warning("the writer has taken no message for %.0f s; the detector is being held up", waited_s)
         for status in stage.statuses():
-            outlets[Port.DISPLAY].send(status)
+            _tell(stage, outlets[Port.DISPLAY], status)
     return True

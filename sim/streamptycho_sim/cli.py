@@ -5,6 +5,7 @@ receiver came; 130 interrupted, after the receivers were told.
 """
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamptycho.errors import ConfigError, FormatError, ScanError
-from streamptycho.files import open_scan
+from streamptycho.errors import ConfigError, FormatError, ScanError, StreamPtychoError
+from streamptycho.files import ReadOptions, open_scan
 from streamptycho.transport import new_context
 from streamptycho_sim.console import Reporter
 from streamptycho_sim.faults import EndLoss, FaultOptions, inject, interleave
@@ -66,11 +67,12 @@ def run_replay(
     stop: Stop,
     *,
     outlets: OutletOptions = OutletOptions(),  # noqa: B008 - immutable
+    read: ReadOptions | None = None,
     progress: Show = lambda _: None,
 ) -> Tally:
-    """Send a recorded scan again."""
-    with open_scan(file) as scan:
-        name = options.scan_id or file.stem
+    """Send a recorded scan again, named after its file unless the options name it."""
+    with open_scan(file, read) as scan:
+        name = options.scan_id or scan.scan_id
         second = replay(scan, options, f"{name}-second") if faults.second_after is not None else None
         first = replay(scan, options, name)
         return _send(first, second, publish_options, faults, outlets, context, stop, progress)
@@ -142,14 +144,16 @@ def synthetic(
     name="replay",
     epilog="Examples:\n\n"
     "streamptycho-sim replay scan.cxi --rate-hz 100\n\n"
-    "streamptycho-sim replay scan.cxi --first 200 --no-with-probe --repeat 3",
+    "streamptycho-sim replay scan.cxi --first 200 --no-with-probe --repeat 3\n\n"
+    "streamptycho-sim replay scan.h5 --energy-ev 8800 --mask zero-is-good   (what the file does not say, or says wrongly)",
 )
-@with_tables(recorded=ReplayOptions, publish=PublishOptions, outlets=OutletOptions, faults=FaultOptions)
+@with_tables(recorded=ReplayOptions, read=ReadOptions, publish=PublishOptions, outlets=OutletOptions, faults=FaultOptions)
 def replay_file(
     *,
     file: _File,
     tally: _TallyFile = None,
     recorded: ReplayOptions,
+    read: ReadOptions,
     publish: PublishOptions,
     outlets: OutletOptions,
     faults: FaultOptions,
@@ -157,7 +161,7 @@ def replay_file(
     """Stream a recorded scan again, byte for byte."""
     _run(
         lambda context, stop, show: run_replay(
-            file, recorded, publish, faults, context, stop, outlets=outlets, progress=show
+            file, recorded, publish, faults, context, stop, outlets=outlets, read=read, progress=show
         ),
         tally,
     )
@@ -175,13 +179,20 @@ def _run(send: Callable[[Context, Stop, Show], Tally], tally_file: Path | None) 
             tally = send(context, stop, show)
             if tally_file is not None:
                 _write(tally_file, lambda path: path.write_text(json.dumps(tally.as_dict(), indent=2) + "\n"))
-        except (ConfigError, FormatError) as error:
-            fail(error, 2)
         except ScanError as error:
             fail(error, 1)
+        except FormatError as error:
+            fail(FormatError(_as_flags(str(error))), 2)
+        except StreamPtychoError as error:
+            fail(error, 2)
     typer.echo(_summary(tally), err=True)
     if tally.stopped or stop():
         raise typer.Exit(130)
+
+
+def _as_flags(text: str) -> str:
+    """Settings of the configuration by the names of the flags that stand for them here: ``--energy-ev``."""
+    return re.sub(r"\bread\.(\w+)", lambda found: "--" + found[1].replace("_", "-"), text)
 
 
 def _summary(tally: Tally) -> str:

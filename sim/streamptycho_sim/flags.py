@@ -1,9 +1,10 @@
 """Command-line flags from option tables: every field of a table becomes a flag, with its own documentation as the help."""
 
 import inspect
+import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -59,9 +60,20 @@ def _leaves(table: type[BaseModel], panel: str = "") -> Iterator[tuple[str, Fiel
 
 
 def _flag(name: str, info: FieldInfo, panel: str) -> inspect.Parameter:
-    kind: Any = info.annotation
+    kind: Any = _bare(info.annotation)
     option = typer.Option(help=info.description, rich_help_panel=panel, show_default=info.default is not None)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=info.default, annotation=Annotated[kind, option])
+
+
+def _bare(kind: Any) -> Any:
+    """A type without the constraints on its parts, which the table checks and the command line need not know."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _bare(get_args(kind)[0])
+    if origin is None or origin is Literal:
+        return kind
+    parts = tuple(_bare(part) for part in get_args(kind))
+    return Union[parts] if origin in (Union, types.UnionType) else origin[parts]  # noqa: UP007 - the parts are computed
 
 
 def _built(table: type[Options], values: dict[str, Any]) -> Options:

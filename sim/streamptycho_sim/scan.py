@@ -168,9 +168,10 @@ class SimulatedScan:
             yield Item(stream=stream, message=ScanEnd(scan_id=scan_id, stream=stream, count=n), tick=darks + n)
 
     def save_truth(self, path: FilePath) -> None:
-        """Write obj, support, probe, yx_m, pixel_m and origin_m to `path`, which should end in ``.npz``."""
+        """Write scan_id, obj, support, probe, yx_m, pixel_m and origin_m to `path`, which should end in ``.npz``."""
         np.savez(
             path,
+            scan_id=np.array(self.options.scan_id),
             obj=self.obj,
             support=self.support,
             probe=self.probe,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
 from streamptycho.files import masks
-from streamptycho.files.dialect import APS, DETECTOR, LIVE, Places, find, reading, text
+from streamptycho.files.dialect import APS, DETECTOR, LIVE, Places, find, is_own, reading, text
 from streamptycho.files.options import MaskMeaning, ReadOptions
 from streamptycho.files.positions import BASIS, basis_axes, basis_vectors, check_pitch
 from streamptycho.files.quantities import ENERGY_UNITS, WAVELENGTH_TOLERANCE, length_m, photon_energy_ev
@@ -40,6 +40,9 @@ def _energy(file: h5py.File, places: Places, options: ReadOptions) -> tuple[floa
     if options.energy_ev is not None:
         return options.energy_ev, None, f"{options.energy_ev:.6g} eV, as set"
     wavelength, why = None, ""
+    if is_own(file):
+        energy = wavelength_from_ev(1.0) / reading(find(file, places.wavelength)).value
+        return energy, "eV", f"{energy:.6g} eV, as this program writes it"
     if (dataset := find(file, places.wavelength)) is not None:
         wavelength, why = length_m(reading(dataset), 4e-12, 5e-8, "energy_ev")
     found: list[tuple[float, str, str]] = []
@@ -52,11 +55,11 @@ def _energy(file: h5py.File, places: Places, options: ReadOptions) -> tuple[floa
         units = places.energy_units if "beam_1" not in path else ("J", "eV")
         found.append(photon_energy_ev(value, units, wavelength))
         if abs(found[-1][0] / found[0][0] - 1) > WAVELENGTH_TOLERANCE:
-            raise FormatError(f"{path}: {found[-1][2]}, but elsewhere {found[0][2]}; set energy_ev")
+            raise FormatError(f"{path}: {found[-1][2]}, but elsewhere {found[0][2]}; set read.energy_ev")
     if found:
         return found[0]
     if wavelength is None:
-        raise FormatError(f"{file.filename}: no photon energy at {' or '.join(places.energy)}; set energy_ev")
+        raise FormatError(f"{file.filename}: no photon energy at {' or '.join(places.energy)}; set read.energy_ev")
     energy = wavelength_from_ev(1.0) / wavelength
     return energy, None, f"{energy:.6g} eV, from the wavelength {why}"
 
@@ -65,10 +68,12 @@ def _distance(file: h5py.File, places: Places, options: ReadOptions) -> tuple[fl
     if options.distance_m is not None:
         return options.distance_m, f"{options.distance_m:.6g} m, as set"
     if (dataset := find(file, places.distance)) is not None:
+        if is_own(file):
+            return reading(dataset).value, f"{reading(dataset).value:.6g} m, as this program writes it"
         return length_m(reading(dataset), 1e-3, 200.0, "distance_m")
     corner = _corner(file)
     if places is APS or corner is None or not 1e-3 <= corner[2] <= 200.0:
-        raise FormatError(f"{file.filename}: no detector distance at {places.distance[0]}; set distance_m")
+        raise FormatError(f"{file.filename}: no detector distance at {places.distance[0]}; set read.distance_m")
     return float(corner[2]), f"{corner[2]:.6g} m, from the z of corner_position"
 
 
@@ -77,6 +82,8 @@ def _pitch(file: h5py.File, places: Places, options: ReadOptions) -> tuple[tuple
     if options.pixel_size_m is not None:
         return options.pixel_size_m, f"{options.pixel_size_m[0]:.6g} x {options.pixel_size_m[1]:.6g} m, as set"
     y, x = find(file, places.pixel_y), find(file, places.pixel_x)
+    if y is not None and x is not None and is_own(file):
+        return (reading(y).value, reading(x).value), f"{y[()]:.6g} x {x[()]:.6g} m, as this program writes them"
     if y is not None and x is not None:
         pixel_y, why = length_m(reading(y, 0), 1e-7, 2e-3, "pixel_size_m")
         pixel_x, _ = length_m(reading(x, 1), 1e-7, 2e-3, "pixel_size_m")
@@ -85,7 +92,9 @@ def _pitch(file: h5py.File, places: Places, options: ReadOptions) -> tuple[tuple
         return (pixel_y, pixel_x), f"y {why}; x {pixel_x:.6g} m"
     lengths = None if vectors is None else np.linalg.norm(vectors, axis=1)
     if lengths is None or lengths.min() < 1e-7 or lengths.max() > 2e-3:
-        raise FormatError(f"{file.filename}: no pixel size at {places.pixel_y[0]}, {places.pixel_x[0]}; set pixel_size_m")
+        raise FormatError(
+            f"{file.filename}: no pixel size at {places.pixel_y[0]}, {places.pixel_x[0]}; set read.pixel_size_m"
+        )
     return (float(lengths[0]), float(lengths[1])), f"{lengths[0]:.6g} x {lengths[1]:.6g} m, from {BASIS}"
 
 
@@ -97,7 +106,13 @@ def read_mask(
     if dataset is None:
         return None, "none in the file"
     if options.mask is not MaskMeaning.IGNORE and dataset.shape != shape:
-        raise FormatError(f"{dataset.name}: shape {dataset.shape} differs from the frame's {shape}; set mask = 'ignore'")
+        raise FormatError(
+            f"{dataset.name}: shape {dataset.shape} differs from the frame's {shape}; set read.mask = 'ignore'"
+        )
+    if is_own(file) and options.mask is MaskMeaning.AUTO:
+        valid = dataset[()] != 0
+        masked = int((~valid).sum())
+        return (valid if masked else None), f"{masked} pixels masked, as this program writes it ({dataset.name})"
     polarity = text(dataset.attrs["polarity"]) if "polarity" in dataset.attrs else None
     return masks.valid_pixels(dataset[()], options.mask, polarity, str(dataset.name))
 
@@ -127,11 +142,11 @@ def read_probe(file: h5py.File, places: Places, options: ReadOptions) -> tuple[N
     if dataset is None:
         return None, "none in the file" if options.probe else "ignored as set"
     if dataset.ndim not in (2, 3) or dataset.dtype.kind not in "cf" or not dataset.size:
-        raise FormatError(f"{dataset.name}: shape {dataset.shape} {dataset.dtype} is no probe; set probe = false")
+        raise FormatError(f"{dataset.name}: shape {dataset.shape} {dataset.dtype} is no probe; set read.probe = false")
     probe = np.asarray(dataset[()], np.complex64)
     probe = probe[None] if probe.ndim == 2 else probe
     if not np.isfinite(probe).all():
-        raise FormatError(f"{dataset.name}: has values that are not finite; set probe = false")
+        raise FormatError(f"{dataset.name}: has values that are not finite; set read.probe = false")
     return probe, f"{probe.shape[0]} modes of {probe.shape[1]} x {probe.shape[2]} ({dataset.name})"
 
 

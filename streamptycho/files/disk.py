@@ -6,7 +6,8 @@ ends in a segmentation fault, and with it the process. Hence :func:`build` and :
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,6 +34,23 @@ def build(path: Path, fill: Callable[[h5py.File], None]) -> None:
         except OSError:
             path.unlink()
             raise
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[Path]:
+    """Reserve the name `path`; what the block makes under the name it is given gets that name when the block ends.
+
+    Raises FileExistsError rather than overwrite. If the block fails nothing is left.
+    """
+    path.open("xb").close()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        path.unlink()
+        raise
 
 
 def abandon(file: h5py.File) -> None:

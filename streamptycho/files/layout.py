@@ -94,10 +94,8 @@ def _detector(file: h5py.File, start: ScanStart, options: WriterOptions) -> None
     center_y, center_x = start.beam_center_px or (ny / 2, nx / 2)
     _number(file, f"{DETECTOR}/corner_position", [center_x * pitch_x, center_y * pitch_y, geometry.distance_m], "m")
     _number(file, f"{DETECTOR}/basis_vectors", [[0.0, -pitch_y, 0.0], [-pitch_x, 0.0, 0.0]], "m")
-    valid = np.ones((ny, nx), np.bool_) if start.valid is None else start.valid
-    mask = _number(file, f"{DETECTOR}/mask", valid.astype(np.uint8))
-    mask.attrs["polarity"] = "1=valid,0=masked"
-    _number(file, f"{DETECTOR}/pixel_mask", (~valid).astype(np.uint32)).attrs["polarity"] = "0=good,1=masked"
+    _mask(file, "mask", start, np.uint8(1), np.uint8(0)).attrs["polarity"] = "1=valid,0=masked"
+    _mask(file, "pixel_mask", start, np.uint32(0), np.uint32(1)).attrs["polarity"] = "0=good,1=masked"
     if start.saturation is not None:
         _number(file, f"{DETECTOR}/saturation_value", start.saturation)
     if start.dark is not None:
@@ -115,6 +113,23 @@ def _detector(file: h5py.File, start: ScanStart, options: WriterOptions) -> None
     file[f"{DETECTOR}/data_1"] = h5py.SoftLink(f"{DETECTOR}/data")
     file[f"{ENTRY}/data_1/data"] = h5py.SoftLink(f"{DETECTOR}/data")
     file[f"{ENTRY}/data_1"].attrs["signal"] = "data"
+
+
+def _mask(file: h5py.File, name: str, start: ScanStart, good: np.generic, bad: np.generic) -> Any:
+    """In tiles that are stored only where a pixel is bad: an announced frame without a mask takes no space."""
+    shape = start.geometry.frame_shape
+    chunks = tuple(min(n, TILE) for n in shape)
+    dataset = file.create_dataset(
+        f"{DETECTOR}/{name}", shape, good.dtype, chunks=chunks, fillvalue=good, compression="gzip", compression_opts=1
+    )
+    if start.valid is None:
+        return dataset
+    for y in range(0, shape[0], chunks[0]):
+        for x in range(0, shape[1], chunks[1]):
+            tile = np.s_[y : y + chunks[0], x : x + chunks[1]]
+            if not start.valid[tile].all():
+                dataset[tile] = np.where(start.valid[tile], good, bad)
+    return dataset
 
 
 def _scan(file: h5py.File) -> None:

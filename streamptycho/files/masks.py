@@ -23,7 +23,7 @@ def valid_pixels(
     if meaning is MaskMeaning.IGNORE:
         return None, "ignored as set"
     if not np.issubdtype(mask.dtype, np.integer) and mask.dtype != np.bool_:
-        raise FormatError(f"{path}: type {mask.dtype} is no mask; set mask = 'ignore'")
+        raise FormatError(f"{path}: type {mask.dtype} is no mask; set read.mask = 'ignore'")
     values = set(np.unique(mask).tolist())
     if meaning is not MaskMeaning.AUTO:
         one_valid, why = meaning is MaskMeaning.ONE_IS_VALID, "the setting"
@@ -37,7 +37,7 @@ def valid_pixels(
     if valid.all():
         return None, f"nothing masked, from {why} ({path})"
     if not valid.any():
-        raise FormatError(f"{path}: no pixel is valid when read by {why}; set mask")
+        raise FormatError(f"{path}: no pixel is valid when read by {why}; set read.mask")
     return valid, f"{int((~valid).sum())} pixels masked, {'1 = valid' if one_valid else '0 = good'} from {why} ({path})"
 
 
@@ -45,10 +45,10 @@ def _says_one_is_valid(polarity: str, values: set[int], path: str) -> bool:
     text = polarity.lower().replace(" ", "")
     one_valid = any(word in text for word in ("1=valid", "1=good", "0=masked", "0=bad"))
     if one_valid == any(word in text for word in ("0=valid", "0=good", "1=masked", "1=bad")):
-        raise FormatError(f"{path}: polarity {polarity!r} is not understood; set mask")
+        raise FormatError(f"{path}: polarity {polarity!r} is not understood; set read.mask")
     if one_valid and not values <= {0, 1, 255}:
         raise FormatError(
-            f"{path}: polarity {polarity!r} contradicts the value {max(values)}, which only a bit field has; set mask"
+            f"{path}: polarity {polarity!r} contradicts the value {max(values)}, which only a bit field has; set read.mask"
         )
     return one_valid
 
@@ -60,5 +60,5 @@ def _looks_as_if_one_is_valid(mask: NDArray[Any], values: set[int], path: str) -
         return False, "bit-field values"
     share = float(np.count_nonzero(mask)) / mask.size
     if 1 - _CLEAR_MAJORITY <= share <= _CLEAR_MAJORITY:
-        raise FormatError(f"{path}: {share:.0%} of the pixels are 1, so neither 0 nor 1 is clearly 'valid'; set mask")
+        raise FormatError(f"{path}: {share:.0%} of the pixels are 1, so neither 0 nor 1 is clearly 'valid'; set read.mask")
     return share > _CLEAR_MAJORITY, "the majority value"

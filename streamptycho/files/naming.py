@@ -1,11 +1,14 @@
 """Names of output files: never a path out of the directory, never an existing file."""
 
 import re
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 MAX_STEM_BYTES = 180
 """Leaves room for a number and a suffix within the 255 bytes that file systems allow."""
+
+SUFFIXES = (".cxi", ".result.h5", ".png")
+"""What is written of one scan, all under the same name."""
 
 
 def safe_stem(scan_id: str) -> str:
@@ -15,13 +18,12 @@ def safe_stem(scan_id: str) -> str:
     return stem or "scan"
 
 
-def unique_path(directory: Path, scan_id: str, suffix: str = ".cxi") -> Path:
-    """First of ``<scan_id><suffix>``, ``<scan_id>-2<suffix>``, ... that does not exist in `directory`.
+def unique_path(directory: Path, scan_id: str) -> Path:
+    """First of ``<scan_id>.cxi``, ``<scan_id>-2.cxi``, ... beside which none of the files of a scan exists.
 
     The file is not created: whoever opens it must do so exclusively, as :class:`~streamptycho.files.CxiWriter` does.
     """
     stem = safe_stem(scan_id)
-    first = directory / f"{stem}{suffix}"
-    if not first.exists():
-        return first
-    return next(path for n in count(2) if not (path := directory / f"{stem}-{n}{suffix}").exists())
+    names = chain([stem], (f"{stem}-{n}" for n in count(2)))
+    free = next(name for name in names if not any((directory / (name + suffix)).exists() for suffix in SUFFIXES))
+    return directory / f"{free}.cxi"

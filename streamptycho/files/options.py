@@ -55,10 +55,8 @@ class WriterOptions(Options):
     batch_bytes: PositiveInt = 64 << 20
     """Bytes that wait in memory at most."""
     max_frames: PositiveInt = 10_000_000
-    """Highest frame index + 1 that is believed."""
+    """Highest frame index + 1 that is believed; not below ``match.max_index``, or frames are received and not written."""
     max_darks: PositiveInt = 10_000
     """Highest index + 1 of an exposure without beam that is believed."""
-    max_jump: PositiveInt = 1_000_000
-    """Rows by which one message may lengthen the file."""
     max_snapshot_bytes: int = Field(default=2 << 30, ge=0)
     """Bytes of snapshots that are kept; later ones are counted and skipped, the final one excepted."""

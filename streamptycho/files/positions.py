@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
-from streamptycho.files.dialect import APS, DETECTOR, Places, find, unit_of
+from streamptycho.files.dialect import APS, DETECTOR, Places, find, is_own, unit_of
 from streamptycho.files.options import ReadOptions
 from streamptycho.files.quantities import LENGTH_UNITS, position_scale
 
@@ -40,6 +40,8 @@ def positions_yx(
     xy, unit, path = _aps_xy(file) if places is APS else _cxi_xy(file, options, frames)
     if options.position_unit is not None:
         scale, why = LENGTH_UNITS[options.position_unit], f"{options.position_unit}, as set ({path})"
+    elif is_own(file):
+        scale, why = 1.0, f"m, as this program writes them ({path})"
     else:
         scale, why = position_scale(xy, unit, places.position_unit, field_m, path)
     if places is APS or options.basis_vectors == "ignore":
@@ -60,13 +62,13 @@ def basis_axes(file: h5py.File) -> tuple[Axis, Axis]:
         rest = np.delete(vector, main)
         if main == 2 or np.abs(rest).max() > _TILT * abs(vector[main]):
             raise FormatError(
-                f"{BASIS}: {vector.tolist()} does not lie along the sample's x or y; set basis_vectors = 'ignore' "
+                f"{BASIS}: {vector.tolist()} does not lie along the sample's x or y; set read.basis_vectors = 'ignore' "
                 "to take row = +y, column = +x"
             )
         # the probe moves against the stored motion of the sample
         axes.append((main, -float(np.sign(vector[main]))))
     if axes[0][0] == axes[1][0]:
-        raise FormatError(f"{BASIS}: rows and columns lie along the same axis; set basis_vectors = 'ignore'")
+        raise FormatError(f"{BASIS}: rows and columns lie along the same axis; set read.basis_vectors = 'ignore'")
     return axes[0], axes[1]
 
 
@@ -79,7 +81,7 @@ def basis_vectors(file: h5py.File) -> NDArray[np.float64] | None:
     if vectors.shape == (3, 2):
         vectors = vectors.T
     if vectors.shape != (2, 3) or not np.isfinite(vectors).all() or not np.abs(vectors).sum(axis=1).all():
-        raise FormatError(f"{BASIS}: shape {vectors.shape} is not two vectors of x, y, z; set basis_vectors = 'ignore'")
+        raise FormatError(f"{BASIS}: shape {vectors.shape} is not two vectors of x, y, z; set read.basis_vectors = 'ignore'")
     return vectors
 
 
@@ -90,8 +92,8 @@ def check_pitch(vectors: NDArray[np.float64], pitch_m: tuple[float, float]) -> N
         return
     if not np.allclose(lengths, pitch_m, rtol=_PITCH_TOLERANCE):
         raise FormatError(
-            f"{BASIS}: lengths {lengths.tolist()} m contradict the pixel size {list(pitch_m)} m; set pixel_size_m and "
-            "basis_vectors = 'ignore'"
+            f"{BASIS}: lengths {lengths.tolist()} m contradict the pixel size {list(pitch_m)} m; set read.pixel_size_m and "
+            "read.basis_vectors = 'ignore'"
         )
 
 
@@ -104,9 +106,11 @@ def _cxi_xy(file: h5py.File, options: ReadOptions, frames: int) -> tuple[NDArray
         raise FormatError(f"{path}: shape {shape} {dataset.dtype} is not (N, 3), (N, 2) or (3, N)")
     if options.positions_transposed is not None:
         transposed = options.positions_transposed
+    elif is_own(file):
+        transposed = False
     elif shape[1] in (2, 3) and shape[0] in (2, 3):
         if shape[0] == shape[1] or frames not in shape:
-            raise FormatError(f"{path}: shape {shape} may be rows or columns of x, y, z; set positions_transposed")
+            raise FormatError(f"{path}: shape {shape} may be rows or columns of x, y, z; set read.positions_transposed")
         transposed = shape[0] != frames
     else:
         transposed = shape[0] in (2, 3)

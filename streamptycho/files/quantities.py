@@ -55,7 +55,7 @@ def length_m(reading: Reading, low: float, high: float, option: str) -> tuple[fl
     if not low <= value <= high:
         raise FormatError(
             f"{reading.path}: {reading.value!r} {reading.unit or 'without units'} is {value:.4g} m, "
-            f"outside {low:g} to {high:g} m; set {option}"
+            f"outside {low:g} to {high:g} m; set read.{option}"
         )
     why = f"units {reading.unit!r}" if reading.unit else "the standard unit of the path"
     return value, f"{value:.6g} m, from {why} ({reading.path})"
@@ -79,7 +79,7 @@ def photon_energy_ev(reading: Reading, units: tuple[str, ...], wavelength_m: flo
     if not plausible:
         raise FormatError(
             f"{reading.path}: {said}, which is no photon energy of {low:g} to {high:g} eV in {' or '.join(candidates)}; "
-            "set energy_ev"
+            "set read.energy_ev"
         )
     if wavelength_m is not None:
         agreeing = {unit: ev for unit, ev in plausible.items() if agrees(ev, wavelength_m)}
@@ -87,7 +87,7 @@ def photon_energy_ev(reading: Reading, units: tuple[str, ...], wavelength_m: flo
             found = " or ".join(f"{ev:.6g} eV" for ev in plausible.values())
             raise FormatError(
                 f"{reading.path}: {said}, read as {found}, but the wavelength {wavelength_m:.6g} m means "
-                f"{HC_EV_M / wavelength_m:.6g} eV; set energy_ev"
+                f"{HC_EV_M / wavelength_m:.6g} eV; set read.energy_ev"
             )
         plausible = agreeing
         why = why if reading.unit else "wavelength agreement"
@@ -117,7 +117,7 @@ def position_scale(xy: NDArray[np.float64], unit: str | None, standard: str, fie
         if np.isfinite(step) and not _step_fits(step * scale, field_m, _DOUBT) and likely:
             raise FormatError(
                 f"{path}: units {unit!r} make the median step {step * scale:.3g} m, but the field of view is "
-                f"{field_m:.3g} m and {likely[0]!r} would fit; set position_unit"
+                f"{field_m:.3g} m and {likely[0]!r} would fit; set read.position_unit"
             )
         return scale, f"units {unit!r} ({path})"
     if not np.isfinite(step):
@@ -125,7 +125,7 @@ def position_scale(xy: NDArray[np.float64], unit: str | None, standard: str, fie
     if not likely:
         raise FormatError(
             f"{path}: the median step of {step:.3g} fits a field of view of {field_m:.3g} m in none of m, mm, um, nm; "
-            "set position_unit"
+            "set read.position_unit"
         )
     # the window is narrower than a factor of 1000, so no two of the units fit
     return LENGTH_UNITS[likely[0]], f"{likely[0]}, from the step between neighbours ({path} has no units)"
@@ -151,5 +151,5 @@ def _step_fits(step_m: float, field_m: float, slack: float = 1.0) -> bool:
 def _factor(reading: Reading, units: dict[str, float], option: str) -> float:
     factor = units.get((reading.unit or "m").strip().lower())
     if factor is None:
-        raise FormatError(f"{reading.path}: units {reading.unit!r} are not understood; set {option}")
+        raise FormatError(f"{reading.path}: units {reading.unit!r} are not understood; set read.{option}")
     return factor

@@ -16,6 +16,7 @@ from streamptycho.errors import CodecError, GrammarError
 from streamptycho.files.bslz4 import chunk_encoding
 from streamptycho.messages import Frame
 from streamptycho.payload import Encoding, Payload
+from streamptycho.taken import Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +29,6 @@ class Appended:
     """The row was taken: the first frame stays."""
     corrupt: int
     """The compressed bytes do not decode: the row stays free."""
-
-
-class Taken:
-    """A growing set of row numbers."""
-
-    def __init__(self) -> None:
-        self._flags = np.zeros(1024, np.bool_)
-
-    def grow(self, rows: int) -> None:
-        """Make room for row numbers below `rows`."""
-        if rows > len(self._flags):
-            flags = np.zeros(max(rows, 2 * len(self._flags)), np.bool_)
-            flags[: len(self._flags)] = self._flags
-            self._flags = flags
-
-    def add(self, rows: int | NDArray[np.int64]) -> None:
-        """Take one or more rows."""
-        self._flags[rows] = True
-
-    def among(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """True for each of `rows` that is taken."""
-        return self._flags[rows]
 
 
 class FrameRows:
@@ -86,7 +65,6 @@ class FrameRows:
 
     def reserve(self, rows: int) -> None:
         """Make the datasets at least `rows` long at the next write."""
-        self._taken.grow(rows)
         self.rows = max(self.rows, rows)
 
     def add(self, frame: Frame) -> Appended:
@@ -160,15 +138,14 @@ def check_fits(frame: Frame, scan_id: str, dtype: np.dtype, shape: tuple[int, in
         )
 
 
-def check_reach(name: str, index: NDArray[np.int64], rows: int, limit: int, jump: int, scan_id: str, frames: int) -> None:
-    """Raise GrammarError if the last of the indices would make a file of `rows` rows absurdly long."""
+def check_reach(name: str, index: NDArray[np.int64], limit: int, scan_id: str, frames: int) -> None:
+    """Raise GrammarError if the last of the indices would make a file absurdly long.
+
+    A jump costs nothing: datasets are chunked, and rows without a frame take no room.
+    """
     last = int(index[-1])
     if last >= limit:
         raise GrammarError(name, f"{last} is not below the limit of {limit}", scan_id=scan_id, frames=frames)
-    if last - rows >= jump:
-        raise GrammarError(
-            name, f"{last} lies {last - rows} rows beyond the end of {rows}; {jump} at most", scan_id=scan_id, frames=frames
-        )
 
 
 def _decodes(payload: Payload, i: int) -> bool:

@@ -19,15 +19,18 @@ from streamptycho.files.bslz4 import chunk_encoding, stored_chunk
 from streamptycho.files.dialect import LIVE_KEY, Dialect, Places, dialect_of, find, places_of
 from streamptycho.files.options import ReadOptions
 from streamptycho.files.positions import positions_yx
-from streamptycho.messages import ScanStart
+from streamptycho.messages import MAX_SCAN_ID, ScanStart
 from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
+
+_ROOM = 16
+"""Bytes of a scan id that are left for what is appended to the name of a file."""
 
 
 def open_scan(path: Path, options: ReadOptions | None = None) -> "RecordedScan":
     """Open a recorded scan and understand all of it but the frames.
 
     Raises FormatError if anything needed is missing, ambiguous or contradicts itself; the message names the option that
-    settles it. Use as a context manager.
+    settles it, by its name in the configuration. Use as a context manager.
     """
     file = _open(Path(path))
     try:
@@ -85,6 +88,12 @@ class RecordedScan:
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def scan_id(self) -> str:
+        """A scan id after the name of the file, cut where that is too long and free of what a scan id may not have."""
+        name = "".join(c if c.isprintable() and c != "\\" else "_" for c in self.path.stem).lstrip(".")
+        return name.encode(errors="replace")[: MAX_SCAN_ID - _ROOM].decode(errors="ignore") or "scan"
+
     def frame(self, i: int) -> NDArray[np.generic]:
         """Pixels of frame `i`, (ny, nx), little-endian. Raises FormatError if they cannot be decompressed."""
         self._check(i)
@@ -136,7 +145,7 @@ class RecordedScan:
             return index, np.concatenate([yx_m, np.full((missing, 2), np.nan)])
         if len(yx_m) != frames and not options.truncate:
             raise FormatError(
-                f"{self.path}: {frames} frames but {len(yx_m)} positions; set truncate to use the first that both have"
+                f"{self.path}: {frames} frames but {len(yx_m)} positions; set read.truncate to use the first that both have"
             )
         common = min(frames, len(yx_m))
         return np.arange(common, dtype=np.int64), yx_m[:common]

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import GrammarError, ScanError
 from streamptycho.files.dialect import DETECTOR, LIVE, LIVE_KEY
-from streamptycho.files.disk import LIBVER, abandon, build
+from streamptycho.files.disk import LIBVER, abandon, build, claimed
 from streamptycho.files.layout import DROP_REASONS, ENTRY, TEXT, TRANSLATION, create
 from streamptycho.files.options import WriterOptions
-from streamptycho.files.rows import Appended, FrameRows, Taken, check_fits, check_reach, put_rows
+from streamptycho.files.rows import Appended, FrameRows, check_fits, check_reach, put_rows
 from streamptycho.files.snapshots import SnapshotLog
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Snapshot
+from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Snapshot, same_run
+from streamptycho.taken import Taken
 
 _MANY_POSITIONS = 100_000
 """Positions that wait in memory at most."""
@@ -56,10 +57,10 @@ class CxiWriter:
         self._options = options or WriterOptions()
         self._failure: str | None = None
         self._file: Any = None
-        with self._disk("be created"):
-            build(self.path, lambda file: create(file, start, config_json, self._options))
-        with self._disk("be opened"):
-            file = self._file = h5py.File(self.path, "r+", libver=LIBVER)
+        with self._disk("be created"), claimed(self.path) as partial:
+            # it gets its name when it can be read: a reader that opens it a moment before keeps the writer out
+            build(partial, lambda file: create(file, start, config_json, self._options))
+            file = self._file = h5py.File(partial, "r+", libver=LIBVER)
             file.swmr_mode = True
         self._frames = FrameRows(file[f"{DETECTOR}/data"], file[LIVE_KEY], file[f"{LIVE}/timestamp_ns"])
         self._darks = FrameRows(file[f"{DETECTOR}/data_dark"], file[f"{LIVE}/dark_key"], file[f"{LIVE}/dark_timestamp_ns"])
@@ -78,13 +79,13 @@ class CxiWriter:
     def append(self, frame: Frame) -> Appended:
         """Take a block of frames or, if ``frame.dark``, of exposures without beam; see the class for when it is written.
 
-        Raises GrammarError, with nothing taken, for a block of another scan, type or shape, or an absurd index.
+        Raises GrammarError, with nothing taken, for a block of another scan, type or shape, or an index beyond the limit.
         """
         self._check_open()
         start, options = self._start, self._options
         check_fits(frame, start.scan_id, start.dtype, start.geometry.frame_shape)
         rows, limit = (self._darks, options.max_darks) if frame.dark else (self._frames, options.max_frames)
-        check_reach("frame.index", frame.index, rows.rows, limit, options.max_jump, start.scan_id, len(frame))
+        check_reach("frame.index", frame.index, limit, start.scan_id, len(frame))
         appended = rows.add(frame)
         self._commit_if_full()
         return appended
@@ -97,12 +98,10 @@ class CxiWriter:
             raise GrammarError(
                 "positions.scan_id", f"{positions.scan_id!r} is not {start.scan_id!r}", scan_id=positions.scan_id
             )
-        check_reach("positions.index", index, self._frames.rows, options.max_frames, options.max_jump, start.scan_id, 0)
-        rows = int(index[-1]) + 1
-        self._frames.reserve(rows)
-        self._placed.grow(rows)
+        check_reach("positions.index", index, options.max_frames, start.scan_id, 0)
+        self._frames.reserve(int(index[-1]) + 1)
         new = ~self._placed.among(index)
-        self._placed.add(index[new])
+        self._placed.update(index[new])
         self._moves.append((index[new], positions.yx_m[new]))
         count = int(np.count_nonzero(new))
         self._moved += count
@@ -207,6 +206,9 @@ class CxiWriter:
         self._check_open()
         if snapshot.scan_id != self._start.scan_id:
             raise GrammarError("snapshot.scan_id", f"{snapshot.scan_id!r} is not {self._start.scan_id!r}")
+        if not same_run(snapshot.started_ns, self._start):
+            started_ns = self._start.started_ns
+            raise GrammarError("snapshot.started_ns", f"{snapshot.started_ns} is another run than {started_ns}")
 
     @contextmanager
     def _disk(self, what: str) -> Iterator[None]:

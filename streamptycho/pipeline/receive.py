@@ -1,5 +1,6 @@
 """Receive: from the detector's streams to the writer and the engine."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,15 @@ from streamptycho.messages import (
     ServiceState,
     Status,
 )
+from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
+
+log = logging.getLogger(__name__)
+
+MAX_OWED_DARKS = 64
+"""Messages with dark exposures that are owed to the engine on top of its backlog."""
+WARN_S = 10.0
+"""Time between two warnings about the same field of refused messages."""
 
 
 class ReceiveStage:
@@ -39,10 +48,21 @@ class ReceiveStage:
         self._owed_bytes = 0
         self._refused = False
         self._rates: dict[str, Rate] = {}
+        self._next_warning_s: dict[str, float] = {}
+        self._last_words = LastWords(clock)
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
         """Route one message of the detector's streams."""
+        if isinstance(message, ProtocolError):
+            self._warn(message)
         yield from self._route(self.matcher.handle(message, self._clock()))
+
+    def _warn(self, error: ProtocolError) -> None:
+        """Say what is wrong with a refused message, once for each field and a while."""
+        now = self._clock()
+        if now >= self._next_warning_s.get(error.field, now):
+            self._next_warning_s[error.field] = now + WARN_S
+            log.warning("a message was refused: %s", error)
 
     def idle(self) -> Iterable[Output]:
         """Close scans that are due."""
@@ -60,6 +80,7 @@ class ReceiveStage:
             if isinstance(message, ScanEnd):
                 # before the end, so that a file which closes with the end has the final counts
                 status = self._status(scans[message.scan_id], ServiceState.DONE)
+                self._last_words.add(status)
                 yield Port.WRITER, status
                 yield Port.DISPLAY, status
             if edge is not Edge.ENGINE:
@@ -91,29 +112,33 @@ class ReceiveStage:
         self._refused = True
         if self._owed and message is self._owed[0]:
             return
-        size = _held_bytes(message)
-        if self._owed_bytes + size <= self.matcher.options.max_backlog_bytes:
+        if self._has_room(message):
             self._owed.append(message)
-            self._owed_bytes += size
+            self._owed_bytes += _held_bytes(message)
+        elif isinstance(message, Frame):
+            self.matcher.rejected["dark_engine_full"] += len(message)
         elif isinstance(message, ScanPoint):
             scan = self.matcher.scans.get(message.scan_id)
             if scan is not None:
                 scan.matched -= 1
                 scan.drop(DropReason.ENGINE_FULL)
 
+    def _has_room(self, message: Message) -> bool:
+        """Starts and ends are always kept; dark exposures have room of their own, as all frames of the scan need them."""
+        size, limit = _held_bytes(message), self.matcher.options.max_backlog_bytes
+        if not size or self._owed_bytes + size <= limit:
+            return True
+        darks = [_held_bytes(owed) for owed in self._owed if isinstance(owed, Frame)]
+        return isinstance(message, Frame) and len(darks) < MAX_OWED_DARKS and sum(darks) + size <= limit
+
     def statuses(self) -> list[Status]:
-        """One per open scan; an idle one otherwise."""
-        if not self.matcher.scans:
-            return [
-                Status(
-                    service="receive",
-                    scan_id=None,
-                    state=ServiceState.IDLE,
-                    time_ns=self._wall_ns(),
-                    figures=self._rejected(),
-                )
-            ]
-        return [self._status(scan, ServiceState.RECEIVING) for scan in self.matcher.scans.values()]
+        """One per open scan, or an idle one; then the last ones of scans that have just ended."""
+        scans = self.matcher.scans
+        idle = Status(
+            service="receive", scan_id=None, state=ServiceState.IDLE, time_ns=self._wall_ns(), figures=self._rejected()
+        )
+        now = [self._status(scan, ServiceState.RECEIVING) for scan in scans.values()]
+        return (now or [idle]) + self._last_words.again(scans)
 
     def _status(self, scan: OpenScan, state: ServiceState) -> Status:
         rate = self._rates.setdefault(scan.scan_id, Rate(self._clock))
@@ -130,6 +155,7 @@ class ReceiveStage:
             scan_id=scan.scan_id,
             state=state,
             time_ns=self._wall_ns(),
+            started_ns=scan.start.started_ns,
             received=scan.received,
             used=scan.matched,
             waiting=scan.waiting,

@@ -22,6 +22,7 @@ from streamptycho.messages import (
     Status,
 )
 from streamptycho.options import Options
+from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.receive import Rate
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
@@ -30,8 +31,6 @@ from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
 
 _RESERVE_BYTES = 1 << 30
 """Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
-_FAR_PX = 1 << 31
-"""Object pixels from the origin of the positions beyond which no canvas reaches."""
 
 _SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
 
@@ -42,6 +41,10 @@ _STATES = {
     EngineState.POLISHING: ServiceState.POLISHING,
     EngineState.DONE: ServiceState.DONE,
 }
+
+
+MAX_OUTLIERS = 3
+"""First positions that are given up if more that follow lie too far from them: a stage still on its way."""
 
 
 class ReconstructOptions(Options):
@@ -66,10 +69,9 @@ class Reconstruction:
         if not all(_SMALLEST_PIXEL_M <= pixel_m <= _LARGEST_PIXEL_M for pixel_m in self.preprocess.pixel_m):
             raise ScanError(f"object pixel of {self.preprocess.pixel_m} m: wavelength, distance or pitch are not in metres")
         self.transform = PositionTransform(positions, self.preprocess.pixel_m)
-        probe = self.preprocess.fit_probe(start.probe) if start.probe is not None and engine.probe == "file" else None
-        shape = self.preprocess.shape
-        expected = min(start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
-        self.engine = RollingEngine(engine, backend, shape, probe, expected)
+        self._engine_options = engine
+        self._backend = backend
+        self.engine = self._new_engine()
         self.received = 0
         self.dropped: Counter[str] = Counter()
         self.end: ScanEnd | None = None
@@ -77,6 +79,16 @@ class Reconstruction:
         self.next_snapshot_s = 0.0
         self.newest_ns = 0
         self._rows: dict[int, int] = {}
+        self._refused = 0
+
+    def _new_engine(self) -> RollingEngine:
+        start, options, shape = self.start, self._engine_options, self.preprocess.shape
+        probe = self.preprocess.fit_probe(start.probe) if start.probe is not None and options.probe == "file" else None
+        expected = min(start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
+        try:
+            return RollingEngine(options, self._backend, shape, probe, expected)
+        except MemoryError as error:
+            raise ScanError(f"frames of {shape} are too large for the memory ({error}); crop or bin them") from error
 
     def add(self, point: ScanPoint) -> None:
         """Prepare a frame and give it to the engine."""
@@ -100,12 +112,22 @@ class Reconstruction:
             return
         with np.errstate(over="ignore", invalid="ignore"):
             yx_px = self.transform(point.yx_m)
-        near = all(abs(px) < _FAR_PX for px in yx_px)  # false for NaN as well
-        row = self.engine.add(amplitude, yx_px) if near else None
-        if row is None:
-            self.dropped[DropReason.OUTSIDE.value] += 1
-        else:
+        row = self.engine.add(amplitude, yx_px)
+        if row is not None:
             self._rows[point.index] = row
+            self._refused = 0
+            return
+        self.dropped[DropReason.OUTSIDE.value] += 1
+        self._refused += 1
+        if self._refused > len(self.engine.store) <= MAX_OUTLIERS:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """The first positions were the odd ones, not those that follow: go on without them."""
+        self.dropped[DropReason.OUTSIDE.value] += len(self.engine.store)
+        self.engine = self._new_engine()
+        self._rows.clear()
+        self._refused = 0
 
     @property
     def finished(self) -> bool:
@@ -121,6 +143,7 @@ class Reconstruction:
         self.sequence += 1
         return Snapshot(
             scan_id=self.start.scan_id,
+            started_ns=self.start.started_ns,
             sequence=self.sequence - 1,
             final=final,
             time_ns=time_ns,
@@ -155,11 +178,12 @@ class ReconstructStage:
         self._tables = (frames, positions, engine)
         self.backend = choose_backend(engine.backend)
         self.scans: dict[str, Reconstruction] = {}
-        self.failed: dict[str, tuple[str, int]] = {}
-        """Scan id to reason and number of frames, for scans that cannot be reconstructed."""
+        self.failed: dict[str, tuple[str, int, int]] = {}
+        """Scan id to reason, number of frames and time of start, for scans that cannot be reconstructed."""
         self.rejected: Counter[str] = Counter()
         self._turn = 0
         self._rates: dict[str, Rate] = {}
+        self._last_words = LastWords(clock)
         self._clock = clock
         self._wall_ns = wall_ns
 
@@ -206,8 +230,10 @@ class ReconstructStage:
         try:
             self.scans[start.scan_id] = Reconstruction(start, *self._tables, self.backend)
         except (ConfigError, ScanError) as error:
-            self.failed[start.scan_id] = (str(error), 0)
-            yield Port.DISPLAY, self._failed_status(start.scan_id)
+            self.failed[start.scan_id] = (str(error), 0, start.started_ns)
+            status = self._failed_status(start.scan_id)
+            self._last_words.add(status)
+            yield Port.DISPLAY, status
 
     def _without_scan(self, message: Message) -> Iterator[Output]:
         """Points of a scan that failed are counted; its end tells the writer that no picture will come."""
@@ -215,14 +241,15 @@ class ReconstructStage:
         if scan_id not in self.failed:
             self.rejected["no_start"] += 1
             return
-        reason, count = self.failed[scan_id]
+        reason, count, started_ns = self.failed[scan_id]
         if isinstance(message, ScanPoint):
-            self.failed[scan_id] = (reason, count + 1)
+            self.failed[scan_id] = (reason, count + 1, started_ns)
         elif isinstance(message, ScanEnd):
             yield from self._no_picture(self._failed_status(scan_id))
 
     def _no_picture(self, status: Status) -> Iterator[Output]:
         status = dataclasses.replace(status, notes=status.notes | {"no_picture": "nothing could be reconstructed"})
+        self._last_words.add(status)
         yield Port.RESULTS, status
         yield Port.DISPLAY, status
 
@@ -262,6 +289,7 @@ class ReconstructStage:
         if snapshot is None:
             yield from self._no_picture(status)
             return
+        self._last_words.add(status)
         yield Port.RESULTS, status
         yield Port.DISPLAY, status
         yield Port.DISPLAY, snapshot
@@ -276,19 +304,19 @@ class ReconstructStage:
             yield from self._close(scan)
 
     def statuses(self) -> list[Status]:
-        """One per scan in work; an idle one otherwise."""
-        if self.scans:
-            return [self._status(scan, _STATES[scan.engine.state]) for scan in self.scans.values()]
-        return [
-            Status(
-                service="reconstruct",
-                scan_id=None,
-                state=ServiceState.IDLE,
-                time_ns=self._wall_ns(),
-                figures={f"rejected_{reason}": float(n) for reason, n in self.rejected.items()},
-                notes={"device": self.backend.device},
-            )
-        ]
+        """One per scan in work, or an idle one; then the last ones of scans that have just ended."""
+        now = [self._status(scan, _STATES[scan.engine.state]) for scan in self.scans.values()]
+        return (now or [self._idle_status()]) + self._last_words.again(self.scans)
+
+    def _idle_status(self) -> Status:
+        return Status(
+            service="reconstruct",
+            scan_id=None,
+            state=ServiceState.IDLE,
+            time_ns=self._wall_ns(),
+            figures={f"rejected_{reason}": float(n) for reason, n in self.rejected.items()},
+            notes={"device": self.backend.device},
+        )
 
     def _status(self, scan: Reconstruction, state: ServiceState) -> Status:
         engine = scan.engine
@@ -309,6 +337,7 @@ class ReconstructStage:
             scan_id=scan.start.scan_id,
             state=state,
             time_ns=self._wall_ns(),
+            started_ns=scan.start.started_ns,
             received=scan.received,
             used=engine.rows_used,
             waiting=scan.received - engine.rows_used - sum(dropped.values()),
@@ -318,12 +347,13 @@ class ReconstructStage:
         )
 
     def _failed_status(self, scan_id: str) -> Status:
-        reason, count = self.failed[scan_id]
+        reason, count, started_ns = self.failed[scan_id]
         return Status(
             service="reconstruct",
             scan_id=scan_id,
             state=ServiceState.DONE,
             time_ns=self._wall_ns(),
+            started_ns=started_ns,
             received=count,
             dropped={DropReason.FAILED.value: count} if count else {},
             notes={"error": reason},

@@ -44,7 +44,7 @@ class Stage(Protocol):
         """A message could not be sent."""
 
     def statuses(self) -> list[Status]:
-        """Health of each scan in work and of those just finished; one entry without scan if there is none."""
+        """Health of each scan in work, or one entry without scan; then the last word on each that has just ended."""
 
     def finish(self) -> Iterable[Output]:
         """Bring everything to an orderly end now."""

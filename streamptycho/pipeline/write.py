@@ -24,7 +24,9 @@ from streamptycho.messages import (
     Snapshot,
     Status,
     Stream,
+    same_run,
 )
+from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
 
 log = logging.getLogger(__name__)
@@ -169,7 +171,9 @@ class WriteStage:
         self.scans: dict[str, ScanFile] = {}
         self.failed: dict[str, str] = {}
         self.rejected = 0
+        """Messages of no open scan, of another run of its id, or that do not fit it."""
         self._next_flush_s = 0.0
+        self._last_words = LastWords(clock)
         self._clock = clock
         self._wall_ns = wall_ns
         try:
@@ -188,7 +192,11 @@ class WriteStage:
         except GrammarError:
             self.rejected += 1
         except ScanError as error:
-            yield from self._fail(scan_id, error, self.scans.pop(scan_id, None))
+            scan = self.scans.pop(scan_id, None)
+            if scan is not None:
+                yield from self._fail(error, self._status(scan, ServiceState.DONE))
+            elif isinstance(message, ScanStart):
+                yield from self._fail(error, self._last_status(message))
         yield from self.idle()
 
     def _handle(self, message: Message, scan_id: str) -> Iterator[Output]:
@@ -198,6 +206,9 @@ class WriteStage:
         scan = self.scans.get(scan_id)
         if scan is None:
             self.rejected += scan_id not in self.failed and not isinstance(message, Status)
+            return
+        if isinstance(message, ScanEnd | Snapshot | Status) and not same_run(message.started_ns, scan.start):
+            self.rejected += not isinstance(message, Status)
             return
         if isinstance(message, Frame):
             scan.frame(message)
@@ -221,12 +232,15 @@ class WriteStage:
         self.failed.pop(start.scan_id, None)
         self.scans[start.scan_id] = ScanFile(start, self.options, self.config_json, self._clock())
 
-    def _fail(self, scan_id: str, error: ScanError, scan: ScanFile | None) -> Iterator[Output]:
+    def _fail(self, error: ScanError, status: Status) -> Iterator[Output]:
         """Stop writing this scan, loudly; the picture goes on."""
-        log.error("scan %s is no longer written: %s", scan_id, error)
-        self.failed[scan_id] = str(error)
-        status = self._status(scan, ServiceState.DONE) if scan else self._idle_status()
-        yield Port.DISPLAY, dataclasses.replace(status, scan_id=scan_id, notes=status.notes | {"error": str(error)})
+        log.error("scan %s is no longer written: %s", status.scan_id, error)
+        self.failed[status.scan_id or ""] = str(error)
+        yield self._end(dataclasses.replace(status, notes=status.notes | {"error": str(error)}))
+
+    def _end(self, status: Status) -> Output:
+        self._last_words.add(status)
+        return Port.DISPLAY, status
 
     def idle(self) -> Iterable[Output]:
         """Flush, and close the files that are due."""
@@ -239,7 +253,7 @@ class WriteStage:
                 scan.flush()
             except ScanError as error:
                 del self.scans[scan_id]
-                yield from self._fail(scan_id, error, scan)
+                yield from self._fail(error, self._status(scan, ServiceState.DONE))
                 continue
             if scan.end is not None and scan.due(now):
                 yield from self._close(scan, scan.end)
@@ -249,9 +263,9 @@ class WriteStage:
         try:
             scan.close(end)
         except ScanError as error:
-            yield from self._fail(scan.start.scan_id, error, scan)
+            yield from self._fail(error, self._status(scan, ServiceState.DONE))
             return
-        yield Port.DISPLAY, self._status(scan, ServiceState.DONE)
+        yield self._end(self._status(scan, ServiceState.DONE))
 
     def unsent(self, port: Port, message: Message) -> None:
         """Only status leaves the writer; nobody has to listen."""
@@ -262,10 +276,9 @@ class WriteStage:
             yield from self._close(scan, scan.end or _superseded(scan, EndReason.INTERRUPTED))
 
     def statuses(self) -> list[Status]:
-        """One per open file; an idle one otherwise."""
-        if not self.scans:
-            return [self._idle_status()]
-        return [self._status(scan, ServiceState.RECEIVING) for scan in self.scans.values()]
+        """One per open file, or an idle one; then the last ones of files that have just been closed."""
+        now = [self._status(scan, ServiceState.RECEIVING) for scan in self.scans.values()]
+        return (now or [self._idle_status()]) + self._last_words.again(self.scans)
 
     def _idle_status(self) -> Status:
         return Status(
@@ -274,6 +287,16 @@ class WriteStage:
             state=ServiceState.IDLE,
             time_ns=self._wall_ns(),
             figures={"rejected": float(self.rejected)},
+        )
+
+    def _last_status(self, start: ScanStart) -> Status:
+        """Of a scan that has no file."""
+        return Status(
+            service="write",
+            scan_id=start.scan_id,
+            state=ServiceState.DONE,
+            time_ns=self._wall_ns(),
+            started_ns=start.started_ns,
         )
 
     def _status(self, scan: ScanFile, state: ServiceState) -> Status:
@@ -287,6 +310,7 @@ class WriteStage:
             scan_id=scan.start.scan_id,
             state=state,
             time_ns=self._wall_ns(),
+            started_ns=scan.start.started_ns,
             received=scan.received,
             used=scan.written,
             dropped=dict(scan.dropped),
@@ -296,4 +320,5 @@ class WriteStage:
 
 def _superseded(scan: ScanFile, reason: EndReason = EndReason.SUPERSEDED) -> ScanEnd:
     """An end for a scan that had none."""
-    return ScanEnd(scan_id=scan.start.scan_id, stream=Stream.SCAN, count=scan.written, reason=reason)
+    start = scan.start
+    return ScanEnd(scan_id=start.scan_id, stream=Stream.SCAN, count=scan.written, reason=reason, started_ns=start.started_ns)

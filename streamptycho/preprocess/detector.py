@@ -18,21 +18,28 @@ ENOUGH_FRAMES = 4
 
 
 class RunningStatistics:
-    """Mean counts per pixel over the first frames, masked pixels left out."""
+    """Mean counts per pixel over the first frames, masked pixels left out.
+
+    Takes memory with the first frame and not before: a shape that is only announced costs nothing.
+    """
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.count = 0
+        self._shape = shape
+
+    def _allocate(self) -> None:
+        shape = self._shape
         self._total = np.zeros(shape)
         self._squares = np.zeros(shape)
         self._seen = np.zeros(shape, np.int64)
-        self._first: NDArray[np.float32] = np.zeros(shape, np.float32)
         self._changed = np.zeros(shape, np.bool_)
 
     def add(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Take a frame in; `counts` (ny, nx), `valid` True where they mean something."""
         counts = np.where(valid, counts, 0)
         if not self.count:
-            self._first = counts
+            self._allocate()
+            self._first: NDArray[np.float32] = counts
         self.count += 1
         self._total += counts
         self._squares += np.square(counts, dtype=np.float64)

@@ -10,7 +10,7 @@ frames, as more is known. After that it is fixed, so that the result depends on 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,11 @@ from streamptycho.messages import ScanStart
 from streamptycho.options import Options
 from streamptycho.preprocess.detector import RunningStatistics, background_outside, centre_of_mass, good_pixels
 
+_T = TypeVar("_T", bound=np.generic)
+
 MASKED = np.float32(-1)
+MAX_COUNTS = 1e9
+"""No detector counts as much in one exposure: what is beyond is not a measurement, and its square would spoil sums."""
 
 
 class FrameOptions(Options):
@@ -39,12 +43,16 @@ class FrameOptions(Options):
     saturation: int | None = None
     """Counts at and above which a pixel is masked; default: as announced in the start message."""
     reserved_values: bool = True
-    """Mask the two highest values of an unsigned pixel type, which detectors use for gaps and defects."""
+    """Mask the two highest values of an unsigned pixel type and the negative ones of a signed type, as received, which
+    detectors use for gaps and defects. Switch it off for signed frames whose noise lies around zero."""
     center: Literal["auto", "mass", "frame"] | tuple[float, float] = "auto"
     """Beam centre (y, x) on the oriented detector: given, the centre of mass of the first frames (mass), the middle of the
-    frame, or (auto) as announced in the start message and else the centre of mass. Matters only if the frame is cropped."""
+    frame, or (auto) as announced in the start message and else the centre of mass. A centre that is given, or is to be that
+    of the mass, becomes the middle even if the window then leaves the detector: what lies off it is masked. With auto the
+    window stays on the detector and follows the beam as far as the crop allows; the rest is a phase ramp of the object."""
     center_each_frame: bool = False
-    """Shift every frame so that its own centre of mass is central: for a beam that wanders on the detector."""
+    """Shift every frame, cropped or not, so that its own centre of mass is central, and mask what lies off the detector: for
+    a beam that wanders on it."""
     crop: int | tuple[int, int] | None = None
     """Detector pixels (y, x) to reconstruct from; default: the largest square."""
     binning: int = Field(1, ge=1, le=16)
@@ -84,21 +92,25 @@ class FramePreprocessor:
         pixel_m = start.geometry.object_pixel_m(self._orient.pair(self.crop_shape))
         self.pixel_m: tuple[float, float] = self._orient.pair(pixel_m)
         self._limits = self._value_limits(start)
-        self._static = np.ones(self.frame_shape, np.bool_)
+        # a view of one element: what a start message only announces takes no memory
+        self._static: NDArray[np.bool_] = np.broadcast_to(np.True_, self.frame_shape)
         if start.valid is not None:
-            self._static &= self._orient.apply(start.valid)
+            self._static = self._static & self._orient.apply(start.valid)
         if options.mask_file is not None:
-            self._static &= self._load(options.mask_file, "mask_file", start).astype(np.bool_)
-        self._dark = self._orient.apply(start.dark).copy() if start.dark is not None and options.dark else None
+            self._static = self._static & self._load(options.mask_file, "mask_file", start).astype(np.bool_)
+        self._dark = _bounded(self._orient.apply(start.dark)) if start.dark is not None and options.dark else None
         self._dark_exposures = 0
         self._pattern = self._given_background(start)
-        self._announced = self._orient_point(start.beam_center_px, start.geometry.frame_shape)
+        self._announced: tuple[float, float] | None = None
+        if start.beam_center_px is not None:
+            self._announced = self._orient.point(start.beam_center_px, start.geometry.frame_shape)
+        self._check_center()
         self._statistics = RunningStatistics(self.frame_shape)
         self._early: list[tuple[int, NDArray[np.generic]]] = []
         self._good = self._static
         self._level = 0.0
         self.corner = self._corner((self.frame_shape[0] // 2, self.frame_shape[1] // 2))
-        """First detector pixel (y, x) of the crop."""
+        """Detector pixel (y, x) that becomes the first of the crop; may lie off the detector, see ``center``."""
 
     # what the start message and the options settle
 
@@ -148,23 +160,17 @@ class FramePreprocessor:
             raise ConfigError("preprocess.background_file: has values that are not finite; put 0 there and mask them")
         return pattern
 
-    def _orient_point(self, point: tuple[float, float] | None, raw_shape: tuple[int, int]) -> tuple[float, float] | None:
-        """A point of the raw frame on the oriented one: the frame's own coordinates, oriented and searched."""
-        if point is None:
-            return None
-        rows = self._orient.apply(np.arange(raw_shape[0], dtype=float)[:, None] * np.ones(raw_shape[1]))
-        cols = self._orient.apply(np.ones((raw_shape[0], 1)) * np.arange(raw_shape[1], dtype=float))
-        at = np.unravel_index(np.argmin((rows - point[0]) ** 2 + (cols - point[1]) ** 2), rows.shape)
-        return float(at[0]), float(at[1])
+    def _check_center(self) -> None:
+        center = self.options.center
+        if isinstance(center, tuple) and not all(0 <= c <= n - 1 for c, n in zip(center, self.frame_shape, strict=True)):
+            raise ConfigError(f"preprocess.center: {center} is not on the oriented frame of {self.frame_shape} pixels")
 
-    def _corner(self, center: tuple[float, float]) -> tuple[int, int]:
-        """First pixel of the crop with `center` at its [ny//2, nx//2].
-
-        It is moved inside the frame: pixels that do not exist help nobody.
-        """
+    def _corner(self, center: tuple[float, float], *, inside: bool = True) -> tuple[int, int]:
+        """First pixel of the crop with `center` at its [ny//2, nx//2], moved if all of it must lie `inside` the frame."""
         corner = []
         for c, n, available in zip(center, self.crop_shape, self.frame_shape, strict=True):
-            corner.append(int(np.clip(np.floor(c + 0.5) - n // 2, 0, available - n)))
+            first = np.floor(c + 0.5) - n // 2
+            corner.append(int(np.clip(first, 0, available - n) if inside else first))
         return corner[0], corner[1]
 
     # what arrives
@@ -173,7 +179,7 @@ class FramePreprocessor:
         """Take in an exposure without beam; the mean of all is subtracted from the frames that follow."""
         if not self.options.dark:
             return
-        counts = np.nan_to_num(self._orient.apply(raw).astype(np.float32), posinf=0, neginf=0)
+        counts = _bounded(self._orient.apply(raw))
         self._dark_exposures += 1
         if self._dark is None or self._dark_exposures == 1:
             self._dark = counts
@@ -209,7 +215,7 @@ class FramePreprocessor:
         if self.options.detect_bad_pixels:
             self._good = good_pixels(self._statistics, self._static)
         center = self._center(mean)
-        self.corner = self._corner(center)
+        self.corner = self._corner(center, inside=self.options.center in ("auto", "frame"))
         if self.options.background == "outside":
             self._level = background_outside(mean, self._good, center)
         elif self.options.background == "constant":
@@ -231,7 +237,11 @@ class FramePreprocessor:
     def _valid(self, oriented: NDArray[np.generic], static: NDArray[np.bool_]) -> NDArray[np.bool_]:
         limit = min(self._limits)
         valid = static if limit == float("inf") else static & np.less(oriented, limit)
-        return valid & np.isfinite(oriented) if oriented.dtype.kind == "f" else valid
+        if oriented.dtype.kind == "f":
+            valid = valid & np.less_equal(np.abs(oriented), MAX_COUNTS)  # false for NaN as well
+        elif oriented.dtype.kind == "i" and self.options.reserved_values:
+            valid = valid & np.greater_equal(oriented, 0)
+        return valid
 
     def _counts(self, oriented: NDArray[np.generic]) -> NDArray[np.float32]:
         counts = oriented.astype(np.float32)
@@ -244,17 +254,26 @@ class FramePreprocessor:
         corner = self.corner
         if self.options.center_each_frame:
             center = centre_of_mass(self._counts(oriented), self._valid(oriented, self._good))
-            corner = self._corner(center) if center is not None else corner
-        box = tuple(slice(c, c + n) for c, n in zip(corner, self.crop_shape, strict=True))
-        valid = self._valid(oriented[box], self._good[box])
+            corner = self._corner(center, inside=False) if center is not None else corner
+        box, place = self._overlap(corner)
         counts = oriented[box].astype(np.float32)
         for level in (self._dark, self._pattern):
             if level is not None:
                 counts -= level[box]
         counts -= np.float32(self._level)
+        valid = self._valid(oriented[box], self._good[box])
+        if counts.shape != self.crop_shape:
+            counts, valid = _placed(counts, place, self.crop_shape), _placed(valid, place, self.crop_shape)
         counts, valid = self._bin(counts, valid)
         amplitude = np.where(valid, np.sqrt(np.maximum(counts, 0)), MASKED)
         return Prepared(key, np.fft.ifftshift(amplitude).astype(np.float32, copy=False))
+
+    def _overlap(self, corner: tuple[int, int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where crop and frame overlap, on the frame and on the crop."""
+        box = []
+        for c, n, available in zip(corner, self.crop_shape, self.frame_shape, strict=True):
+            box.append(slice(max(c, 0), min(c + n, available)))
+        return tuple(box), tuple(slice(b.start - c, b.stop - c) for b, c in zip(box, corner, strict=True))
 
     def _bin(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Sum blocks; a block is valid if all its pixels are."""
@@ -285,3 +304,17 @@ class FramePreprocessor:
         y, x = (n // 2 - m // 2 for n, m in zip(self.crop_shape, self.shape, strict=True))
         cropped: NDArray[np.complex64] = near[:, y : y + self.shape[0], x : x + self.shape[1]].astype(np.complex64)
         return cropped
+
+
+def _bounded(dark: NDArray[np.generic]) -> NDArray[np.float32]:
+    """A copy as counts, 0 where it has none."""
+    counts = dark.astype(np.float32)
+    counts[~np.less_equal(np.abs(counts), MAX_COUNTS)] = 0
+    return counts
+
+
+def _placed(part: NDArray[_T], place: tuple[slice, ...], shape: tuple[int, int]) -> NDArray[_T]:
+    """`part` in a frame of zeros, which are not valid."""
+    whole = np.zeros(shape, part.dtype)
+    whole[place] = part
+    return whole

@@ -114,6 +114,7 @@ class RollingEngine:
         self._search: ProbeSearch | None = None
         self._search_steps: Iterator[int] = iter(())
         self._turn = 0
+        self._promising = False
         self._defocus_px2: float | None = None
         self._look = FIRST_LOOK
         """Frames that the next search uses."""
@@ -208,9 +209,9 @@ class RollingEngine:
     def step_slice(self) -> int:
         """One slice of computing; returns the number of updates done."""
         if self.state is EngineState.SEARCHING:
-            # a picture that is there already goes on getting better while its probe is looked at again
+            # a picture that may be right goes on getting better while its probe is looked at again
             self._turn = (self._turn + 1) % 4
-            return self._refine_slice() if self._turn == 0 and self._solver is not None else self._search_slice()
+            return self._refine_slice() if self._turn == 0 and self._promising else self._search_slice()
         if self.state is EngineState.LIVE or self.state is EngineState.POLISHING:
             return self._refine_slice()
         return 0
@@ -263,6 +264,7 @@ class RollingEngine:
         enough = search.limit >= self.options.search_frames
         nothing_to_add = search.limit >= LAST_LOOK or (self.finished and search.frames == len(self.store))
         self._certain = nothing_to_add or (enough and search.confident)
+        self._promising = search.confident
         self._look = 2 * self._look if enough else self.options.search_frames
         if best is None:
             return

@@ -74,6 +74,7 @@ def snapshot(sequence: int = 0, shape: tuple[int, int] = (40, 50), modes: int = 
     picture = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
     values: dict[str, Any] = {
         "scan_id": "scan",
+        "started_ns": STARTED_NS,
         "sequence": sequence,
         "final": False,
         "time_ns": STARTED_NS + sequence,

@@ -37,10 +37,20 @@ def test_a_long_id_still_fits_a_file_system(tmp_path):
 def test_existing_files_are_numbered_around(tmp_path):
     names = []
     for _ in range(3):
-        path = unique_path(tmp_path, "scan", ".h5")
+        path = unique_path(tmp_path, "scan")
         path.touch()
         names.append(path.name)
-    assert names == ["scan.h5", "scan-2.h5", "scan-3.h5"]
+    assert names == ["scan.cxi", "scan-2.cxi", "scan-3.cxi"]
+
+
+@pytest.mark.parametrize("suffix", [".cxi", ".result.h5", ".png"])
+def test_no_file_of_another_scan_is_written_over(tmp_path, suffix):
+    (tmp_path / f"scan{suffix}").touch()
+    (tmp_path / "scan-3.cxi").touch()
+    path = unique_path(tmp_path, "scan")
+    assert path.name == "scan-2.cxi"
+    path.with_suffix(".png").touch()
+    assert unique_path(tmp_path, "scan").name == "scan-4.cxi"
 
 
 def test_ids_that_look_alike_do_not_collide(tmp_path):

@@ -50,7 +50,7 @@ def test_energy_and_wavelength_may_differ_by_two_percent(off, fits):
     if fits:
         assert photon_energy_ev(reading, CXI, wavelength)[0] == 8800.0
     else:
-        with pytest.raises(FormatError, match=r"/e: .*8800.*wavelength.*set energy_ev"):
+        with pytest.raises(FormatError, match=r"/e: .*8800.*wavelength.*set read.energy_ev"):
             photon_energy_ev(reading, CXI, wavelength)
 
 
@@ -59,7 +59,7 @@ def test_energy_and_wavelength_may_differ_by_two_percent(off, fits):
     [(8000.0, "J"), (8.0, None), (5e5, None), (0.0, None), (-8800.0, None), (float("nan"), None), (8.8, "GeV")],
 )
 def test_an_implausible_energy_is_refused_whatever_the_attribute_says(value, unit):
-    with pytest.raises(FormatError, match=r"/e: .*no photon energy.*set energy_ev"):
+    with pytest.raises(FormatError, match=r"/e: .*no photon energy.*set read.energy_ev"):
         photon_energy_ev(Reading("/e", value, unit), CXI, None)
 
 
@@ -69,7 +69,7 @@ def test_an_attribute_that_the_wavelength_contradicts_is_refused():
 
 
 def test_unknown_energy_units_are_refused():
-    with pytest.raises(FormatError, match=r"'furlong' are not understood; set energy_ev"):
+    with pytest.raises(FormatError, match=r"'furlong' are not understood; set read.energy_ev"):
         photon_energy_ev(Reading("/e", 8800.0, "furlong"), CXI, None)
 
 
@@ -84,7 +84,7 @@ def test_lengths(value, unit, metres):
 
 @pytest.mark.parametrize("value", [1920.0, 0.0, -1.0, float("nan"), float("inf")])
 def test_an_implausible_length_is_refused_rather_than_rescaled(value):
-    with pytest.raises(FormatError, match=r"/d: .*set distance_m"):
+    with pytest.raises(FormatError, match=r"/d: .*set read.distance_m"):
         length_m(Reading("/d", value), 1e-3, 200.0, "distance_m")
 
 
@@ -98,7 +98,7 @@ def test_the_step_tells_units_apart(unit, step):
 
 
 def test_an_attribute_that_the_step_contradicts_is_refused():
-    with pytest.raises(FormatError, match=r"/p: units 'm'.*'um' would fit; set position_unit"):
+    with pytest.raises(FormatError, match=r"/p: units 'm'.*'um' would fit; set read.position_unit"):
         position_scale(raster() * 1e6, "m", "m", FIELD_M, "/p")
 
 
@@ -109,7 +109,7 @@ def test_an_attribute_is_believed_where_no_unit_would_fit_better():
 
 
 def test_a_step_that_fits_no_unit_is_refused():
-    with pytest.raises(FormatError, match=r"in none of m, mm, um, nm; set position_unit"):
+    with pytest.raises(FormatError, match=r"in none of m, mm, um, nm; set read.position_unit"):
         position_scale(raster(step_m=2e-3 * FIELD_M * 0.9), None, "m", FIELD_M, "/p")
 
 

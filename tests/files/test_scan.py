@@ -1,13 +1,17 @@
 """Recorded scans in foreign dialects: what is understood, and what is refused rather than guessed."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 
 from streamptycho.errors import FormatError
-from streamptycho.files import Dialect, MaskMeaning, ReadOptions, compress, open_scan
+from streamptycho.files import CxiWriter, Dialect, MaskMeaning, ReadOptions, compress, open_scan
 from streamptycho.files.bslz4 import filter_options
 from streamptycho.geometry import JOULE_PER_EV
+from streamptycho.messages import Positions
 from streamptycho.payload import Encoding
 from tests.files.factories import (
     DETECTOR,
@@ -20,8 +24,11 @@ from tests.files.factories import (
     aps,
     cxi_ev,
     cxi_standard,
+    geometry,
     pixels,
     raster,
+    raw,
+    start,
 )
 
 DIALECTS = [(cxi_ev, Dialect.SEED_CXI), (cxi_standard, Dialect.STANDARD_CXI), (aps, Dialect.APS)]
@@ -113,7 +120,7 @@ class TestEnergy:
     def test_contradiction_with_the_wavelength(self, tmp_path):
         foreign = cxi_ev()
         foreign.items[f"{SOURCE}/wavelength"] = 1.6e-10
-        refused(foreign, tmp_path, r"source_1/energy: .*wavelength.*set energy_ev")
+        refused(foreign, tmp_path, r"source_1/energy: .*wavelength.*set read.energy_ev")
         with open_scan(tmp_path / "f.h5", ReadOptions(energy_ev=9000)) as scan:
             assert scan.geometry.energy_ev == pytest.approx(9000)
             assert "as set" in scan.understood["energy"]
@@ -127,7 +134,7 @@ class TestEnergy:
     def test_wavelength_in_angstrom(self, tmp_path):
         foreign = cxi_ev()
         foreign.items[f"{SOURCE}/wavelength"] *= 1e10
-        refused(foreign, tmp_path, r"source_1/wavelength: 1\.408.* without units.*set energy_ev")
+        refused(foreign, tmp_path, r"source_1/wavelength: 1\.408.* without units.*set read.energy_ev")
         foreign.attrs[f"{SOURCE}/wavelength", "units"] = "angstrom"
         with open_scan(foreign.write(tmp_path / "g.h5")) as scan:
             assert scan.geometry.energy_ev == ENERGY_EV
@@ -135,7 +142,7 @@ class TestEnergy:
     def test_none(self, tmp_path):
         foreign = cxi_standard()
         del foreign.items[f"{SOURCE}/energy"]
-        refused(foreign, tmp_path, "no photon energy at .*source_1/energy.*set energy_ev")
+        refused(foreign, tmp_path, "no photon energy at .*source_1/energy.*set read.energy_ev")
         with open_scan(tmp_path / "f.h5", ReadOptions(energy_ev=8800)) as scan:
             assert scan.dialect is Dialect.STANDARD_CXI
 
@@ -154,7 +161,7 @@ class TestEnergy:
     def test_two_energies_that_differ(self, tmp_path):
         foreign = cxi_standard()
         foreign.items["/entry_1/instrument_1/beam_1/energy"] = 9000 * JOULE_PER_EV
-        refused(foreign, tmp_path, r"beam_1/energy: 9000 eV.*elsewhere 8800 eV.*set energy_ev")
+        refused(foreign, tmp_path, r"beam_1/energy: 9000 eV.*elsewhere 8800 eV.*set read.energy_ev")
 
     def test_an_array_is_no_energy(self, tmp_path):
         foreign = cxi_ev()
@@ -178,7 +185,7 @@ class TestGeometry:
     def test_millimetres_by_attribute(self, tmp_path):
         foreign = aps()
         foreign.items["/instrument/detector/distance"] = 1920.0
-        refused(foreign, tmp_path, r"detector/distance: 1920\.0 without units.*set distance_m")
+        refused(foreign, tmp_path, r"detector/distance: 1920\.0 without units.*set read.distance_m")
         foreign.attrs["/instrument/detector/distance", "units"] = "mm"
         with open_scan(foreign.write(tmp_path / "g.h5")) as scan:
             assert scan.geometry.distance_m == pytest.approx(1.92)
@@ -194,7 +201,7 @@ class TestGeometry:
     def test_no_distance(self, tmp_path, make):
         foreign = make()
         foreign.items = {name: value for name, value in foreign.items.items() if not name.endswith("distance")}
-        refused(foreign, tmp_path, "no detector distance at .*; set distance_m")
+        refused(foreign, tmp_path, "no detector distance at .*; set read.distance_m")
 
     def test_pixel_size_from_the_basis_vectors(self, tmp_path):
         foreign = cxi_standard()
@@ -206,7 +213,7 @@ class TestGeometry:
     def test_no_pixel_size(self, tmp_path):
         foreign = cxi_ev()
         del foreign.items[f"{DETECTOR}/x_pixel_size"]
-        refused(foreign, tmp_path, "no pixel size at .*; set pixel_size_m")
+        refused(foreign, tmp_path, "no pixel size at .*; set read.pixel_size_m")
 
     def test_pixel_size_pair(self, tmp_path):
         foreign = aps()
@@ -293,7 +300,7 @@ class TestPositions:
 
     def test_three_by_three_is_asked_about(self, tmp_path):
         foreign = cxi_ev(3)
-        refused(foreign, tmp_path, r"shape \(3, 3\) may be rows or columns.*set positions_transposed")
+        refused(foreign, tmp_path, r"shape \(3, 3\) may be rows or columns.*set read.positions_transposed")
         with open_scan(tmp_path / "f.h5", ReadOptions(positions_transposed=False)) as scan:
             assert np.allclose(scan.yx_m, raster(3)[:, ::-1])
         with open_scan(tmp_path / "f.h5", ReadOptions(positions_transposed=True)) as scan:
@@ -332,7 +339,7 @@ class TestPositions:
         foreign = cxi_ev()
         foreign.items[TRANSLATION] = foreign.items[TRANSLATION] * 1e6
         foreign.attrs[TRANSLATION, "units"] = "m"
-        refused(foreign, tmp_path, "translation: units 'm' make the median step.*set position_unit")
+        refused(foreign, tmp_path, "translation: units 'm' make the median step.*set read.position_unit")
 
     def test_aps_in_metres_by_the_step(self, tmp_path):
         foreign = aps()
@@ -360,7 +367,7 @@ class TestPositions:
     def test_another_number_of_positions_than_frames(self, tmp_path):
         foreign = cxi_ev()
         foreign.items[TRANSLATION] = foreign.items[TRANSLATION][:20]
-        refused(foreign, tmp_path, "25 frames but 20 positions; set truncate")
+        refused(foreign, tmp_path, "25 frames but 20 positions; set read.truncate")
         with open_scan(tmp_path / "f.h5", ReadOptions(truncate=True)) as scan:
             assert len(scan) == len(scan.yx_m) == 20
             with pytest.raises(IndexError, match="no frame 20"):
@@ -410,7 +417,7 @@ class TestProbeAndDark:
     def test_what_is_no_probe(self, tmp_path, probe, pattern):
         foreign = cxi_ev()
         foreign.items[self.PROBE] = probe
-        refused(foreign, tmp_path, f"{pattern}.*set probe = false")
+        refused(foreign, tmp_path, f"{pattern}.*set read.probe = false")
         with open_scan(tmp_path / "f.h5", ReadOptions(probe=False)) as scan:
             assert scan.probe is None
 
@@ -532,3 +539,73 @@ class TestOpening:
         with open_scan(path) as scan:
             assert scan.metadata == {"sample": "star", "temperature": 293.5, "run": 7, "ok": True}
             scan.start("a", 1)
+
+
+class TestOwnFiles:
+    """What this project has written it reads without a question, however odd the scan."""
+
+    def write(self, path, n=25, yx_m=None, **changes):
+        scan = start(**changes)
+        with CxiWriter(path, scan) as writer:
+            if n:
+                writer.append(raw(pixels(n, scan.geometry.frame_shape), list(range(n))))
+                rows = np.arange(n)
+                yx_m = np.stack([rows * 1e-7, rows * -2e-7], axis=1) if yx_m is None else yx_m
+                writer.positions(Positions(scan_id="scan", index=rows, yx_m=yx_m))
+        return path
+
+    @pytest.mark.parametrize("n", [0, 1, 2, 3, 4])
+    def test_few_frames(self, tmp_path, n):
+        with open_scan(self.write(tmp_path / "f.cxi", n)) as scan:
+            assert scan.dialect is Dialect.STREAMPTYCHO
+            assert scan.index.tolist() == list(range(n))
+            assert np.array_equal(scan.yx_m, np.stack([np.arange(n) * 1e-7, np.arange(n) * -2e-7], axis=1))
+
+    @pytest.mark.parametrize("step_m", [1e-15, 1e-3, 10.0])
+    def test_steps_that_no_scan_has(self, tmp_path, step_m):
+        yx_m = np.random.default_rng(0).random((25, 2)) * step_m
+        with open_scan(self.write(tmp_path / "f.cxi", yx_m=yx_m)) as scan:
+            assert np.array_equal(scan.yx_m, yx_m)
+
+    @pytest.mark.parametrize(
+        "odd", [{"wavelength_m": 633e-9}, {"wavelength_m": 1e-15}, {"distance_m": 1e3}, {"pitch_m": (0.1, 1e-9)}]
+    )
+    def test_geometries_that_are_not_of_x_rays(self, tmp_path, odd):
+        made = replace(geometry(), **odd)
+        with open_scan(self.write(tmp_path / "f.cxi", geometry=made)) as scan:
+            assert scan.geometry.distance_m == made.distance_m
+            assert scan.geometry.pitch_m == made.pitch_m
+            assert scan.geometry.wavelength_m == pytest.approx(made.wavelength_m, rel=1e-14)
+
+    @pytest.mark.parametrize("good", [(), (3,), (0, 1, 2)])
+    def test_masks_with_few_valid_pixels(self, tmp_path, good):
+        valid = np.zeros(SHAPE, np.bool_)
+        valid[list(good), 5] = True
+        with open_scan(self.write(tmp_path / "f.cxi", valid=valid)) as scan:
+            assert np.array_equal(scan.valid, valid)
+
+    def test_what_is_set_wins_all_the_same(self, tmp_path):
+        options = ReadOptions(energy_ev=500, distance_m=0.1, pixel_size_m=(1e-5, 2e-5), position_unit="um", mask="ignore")
+        with open_scan(self.write(tmp_path / "f.cxi", valid=np.zeros(SHAPE, np.bool_)), options) as scan:
+            assert scan.geometry.energy_ev == pytest.approx(500)
+            assert (scan.geometry.distance_m, scan.geometry.pitch_m) == (0.1, (1e-5, 2e-5))
+            assert scan.yx_m[1].tolist() == pytest.approx([1e-13, -2e-13])
+            assert scan.valid is None
+
+
+NAMES = [
+    ("scan_1", "scan_1"),
+    ("x" * 140, "x" * 112),
+    ("µ" * 100, "µ" * 56),
+    ("..scan", "scan"),
+    ("a\\b\x07c", "a_b_c"),
+    ("\udcff", "_"),
+]
+
+
+@pytest.mark.parametrize(("stem", "scan_id"), NAMES)
+def test_a_scan_id_comes_from_any_name_of_a_file(tmp_path, stem, scan_id):
+    with open_scan(cxi_ev().write(tmp_path / "f.h5")) as scan:
+        scan.path = Path(f"{stem}.h5")
+        assert scan.scan_id == scan_id
+        assert scan.start(f"{scan.scan_id}-second", 0).scan_id.startswith(scan_id)

@@ -1,6 +1,7 @@
 """The growing file: what goes in comes out, whatever the order of arrival."""
 
 import json
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from streamptycho.errors import GrammarError, ScanError
 from streamptycho.files import DROP_REASONS, Appended, CxiWriter, Dialect, WriterOptions, compress, open_scan
+from streamptycho.files.disk import build
 from streamptycho.messages import DropReason, EndReason
 from streamptycho.payload import Encoding
 from tests.files.factories import (
@@ -295,13 +297,12 @@ class TestFrames:
             (raw(pixels(1, dtype="uint32"), [0]), "frame.payload"),
             (raw(pixels(1, (24, 16)), [0]), "frame.payload"),
             (raw(pixels(2), [0, 1000]), "frame.index"),
-            (raw(pixels(2), [0, 150]), "frame.index"),
             (raw(pixels(1), [20], dark=True), "frame.index"),
         ],
-        ids=["scan", "type", "shape", "limit", "jump", "dark"],
+        ids=["scan", "type", "shape", "limit", "dark"],
     )
     def test_blocks_that_do_not_belong_here_are_refused_whole(self, path, block, field):
-        options = WriterOptions(max_frames=1000, max_jump=100, max_darks=20)
+        options = WriterOptions(max_frames=1000, max_darks=20)
         with CxiWriter(path, start(), options=options) as writer:
             with pytest.raises(GrammarError) as caught:
                 writer.append(block)
@@ -312,6 +313,19 @@ class TestFrames:
             writer.finish(end())
         with written(path) as file:
             assert np.flatnonzero(file[LIVE_KEY][()]).tolist() == [99, 199]
+
+    def test_a_jump_to_the_highest_index_costs_next_to_nothing(self, path):
+        highest = WriterOptions().max_frames - 1
+        with CxiWriter(path, start()) as writer:
+            writer.append(raw(pixels(2), [0, highest]))
+            writer.positions(positions([0, highest]))
+            writer.flush()
+            assert path.stat().st_size < 1 << 20
+            writer.append(raw(pixels(1), [1]))
+            writer.finish(end())
+        with written(path) as file:
+            assert np.flatnonzero(file[LIVE_KEY][()]).tolist() == [0, 1, highest]
+            assert np.array_equal(file[TRANSLATION][highest][1::-1], positions([highest]).yx_m[0])
 
 
 class TestPositions:
@@ -366,12 +380,11 @@ class TestPositions:
         ("block", "field"),
         [
             (positions([0], scan_id="other"), "positions.scan_id"),
-            (positions([100]), "positions.index"),
             (positions([1000]), "positions.index"),
         ],
     )
     def test_refused(self, path, block, field):
-        with CxiWriter(path, start(), options=WriterOptions(max_frames=1000, max_jump=100)) as writer:
+        with CxiWriter(path, start(), options=WriterOptions(max_frames=1000)) as writer:
             with pytest.raises(GrammarError) as caught:
                 writer.positions(block)
             assert caught.value.field == field
@@ -523,3 +536,43 @@ class TestFiles:
         with pytest.raises(ScanError, match="disk full"):
             CxiWriter(path, start())
         assert not path.exists()
+
+
+def test_a_large_frame_that_is_only_announced_takes_no_space(path):
+    shape = (8192, 8192)
+    with CxiWriter(path, start(geometry=geometry(shape))):
+        assert path.stat().st_size < 100_000
+    with open_scan(path) as scan:
+        assert scan.valid is None
+        assert scan.geometry.frame_shape == shape
+
+
+def test_masks_larger_than_a_tile(path):
+    valid = np.random.default_rng(0).random((300, 520)) > 0.01
+    valid[256:, :256] = True
+    with CxiWriter(path, start(geometry=geometry(valid.shape), valid=valid)):
+        pass
+    with written(path) as file:
+        assert np.array_equal(file[DETECTOR]["mask"][()], valid.astype(np.uint8))
+        assert np.array_equal(file[DETECTOR]["pixel_mask"][()], (~valid).astype(np.uint32))
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.valid, valid)
+
+
+def test_a_reader_that_comes_too_early_keeps_nobody_out(path, monkeypatch):
+    """A viewer that polls the directory opens whatever appears there; the file must not be one before it can be read."""
+    early = []
+
+    def build_and_look(partial, fill):
+        build(partial, fill)
+        with suppress(OSError):
+            early.append(h5py.File(path, "r"))
+
+    monkeypatch.setattr("streamptycho.files.writer.build", build_and_look)
+    with CxiWriter(path, start()) as writer:
+        writer.append(raw(pixels(1), [0]))
+        writer.finish(end())
+    assert early == []
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    with open_scan(path) as scan:
+        assert scan.index.tolist() == [0]

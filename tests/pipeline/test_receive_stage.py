@@ -1,5 +1,6 @@
 """The receive stage: who gets what, and a balance that holds whoever cannot keep up."""
 
+import logging
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -21,7 +22,7 @@ from streamptycho.messages import (
     Stream,
 )
 from streamptycho.pipeline import Port, ReceiveStage
-from tests.scans import Clock, balanced, end, ends, frame, only, place, positions, start
+from tests.scans import FRAME_BYTES, Clock, balanced, end, ends, frame, only, place, positions, start
 
 
 class Run:
@@ -179,7 +180,7 @@ def test_owed_starts_and_ends_are_delivered_in_order_in_idle_time():
 def test_equal_ends_of_two_scans_are_both_owed():
     run = Run()
     run.takes = nobody
-    run(start(), *ends(0), start(), *ends(0))
+    run(start(started_ns=1), *ends(0), start(started_ns=2), *ends(0))
     run.takes = lambda message: True
     run.idle()
     assert run.kinds() == ["start s", "end s"] * 2
@@ -236,6 +237,27 @@ def test_interrupted():
     assert run.statuses()[0].state is ServiceState.IDLE
 
 
+def test_the_last_word_on_a_scan_is_repeated_for_a_while():
+    run = Run()(start("a", started_ns=7), *ends(0, "a"))
+    idle, last = run.statuses()
+    assert idle.scan_id is None
+    assert last is run.last()
+    assert (last.state, last.started_ns) == (ServiceState.DONE, 7)
+    run(start("b"))
+    assert [(s.scan_id, s.state) for s in run.statuses()] == [("b", ServiceState.RECEIVING), ("a", ServiceState.DONE)]
+    run(start("a", started_ns=8))
+    assert [s.started_ns for s in run.statuses() if s.scan_id == "a"] == [8], "an id in use again is not over"
+    run(*ends(0, "a"))
+    run.clock.now += 5.1
+    assert [s.scan_id for s in run.statuses()] == ["b"]
+
+
+def test_the_end_says_which_run_of_the_id_it_ends():
+    run = Run()(start(started_ns=7), start(started_ns=8), *ends(0))
+    assert [m.started_ns for m in only(ScanEnd, run.writer)] == [7, 8]
+    assert only(ScanEnd, run.engine) == only(ScanEnd, run.writer)
+
+
 def test_idle_status_tells_what_was_refused():
     run = Run()(CodecError("header", "bad"), frame(0), end(0, Stream.FRAMES))
     (status,) = run.statuses()
@@ -265,3 +287,51 @@ def test_dark_frames_go_to_writer_and_engine():
     assert run.writer[-1] is run.engine[-1] is dark
     assert only(Positions, run(positions(0)).engine) == []
     assert run(frame(0)).engine[-1].yx_m == place(0)
+
+
+def test_dark_frames_that_the_engine_refuses_are_owed():
+    run = Run(max_backlog_bytes=10 * (FRAME_BYTES + 1024))
+    run.takes = nobody
+    run(start(), *(frame(i, dark=True) for i in range(5)), positions(range(20)), *(frame(i) for i in range(20)))
+    run(start("t"), *(frame(i, "t", dark=True) for i in range(3)), *ends(0, "t"))
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start s"] + ["dark s"] * 5 + ["point s"] * 5 + ["start t"] + ["dark t"] * 3 + ["end t"]
+
+
+def test_dark_frames_beyond_the_limit_are_counted():
+    run = Run(max_backlog_bytes=1000 * (FRAME_BYTES + 1024))
+    run.takes = nobody
+    run(start(), positions(range(1000)), *(frame(i) for i in range(1000)))
+    run(*(frame([2 * i, 2 * i + 1], dark=True) for i in range(70)))
+    (status,) = run.statuses()
+    assert status.figures["rejected_dark_engine_full"] == 12
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start s"] + ["point s"] * 1000 + ["dark s"] * 64
+
+
+def test_starts_and_ends_are_owed_even_if_dark_frames_have_filled_all():
+    run = Run(max_backlog_bytes=2 * (FRAME_BYTES + 1024))
+    run.takes = nobody
+    run(start(), positions(range(2)), frame(0), frame(1), frame(0, dark=True), frame(1, dark=True), *ends(2), start("t"))
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start s", "point s", "point s", "dark s", "dark s", "end s", "start t"]
+
+
+def test_refused_messages_are_named_in_the_log_once_in_a_while(caplog):
+    run = Run()
+    with caplog.at_level(logging.WARNING):
+        run(*[CodecError("header", "not msgpack")] * 5, CodecError("frame.index", "missing"))
+        assert [record.getMessage() for record in caplog.records] == [
+            "a message was refused: header: not msgpack",
+            "a message was refused: frame.index: missing",
+        ]
+        run.clock.now += 9.9
+        run(CodecError("header", "not msgpack"))
+        assert len(caplog.records) == 2
+        run.clock.now += 0.2
+        run(CodecError("header", "not msgpack"))
+        assert len(caplog.records) == 3
+    assert run.statuses()[0].figures["rejected_undecodable"] == 8

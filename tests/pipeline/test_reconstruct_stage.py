@@ -21,7 +21,7 @@ from streamptycho.messages import (
     Stream,
 )
 from streamptycho.payload import Payload
-from streamptycho.pipeline import Port, ReconstructStage
+from streamptycho.pipeline import Port, ReconstructStage, reconstruct
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.preprocess import FrameOptions, PositionOptions
 from streamptycho.solve.engine import EngineOptions
@@ -375,7 +375,7 @@ def test_other_messages_are_counted():
     run(begin("s1"), GOOD["positions"], GOOD["status"])
     assert run.stage.rejected == {"no_start": 3, "undecodable": 1, "unexpected_kind": 2}
     run(over("s1", count=0))
-    (status,) = run.statuses()
+    status, _ = run.statuses()
     assert status.figures["rejected_no_start"] == 3
     assert status.notes["device"] == "CPU"
 
@@ -384,3 +384,47 @@ def test_unsent_pictures_are_skipped():
     run = Run()(begin(), *map(point, range(24))).idle(2)
     run.stage.unsent(Port.RESULTS, run.snapshots()[0])
     assert run.statuses()[0].received == 24
+
+
+def test_a_stage_still_on_its_way_costs_its_own_frame_only():
+    run = Run()(begin(), point(0, yx_m=(0.0, 5e-3)), *(point(i) for i in range(1, 12)), over())
+    run.idle(60)
+    results = [message for port, message in run.out if port is Port.RESULTS]
+    final = only(Snapshot, results)[-1]
+    status = [s for s in only(Status, results) if s.state is ServiceState.DONE][-1]
+    assert final.final
+    assert status.received == 12
+    assert status.used >= 9, "the odd one, and at most those by which it is known"
+    assert status.dropped == {"outside": 12 - status.used}
+
+
+def test_a_scan_that_does_not_fit_into_memory_fails_and_the_next_goes_on(monkeypatch):
+    def full(*_: object) -> None:
+        raise MemoryError("256 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reconstruct, "RollingEngine", full)
+        run = Run()(begin())
+    reason = str(run.stage.failed["s"])
+    assert "too large for the memory (256 GiB); crop or bin them" in reason
+    assert not run.stage.scans
+    run(begin())
+    assert run.stage.scans
+
+
+def test_pictures_and_statuses_say_which_run_of_the_id_they_show():
+    run = Run()(begin(started_ns=5), *map(point, range(24))).idle(2)(begin(started_ns=6), *map(point, range(24)))
+    run(over()).until_done()
+    finals = [s for s in run.snapshots() if s.final]
+    assert [s.started_ns for s in finals] == [5, 6]
+    assert [s.started_ns for s in run.to(Port.RESULTS, Status) if s.state is ServiceState.DONE] == [5, 6]
+
+
+def test_the_last_word_on_a_scan_is_repeated_for_a_while():
+    run = Run(frames={"crop": 512})(begin(started_ns=5), over(count=0))
+    idle, last = run.statuses()
+    assert idle.scan_id is None
+    assert last is run.last_status()
+    assert (last.state, last.started_ns) == (ServiceState.DONE, 5)
+    run.clock.now += 5.1
+    assert [s.scan_id for s in run.statuses()] == [None]

@@ -12,7 +12,8 @@ from PIL import Image
 
 from streamptycho.errors import CodecError
 from streamptycho.files import CxiWriter
-from streamptycho.messages import EndReason, Message, ServiceState, Snapshot, Status, Stream
+from streamptycho.match import MatchOptions
+from streamptycho.messages import EndReason, Message, ScanEnd, ServiceState, Snapshot, Status, Stream
 from streamptycho.pipeline import Port, WriteStage
 from streamptycho.pipeline import write as module
 from streamptycho.pipeline.write import WriteOptions
@@ -23,7 +24,7 @@ from tests.scans import Clock, balanced, broken_frame, end, frame, place, positi
 
 
 def snapshot(sequence: int = 0, scan_id: str = "s", **changes: Any) -> Snapshot:
-    return picture(sequence, scan_id=scan_id, **changes)
+    return picture(sequence, scan_id=scan_id, **({"started_ns": 1} | changes))
 
 
 def final(sequence: int = 9, scan_id: str = "s") -> Snapshot:
@@ -175,14 +176,14 @@ def test_the_counters_are_those_of_the_services(run):
 
 def test_repeats_and_broken_frames_are_counted(run):
     run(start(), frame([0, 1]), frame([1, 2]), broken_frame(7), frame(0, dark=True), frame(50_000_000))
-    (status,) = run.stage.statuses()
+    status, *_ = run.stage.statuses()
     assert (status.received, status.used) == (6, 3)
     assert status.dropped == {"duplicate": 1, "corrupt": 1, "bad_index": 1}
     assert status.state is ServiceState.RECEIVING
 
 
 def test_positions_of_absurd_rows_are_refused_and_the_next_are_taken(run):
-    run(start(), positions([5_000_000]), positions([0, 2**62]), positions([0]), over(), final()).wait()
+    run(start(), positions([50_000_000]), positions([0, 2**62]), positions([0]), over(), final()).wait()
     assert run.stage.rejected == 2
     assert len(run.read()["xyz"]) == 1
 
@@ -199,6 +200,44 @@ def test_the_same_id_while_the_first_is_open_closes_the_first(run):
     run(start(), frame(0), start(), frame([0, 1]), over(count=2), final()).wait()
     assert (run.read("s")["reason"], run.read("s")["key"]) == ("superseded", [1])
     assert (run.read("s-2")["reason"], run.read("s-2")["key"]) == ("complete", [1, 1])
+
+
+def test_what_belongs_to_another_run_of_the_id_does_not_reach_the_file(run):
+    """The first run is still polished while the second is written."""
+    first = {"started_ns": 5, "final": True}
+    run(start(started_ns=5), frame(0), ScanEnd(scan_id="s", stream=Stream.SCAN, count=1, started_ns=5))
+    run(start(started_ns=6), frame([0, 1]), snapshot(3, started_ns=6))
+    run(word("reconstruct", used=9, notes={"no_picture": "why"}, started_ns=5), snapshot(9, **first))
+    run(ScanEnd(scan_id="s", stream=Stream.SCAN, count=1, started_ns=5)).wait()
+    assert [status.started_ns for status in run.out] == [5], "the second is still open"
+    assert run.stage.rejected == 2, "the snapshot and the end"
+    run(ScanEnd(scan_id="s", stream=Stream.SCAN, count=2, started_ns=6), snapshot(4, started_ns=6, final=True)).wait()
+    assert run.read("s-2")["sequences"] == [3, 4]
+    assert run.read("s-2")["counters"]["used"] == 0
+    assert [status.started_ns for status in run.out] == [5, 6]
+
+
+def test_the_last_word_on_a_file_is_repeated_for_a_while(run):
+    run(start(), frame(0), over(count=1), final()).wait()
+    assert run.stage.statuses()[1:] == run.out
+    run(start("t"))
+    assert [(s.scan_id, s.state) for s in run.stage.statuses()] == [
+        ("t", ServiceState.RECEIVING),
+        ("s", ServiceState.DONE),
+    ]
+    run(start("s", started_ns=2))
+    assert [s.state for s in run.stage.statuses()] == [ServiceState.RECEIVING] * 2, "an id in use again is not over"
+    run.finish()
+    run.clock.now += 5.1
+    assert [s.state for s in run.stage.statuses()] == [ServiceState.IDLE]
+
+
+def test_what_the_matcher_accepts_the_writer_accepts(run):
+    highest = min(MatchOptions().max_index, WriteOptions().max_frames) - 1
+    assert highest == MatchOptions().max_index - 1
+    run(start(), frame(highest), positions(highest))
+    assert run.stage.statuses()[0].dropped == {}
+    assert run.stage.rejected == 0
 
 
 def test_several_scans_at_once(run):
@@ -219,8 +258,9 @@ def test_finish_closes_every_file(run):
     assert run.stage.scans == {}
     assert (run.read("a")["reason"], run.read("b")["reason"]) == ("interrupted", "complete")
     assert (run.directory / "b.result.h5").is_file()
-    (idle,) = run.stage.statuses()
+    idle, *said = run.stage.statuses()
     assert (idle.scan_id, idle.state) == (None, ServiceState.IDLE)
+    assert said == run.out
 
 
 def test_the_picture_is_refreshed_now_and_then_and_at_the_end(run, monkeypatch):
@@ -293,7 +333,8 @@ def test_a_file_that_cannot_be_made_costs_only_that_scan(run, monkeypatch):
     monkeypatch.setattr(module.CxiWriter, "__init__", perhaps)
     run(start("bad"), frame(0, "bad"), start("good"), frame(0, "good"), over("good"), final(1, "good")).wait()
     assert "cannot be created" in run.out[0].notes["error"]
-    assert run.out[0].scan_id == "bad"
+    assert (run.out[0].scan_id, run.out[0].started_ns) == ("bad", 1)
+    assert run.out[0].state is ServiceState.DONE, "whoever waits for the file waits no longer"
     assert run.read("good")["complete"] == 1
     assert run.stage.rejected == 0
 

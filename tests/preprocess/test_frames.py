@@ -1,6 +1,7 @@
 """Each step from counts to amplitudes, alone and together."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -133,9 +134,11 @@ VALUES = [
     ("uint32", None, True, {65535: 65535, 2**32 - 3: 2**32 - 3, 2**32 - 2: None, 2**32 - 1: None}),
     ("uint16", 1000, True, {999: 999, 1000: None, 1001: None, 65535: None}),
     ("uint16", 1000, False, {999: 999, 65535: None}),
-    ("int16", None, True, {32767: 32767, 32766: 32766, -5: 0}),
-    ("int32", 1000, True, {999: 999, 1000: None, -2: 0}),
+    ("int16", None, True, {32767: 32767, 32766: 32766, 0: 0, -1: None, -5: None}),
+    ("int16", None, False, {32767: 32767, -5: 0}),
+    ("int32", 1000, True, {999: 999, 1000: None, -1: None, -2: None}),
     ("float32", None, True, {1e6: 1e6, -3.5: 0, np.nan: None, np.inf: None, -np.inf: None}),
+    ("float32", None, False, {1e9: 1e9, 1.01e9: None, -1.01e9: None, 3e38: None, -3e38: None}),
     ("float32", 1000, True, {999.5: 999.5, 1000.0: None, np.inf: None}),
 ]
 
@@ -157,6 +160,28 @@ def test_saturation_option_overrides_the_announcement_and_counts_before_the_dark
     dark = np.full((32, 32), 90, np.float32)
     amplitude = prepare(preprocessor(start(saturation=2000, dark=dark), saturation=500, **PLAIN), raw)
     np.testing.assert_allclose(amplitude[0, :4], [np.sqrt(409), -1, -1, np.sqrt(10)], rtol=1e-6)
+
+
+def test_negative_values_of_signed_frames_are_judged_before_the_dark_is_subtracted():
+    raw = np.full((32, 32), 100, np.int32)
+    raw[0, :3] = -1, -2, 5
+    dark = np.full((32, 32), -50, np.float32)
+    dark[0, 2] = 50
+    amplitude = prepare(preprocessor(start(dtype="int32", dark=dark), **PLAIN), raw)
+    np.testing.assert_allclose(amplitude[0, :4], [-1, -1, 0, np.sqrt(150)], rtol=1e-6)
+
+
+def test_a_dark_that_no_detector_has_spoils_nothing():
+    dark = np.full((32, 32), 90, np.float32)
+    dark[0, 0] = -3e38
+    exposure = np.full((32, 32), 90, np.float32)
+    exposure[0, 0] = 3e38
+    given, taken = preprocessor(start(dtype="float32", dark=dark), **PLAIN), preprocessor(start(dtype="float32"), **PLAIN)
+    taken.add_dark(exposure)
+    for made in (given, taken):
+        amplitude = prepare(made, np.full((32, 32), 99, np.float32))
+        assert amplitude[0, 0] == pytest.approx(np.sqrt(99))
+        np.testing.assert_allclose(amplitude[1:], 3)
 
 
 def test_nan_comes_and_goes_with_its_frame():
@@ -205,7 +230,7 @@ def test_where_the_centre_comes_from(option, announced, expected):
 
 @given(st.integers(8, 24), st.integers(8, 24), st.integers(0, 31), st.integers(0, 39))
 def test_crop_has_the_centre_at_its_middle_or_ends_at_the_edge(ny: int, nx: int, cy: int, cx: int):
-    made = preprocessor(start((32, 40)), crop=(ny, nx), center=(cy, cx), detect_bad_pixels=False)
+    made = preprocessor(start((32, 40), beam_center_px=(cy, cx)), crop=(ny, nx), detect_bad_pixels=False)
     prepare(made, np.ones((32, 40), np.uint16))
     for c, corner, n, available in zip((cy, cx), made.corner, (ny, nx), (32, 40), strict=True):
         assert 0 <= corner <= available - n
@@ -213,13 +238,58 @@ def test_crop_has_the_centre_at_its_middle_or_ends_at_the_edge(ny: int, nx: int,
 
 
 @pytest.mark.parametrize("center", [(-100.0, 1e6), (1e6, -1e9)])
-def test_centre_far_off_the_detector_is_clamped(center):
-    for made in (
-        preprocessor(start((32, 40)), crop=16, center=center),
-        preprocessor(start((32, 40), beam_center_px=center), crop=16),
-    ):
-        assert prepare(made, np.ones((32, 40), np.uint16)).shape == (16, 16)
-        assert made.corner == (0 if center[0] < 0 else 16, 0 if center[1] < 0 else 24)
+def test_centre_far_off_the_detector_is_clamped_where_announced_and_refused_where_set(center):
+    made = preprocessor(start((32, 40), beam_center_px=center), crop=16)
+    assert prepare(made, np.ones((32, 40), np.uint16)).shape == (16, 16)
+    assert made.corner == (0 if center[0] < 0 else 16, 0 if center[1] < 0 else 24)
+    with pytest.raises(ConfigError, match=r"preprocess\.center: .* is not on the oriented frame of \(32, 40\)"):
+        preprocessor(start((32, 40)), crop=16, center=center)
+
+
+SHIFTS = [
+    {"center": (20.0, 11.0)},
+    {"center": "mass"},
+    {"center_each_frame": True},
+    {"center": "frame", "center_each_frame": True},
+]
+
+
+@pytest.mark.parametrize("options", SHIFTS)
+@pytest.mark.parametrize("dark", [None, np.full((32, 32), 7, np.float32)])
+def test_an_uncropped_frame_is_shifted_and_masked_where_there_is_no_detector(options, dark):
+    raw = blob((32, 32), (20, 11), 2.0) + np.uint16(7)
+    made = preprocessor(start(dark=dark), detect_bad_pixels=False, **options)
+    amplitude = prepare(made, raw)
+    counts = raw - (0 if dark is None else dark)
+    expected = np.full((32, 32), -1.0)
+    expected[:28, 5:] = np.sqrt(counts[4:, :27])
+    np.testing.assert_allclose(amplitude, expected, rtol=1e-6)
+    assert np.unravel_index(amplitude.argmax(), (32, 32)) == (16, 16)
+
+
+@pytest.mark.parametrize("options", [{"center": "auto"}, {"center": "frame"}])
+def test_an_uncropped_frame_stays_as_it_is_by_default(options):
+    raw = blob((32, 32), (20, 11), 2.0)
+    made = preprocessor(start(beam_center_px=(20.0, 11.0)), detect_bad_pixels=False, **options)
+    np.testing.assert_allclose(prepare(made, raw), np.sqrt(raw), rtol=1e-6)
+    assert made.corner == (0, 0)
+
+
+def test_binning_masks_the_blocks_that_reach_off_the_detector():
+    made = preprocessor(start(), center=(15.0, 16.0), binning=2, detect_bad_pixels=False)
+    amplitude = prepare(made, np.full((32, 32), 4, np.uint16))
+    assert (amplitude[0] == -1).all()
+    np.testing.assert_allclose(amplitude[1:], 4)
+
+
+def test_a_large_frame_that_is_only_announced_takes_no_memory():
+    tracemalloc.start()
+    try:
+        made = preprocessor(start((8192, 8192), beam_center_px=(5000.2, 3000.0)))
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+    assert made.shape == (8192, 8192)
 
 
 def test_an_empty_detector_is_cropped_in_the_middle():
@@ -236,7 +306,8 @@ def test_each_frame_can_have_its_own_centre():
         raw = blob((48, 48), center, 2.0)
         amplitude = prepare(made, raw, key)
         peak = np.unravel_index(amplitude.argmax(), (16, 16))
-        assert peak == ((8, 8) if key < 3 else (5, 13))  # the last is too close to the edge
+        assert peak == (8, 8)
+        assert (amplitude < 0).any() == (key == 3)  # the last is too close to the edge
         common = np.unravel_index(prepare(fixed, raw, key).argmax(), (16, 16))
         assert (common == (8, 8)) == (key == 0)
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
+from streamptycho.codec import MAX_HEADER_BYTES, encode
 from streamptycho.errors import ProtocolError
 from streamptycho.match import MatchOptions
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, ServiceState, Status
@@ -229,6 +231,54 @@ def test_bad_bytes_reach_the_stage_as_values():
         assert isinstance(stage.handled[1], Frame)
 
 
+@pytest.mark.expects_errors
+@pytest.mark.parametrize("port", [Port.WRITER, Port.ENGINE, Port.DISPLAY])
+def test_a_message_that_cannot_be_encoded_is_counted_and_dropped(port):
+    notes = {"error": "x" * MAX_HEADER_BYTES}
+    large = Status(service="test", scan_id="s", state=ServiceState.IDLE, time_ns=1, notes=notes)
+    with bench() as b:
+        stage = Recorder()
+        stage.reply = lambda message: [(port, large), (port, start())] if isinstance(message, Frame) else []
+        b.run(stage)
+        b.send(frame(0), frame(1))
+        until(lambda: len(stage.handled) == 4)
+        refused = only(ProtocolError, stage.handled)
+        assert [error.field for error in refused] == ["header", "header"]
+        b.stop()
+        assert len(only(ScanStart, b.read(port))) == 2
+        assert f"unsent {port}" not in stage.log
+
+
+@pytest.mark.expects_errors
+def test_a_status_that_cannot_be_encoded_stops_nothing():
+    notes = {"error": "x" * MAX_HEADER_BYTES}
+    with bench() as b:
+        stage = Recorder()
+        stage.statuses = lambda: [Status(service="test", scan_id=None, state=ServiceState.IDLE, time_ns=1, notes=notes)]
+        b.run(stage)
+        until(lambda: only(ProtocolError, stage.handled))
+        b.send(frame(0))
+        until(lambda: only(Frame, stage.handled))
+        b.stop()
+
+
+def test_a_start_with_too_much_metadata_ends_nothing(caplog):
+    """Numbers of 32 bits grow when they are sent on: what was accepted could then not be."""
+    parts = [bytes(part) for part in encode(start("large"))]
+    header = msgpack.unpackb(parts[0])
+    header["fields"]["metadata"] = {f"{i:05}": 0.5 for i in range(80_000)}
+    parts[0] = msgpack.packb(header, use_single_float=True)
+    assert len(parts[0]) < MAX_HEADER_BYTES
+    with bench() as b, caplog.at_level(logging.WARNING), Reader(b.far[Port.WRITER]) as writer:
+        b.run(receive_stage())
+        assert b.source.send_parts(parts, wait_s=WAIT_S)
+        b.send(*scan(3))
+        until(lambda: writer.of(ScanEnd))
+        assert [message.scan_id for message in writer.of(ScanStart)] == ["s"]
+        assert "start.metadata" in caplog.text
+        b.stop()
+
+
 class BugError(Exception):
     pass
 
@@ -311,7 +361,7 @@ def test_a_slow_writer_loses_nothing_while_statuses_go_on():
 def test_an_engine_that_takes_nothing_is_not_waited_for():
     n = 200
     with bench(queue=4) as b, Reader(b.far[Port.WRITER]) as writer, Reader(b.far[Port.DISPLAY]) as display:
-        b.run(receive_stage())
+        b.run(receive_stage(max_backlog_bytes=1))
         then = time.monotonic()
         b.send(*scan(n))
         until(lambda: writer.of(ScanEnd))
@@ -332,7 +382,7 @@ def test_without_an_engine_the_scan_is_written_at_full_speed():
     n = 300
     with bench() as b, Reader(b.far[Port.WRITER]) as writer:
         b.far[Port.ENGINE].close()
-        b.run(receive_stage())
+        b.run(receive_stage(max_backlog_bytes=1))
         then = time.monotonic()
         b.send(*scan(n))
         until(lambda: writer.of(ScanEnd))

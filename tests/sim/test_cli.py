@@ -29,6 +29,7 @@ from streamptycho_sim.flags import with_tables
 from streamptycho_sim.publisher import OutletOptions, Progress, PublishOptions
 from streamptycho_sim.replay import ReplayOptions
 from streamptycho_sim.scan import SyntheticOptions
+from tests.files.factories import cxi_ev
 from tests.sim.helpers import Collector, collecting, free_address
 
 SCAN = SyntheticOptions(frames=12, shape=32)
@@ -323,3 +324,41 @@ def test_run_functions_can_be_stopped_from_another_thread(context: Any) -> None:
         timer.join()
     assert tally.stopped
     assert {end.reason for end in collector.of(ScanEnd)} == {EndReason.ABORTED}
+
+
+def test_replay_of_a_file_with_a_long_name(context: Any, tmp_path: Path) -> None:
+    path = cxi_ev().write(tmp_path / f"{'x' * 140}.h5")
+    with collecting(context, *INPROC.endpoints(), scans=2) as collector:
+        run_replay(path, ReplayOptions(), PublishOptions(), FaultOptions(second_after=3), context, never, outlets=INPROC)
+    names = {scan_id for message in collector.of(ScanStart) if (scan_id := message.scan_id)}
+    assert names == {"x" * 112, "x" * 112 + "-second"}
+
+
+@pytest.mark.parametrize("name", ["µ" * 120, ".hidden"])
+def test_a_scan_id_that_cannot_be_used_is_one_line(context: Any, tmp_path: Path, name: str) -> None:
+    path = cxi_ev().write(tmp_path / "f.h5")
+    outlets = OutletOptions(frames_address=free_address(), positions_address=free_address())
+    flags = ["--frames-address", outlets.frames_address, "--positions-address", outlets.positions_address]
+    with collecting(context, *outlets.endpoints(), timeout_s=0.1):
+        result = CliRunner().invoke(app, ["replay", str(path), "--scan-id", name, *flags])
+    assert result.exit_code == 2
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert re.fullmatch(r"error: scan_id: .*\n", result.output)
+
+
+def test_what_a_file_does_not_say_is_asked_for_and_taken_as_a_flag(context: Any, tmp_path: Path) -> None:
+    foreign = cxi_ev()
+    foreign.items = {key: value for key, value in foreign.items.items() if "source_1" not in key}
+    path = foreign.write(tmp_path / "f.h5")
+    result = CliRunner().invoke(app, ["replay", str(path)])
+    assert result.exit_code == 2
+    assert "set --energy-ev" in plain(result.output)
+    addresses = [free_address(), free_address()]
+    flags = ["--frames-address", addresses[0], "--positions-address", addresses[1], "--energy-ev", "7000"]
+    outlets = OutletOptions(frames_address=addresses[0], positions_address=addresses[1])
+    with collecting(context, *outlets.endpoints()) as collector:
+        result = CliRunner().invoke(app, ["replay", str(path), *flags, "--pixel-size-m", "1e-5", "2e-5"])
+    assert result.exit_code == 0, result.output
+    (sent,) = collector.of(ScanStart)
+    assert sent.geometry.energy_ev == pytest.approx(7000)
+    assert sent.geometry.pitch_m == (1e-5, 2e-5)

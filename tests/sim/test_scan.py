@@ -68,7 +68,8 @@ def test_subpixel_positions_are_those_of_the_plan() -> None:
 def test_truth_file_has_what_is_documented(tmp_path: Path) -> None:
     scan = small(illumination=IlluminationOptions(modes=2))
     truth = truth_of(scan, tmp_path / "truth.npz")
-    assert set(truth) == {"obj", "support", "probe", "yx_m", "pixel_m", "origin_m"}
+    assert set(truth) == {"scan_id", "obj", "support", "probe", "yx_m", "pixel_m", "origin_m"}
+    assert str(truth["scan_id"]) == small().options.scan_id
     assert truth["obj"].dtype == np.complex64
     assert truth["support"].dtype == bool
     assert truth["support"].shape == truth["obj"].shape

@@ -1,0 +1,32 @@
+"""The exit codes of a service's process."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from streamptycho.config import Config
+from streamptycho.errors import BackendError, ConfigError, GrammarError, ScanError
+from streamptycho_services import local
+
+
+@pytest.mark.expects_errors
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BackendError("no such device"), 1),
+        (ConfigError("no such key"), 2),
+        (ScanError("disk full"), 2),
+        (GrammarError("frame.index", "-1"), 2),
+    ],
+)
+def test_an_error_of_the_tree_ends_a_service_with_its_code(error: Exception, code: int, monkeypatch: Any) -> None:
+    def service(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(local.SERVICES, "receive", service)
+    monkeypatch.setattr(local.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(local, "configure_logging", lambda *_, **__: None)
+    with pytest.raises(SystemExit) as ended:
+        local._child("receive", Config(), threading.Event(), threading.Event(), False)
+    assert ended.value.code == code
