@@ -28,6 +28,7 @@ from streamptycho.pipeline.stage import Output, Port
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
 from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.kernels import warm_up
 
 _RESERVE_BYTES = 1 << 30
 """Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
@@ -177,6 +178,7 @@ class ReconstructStage:
         self.options = options
         self._tables = (frames, positions, engine)
         self.backend = choose_backend(engine.backend)
+        warm_up(self.backend)
         self.scans: dict[str, Reconstruction] = {}
         self.failed: dict[str, tuple[str, int, int]] = {}
         """Scan id to reason, number of frames and time of start, for scans that cannot be reconstructed."""

@@ -4,6 +4,7 @@ Everything else in `solve` is written with operators, array methods and ``backen
 alike. Nothing here waits for the device except :meth:`Backend.to_host` and :meth:`Backend.synchronize`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -59,6 +60,11 @@ def numpy_backend() -> Backend:
     )
 
 
+def cpu_backend() -> Backend:
+    """The CPU with compiled kernels; arrays and all else as in :func:`numpy_backend`."""
+    return dataclasses.replace(numpy_backend(), name="cpu")
+
+
 def cupy_backend(device: int = 0) -> Backend:
     """A CUDA device through CuPy.
 
@@ -95,14 +101,16 @@ def cupy_backend(device: int = 0) -> Backend:
 
 
 def choose_backend(name: str) -> Backend:
-    """``numpy``, ``cupy``, or ``auto``: CuPy where it works, else NumPy."""
+    """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU."""
     if name == "numpy":
         return numpy_backend()
+    if name == "cpu":
+        return cpu_backend()
     if name == "cupy":
         return cupy_backend()
     if name != "auto":
-        raise BackendError(f"backend {name!r} is not one of auto, numpy, cupy")
+        raise BackendError(f"backend {name!r} is not one of auto, cpu, numpy, cupy")
     try:
         return cupy_backend()
     except BackendError:
-        return numpy_backend()
+        return cpu_backend()

@@ -18,6 +18,7 @@ class Canvas:
     object : (ny, nx) complex64, 1 where nothing is known.
     dose : (ny, nx) float32, sum over frames of |probe|^2 / max |probe|^2.
     last : (ny, nx) complex64, the object when the momentum was last applied.
+    cell_dose : (ny / BLOCK, nx / BLOCK) float32, mean dose in each cell.
     velocity : (ny / BLOCK, nx / BLOCK) complex64, smooth change per momentum interval.
     """
 
@@ -29,6 +30,7 @@ class Canvas:
         self.object: Array = xp.ones((0, 0), xp.complex64)
         self.last: Array = xp.ones((0, 0), xp.complex64)
         self.dose: Array = xp.zeros((0, 0), xp.float32)
+        self.cell_dose: Array = xp.zeros((0, 0), xp.float32)
         self.velocity: Array = xp.zeros((0, 0), xp.complex64)
 
     @property
@@ -70,16 +72,30 @@ class Canvas:
             "object": xp.ones(shape, xp.complex64),
             "last": xp.ones(shape, xp.complex64),
             "dose": xp.zeros(shape, xp.float32),
+            "cell_dose": xp.zeros((shape[0] // BLOCK, shape[1] // BLOCK), xp.float32),
             "velocity": xp.zeros((shape[0] // BLOCK, shape[1] // BLOCK), xp.complex64),
         }
         if self.object.size:
             for name, new in empty.items():
                 old = getattr(self, name)
-                scale = BLOCK if name == "velocity" else 1
+                scale = BLOCK if name in ("cell_dose", "velocity") else 1
                 new[y // scale : y // scale + old.shape[0], x // scale : x // scale + old.shape[1]] = old
         for name, new in empty.items():
             setattr(self, name, new)
         self.origin = origin
+
+    def add_dose(self, corners: Array, power: Array) -> None:
+        """Count one exposure at each of `corners` (k, 2); `power` (ny, nx) is |probe|^2 over its maximum."""
+        for y, x in corners.tolist():
+            self.dose[self.window((y, x), power.shape)] += power
+        box = self.box(corners, power.shape)
+        self.cell_dose[self.cells(box)] = block_mean(self.dose[box])
+
+    @staticmethod
+    def cells(box: tuple[slice, slice]) -> tuple[slice, slice]:
+        """A box that is aligned to the coarse grid, in cells."""
+        y, x = (slice(side.start // BLOCK, side.stop // BLOCK) for side in box)
+        return y, x
 
     def window(self, corner: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
         """Slices of the canvas arrays under a window at the absolute `corner`."""

@@ -35,8 +35,8 @@ FARTHEST_PX = 1e12
 class EngineOptions(Options):
     """How the object is reconstructed."""
 
-    backend: Literal["auto", "numpy", "cupy"] = "auto"
-    """What computes; auto takes a GPU where one works."""
+    backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
+    """What computes; auto takes a GPU where one works, else compiled CPU code."""
     probe: Literal["file", "auto"] = "file"
     """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
     modes: int = Field(1, ge=1, le=8)

@@ -8,6 +8,9 @@ This is the readable form of the update and the oracle for every faster one.
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamptycho.solve.backend import Array, Backend
 
 
@@ -47,6 +50,9 @@ class Workspace:
         self.square: Array = xp.empty(probe_shape, xp.float32)
         self.modulus: Array = xp.empty(probe_shape[1:], xp.float32)
         self.residual: Array = xp.empty(probe_shape[1:], xp.float32)
+        self.centre: Array = xp.zeros(2, xp.float32)
+        """Centre of mass of the model's intensity in the last update."""
+        self.frequencies = frequencies(xp, (probe_shape[1], probe_shape[2]))
 
     def intensity(self, xp: Array, field: Array) -> Array:
         """Sum over modes of |field|^2, (ny, nx) in a buffer of the workspace; abs() of complex64 is several times slower."""
@@ -55,6 +61,39 @@ class Workspace:
         xp.multiply(field.imag, field.imag, out=square)
         power += square
         return power[0] if len(power) == 1 else power.sum(0)
+
+
+def sweep(
+    backend: Backend,
+    obj: Array,
+    probe: Array,
+    amplitudes: Array,
+    corners: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    steps: NDArray[np.float32],
+    misfit: Array,
+    centres: Array,
+    work: "Workspace",
+) -> None:
+    """One update from each of `rows` in order, in place; nothing waits for the device.
+
+    Parameters
+    ----------
+    obj : (H, W) complex64 canvas.
+    probe : (modes, ny, nx) complex64.
+    amplitudes : (capacity, ny, nx) float32, see :func:`update`.
+    corners : (k, 2) windows on the canvas.
+    rows : (k,) rows of `amplitudes` and `misfit`.
+    steps : (k, 4) float32: alpha, beta, gamma_object, gamma_probe.
+    misfit : (capacity,) float32, written: sum of (|model| - A)^2 before the update.
+    centres : (k, 2) float32, written: centre of mass of the model's intensity over valid pixels, signed frequencies.
+    """
+    ny, nx = probe.shape[1:]
+    for k, (row, (y, x)) in enumerate(zip(rows.tolist(), corners.tolist(), strict=True)):
+        window = obj[y : y + ny, x : x + nx]
+        step = Step(*(float(value) for value in steps[k]))
+        misfit[row] = update(backend, probe, window, amplitudes[row], step, work)
+        centres[k] = work.centre
 
 
 def update(backend: Backend, probe: Array, window: Array, amplitude: Array, step: Step, work: Workspace) -> Array:
@@ -76,9 +115,12 @@ def update(backend: Backend, probe: Array, window: Array, amplitude: Array, step
     xp = backend.xp
     # modulus projection: the model takes the measured amplitude and keeps its phase; change = projected - model
     field = far_field(backend, xp.multiply(probe, window, out=work.field))
-    modulus = xp.sqrt(work.intensity(xp, field), out=work.modulus)
+    power = work.intensity(xp, field)
+    modulus = xp.sqrt(power, out=work.modulus)
     residual = xp.subtract(amplitude, modulus, out=work.residual)
-    residual *= amplitude >= 0
+    valid = amplitude >= 0
+    residual *= valid
+    work.centre = centre_of_mass(xp, power * valid, work.frequencies)
     modulus += _TINY
     field *= xp.divide(residual, modulus, out=modulus)
     change = near_field(backend, field)
@@ -106,6 +148,19 @@ def update(backend: Backend, probe: Array, window: Array, amplitude: Array, step
         probe += change
     residual *= residual
     return residual.sum()
+
+
+def frequencies(xp: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Signed frequency samples of both axes, zero first; float32."""
+    y, x = (xp.asarray((np.fft.fftfreq(n) * n).astype(np.float32)) for n in shape)
+    return y, x
+
+
+def centre_of_mass(xp: Array, power: Array, frequencies: tuple[Array, Array]) -> Array:
+    """(2,) float32 mean frequency (y, x), weighted by `power` (ny, nx); 0 for an empty pattern."""
+    rows, columns = power.sum(1), power.sum(0)
+    total = xp.maximum(rows.sum(), _TINY)
+    return xp.stack([(rows * frequencies[0]).sum() / total, (columns * frequencies[1]).sum() / total])
 
 
 _TINY = 1e-9

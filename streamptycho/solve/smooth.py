@@ -4,6 +4,9 @@ The update of a single pattern is quick at fine detail and slow at phase that va
 on cells of `BLOCK` pixels only: momentum on the full grid is unstable.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean
 
@@ -13,26 +16,35 @@ DECAY = 0.8
 GAIN = 0.7
 
 
-def warm_fill(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int]) -> None:
+def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shape: tuple[int, int]) -> None:
     """Continue what is known smoothly into the windows at `corners` (k, 2), before their frames are used.
 
     Pixels of a dose below `KNOWN_DOSE` take the dose-weighted Gaussian mean of their surroundings, sigma an eighth of the
-    window; where nothing is known nearby they stay as they are.
+    window; where nothing is known nearby they take 1.
     """
     xp = backend.xp
-    sigma = max(shape) / 8 / BLOCK
-    box = canvas.box(corners, shape, margin=int(3 * sigma) * BLOCK)
-    dose = canvas.dose[box]
-    target = canvas.object[box]
-    weight = block_mean(dose)
-    amount = block_mean(dose * target)
-    weight = backend.gaussian_filter(weight, sigma)
-    amount = backend.gaussian_filter(amount.real, sigma) + 1j * backend.gaussian_filter(amount.imag, sigma)
-    known = weight > 1e-6
-    mean = bilinear(xp.where(known, amount / xp.maximum(weight, 1e-6), 1).astype(xp.complex64), backend)
-    blend = xp.clip(1 - dose / KNOWN_DOSE, 0, 1)
-    target += blend * (mean - target)
-    canvas.last[box] += blend * (target - canvas.last[box])
+    sigma = fill_sigma(shape)
+    for corner in corners:
+        box = fill_box(canvas, corner, shape)
+        dose, target, last = canvas.dose[box], canvas.object[box], canvas.last[box]
+        amount = block_mean(dose * target)
+        weight = backend.gaussian_filter(canvas.cell_dose[canvas.cells(box)], sigma)
+        amount = backend.gaussian_filter(amount.real, sigma) + 1j * backend.gaussian_filter(amount.imag, sigma)
+        known = weight > 1e-6
+        mean = bilinear(xp.where(known, amount / xp.where(known, weight, 1), 1).astype(xp.complex64), backend)
+        blend = xp.clip(1 - dose / KNOWN_DOSE, 0, 1)
+        target += blend * (mean - target)
+        last += blend * (target - last)
+
+
+def fill_sigma(shape: tuple[int, int]) -> float:
+    """Width of the mean, in cells."""
+    return max(shape) / 8 / BLOCK
+
+
+def fill_box(canvas: Canvas, corner: NDArray[np.int64], shape: tuple[int, int]) -> tuple[slice, slice]:
+    """A window and the surroundings it is filled from."""
+    return canvas.box(corner[None], shape, margin=int(3 * fill_sigma(shape)) * BLOCK)
 
 
 def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int], fade: float) -> None:
@@ -46,16 +58,24 @@ def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int,
     """
     xp = backend.xp
     box = canvas.box(corners, shape)
-    cells = tuple(slice(s.start // BLOCK, s.stop // BLOCK) for s in box)
-    dose, target, last = canvas.dose[box], canvas.object[box], canvas.last[box]
-    coarse_dose = block_mean(dose)
-    usual = _usual_dose(coarse_dose, xp)
-    trust = xp.clip((coarse_dose / usual - 0.1) / 0.4, 0, 1).astype(xp.float32)
-    change = trust * block_mean(target - last)
-    velocity = DECAY * canvas.velocity[cells] + _binomial(_binomial(change, xp), xp)
+    cells = canvas.cells(box)
+    target, last = canvas.object[box], canvas.last[box]
+    trust = momentum_trust(canvas.cell_dose[cells], backend)
+    velocity = carried_on(canvas.velocity[cells], trust * block_mean(target - last), backend)
     canvas.velocity[cells] = velocity
     target += (GAIN * fade) * bilinear((trust * velocity).astype(xp.complex64), backend)
     last[...] = target
+
+
+def momentum_trust(dose: Array, backend: Backend) -> Array:
+    """0 to 1 in each cell: how well it is covered against the usual."""
+    xp = backend.xp
+    return xp.clip((dose / _usual_dose(dose, xp) - 0.1) / 0.4, 0, 1).astype(xp.float32)
+
+
+def carried_on(velocity: Array, change: Array, backend: Backend) -> Array:
+    """The velocity after an interval in which the object changed by `change`."""
+    return DECAY * velocity + _binomial(_binomial(change, backend.xp), backend.xp)
 
 
 def _usual_dose(dose: Array, xp: Array) -> Array:

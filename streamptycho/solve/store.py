@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.epie import centre_of_mass, frequencies
 
 MASKED = -1.0
 """Amplitude that marks a pixel as not measured."""
@@ -18,6 +19,7 @@ class FrameStore:
         the first `len(self)` count.
     corners : (capacity, 2) int64, absolute object pixel of each window's first row and column.
     power : (capacity,) float64, sum of the counts over valid pixels.
+    centres : (capacity, 2) float32 on the device, centre of mass of the counts, signed frequency samples (y, x).
     """
 
     def __init__(self, backend: Backend, shape: tuple[int, int], expected: int | None = None) -> None:
@@ -27,6 +29,8 @@ class FrameStore:
         self.amplitudes: Array = backend.xp.empty((capacity, *shape), np.float32)
         self.corners = np.zeros((capacity, 2), np.int64)
         self.power = np.zeros(capacity)
+        self.centres: Array = backend.xp.zeros((capacity, 2), np.float32)
+        self._frequencies = frequencies(np, shape)
         self._n = 0
 
     def __len__(self) -> int:
@@ -47,13 +51,16 @@ class FrameStore:
         if amplitude.shape != self.shape:
             raise ValueError(f"amplitude: shape {amplitude.shape} differs from the engine's {self.shape}")
         self.amplitudes[row] = self.backend.to_device(amplitude)
-        self.power[row] = float((np.maximum(amplitude, 0).astype(np.float64) ** 2).sum())
+        counts = np.square(np.maximum(amplitude, 0))
+        self.power[row] = float(counts.sum(dtype=np.float64))
+        self.centres[row] = self.backend.to_device(centre_of_mass(np, counts, self._frequencies))
 
     def _double(self) -> None:
         n = len(self.corners)
         amplitudes = self.backend.xp.empty((2 * n, *self.shape), np.float32)
         amplitudes[:n] = self.amplitudes
         self.amplitudes = amplitudes
+        self.centres = self.backend.xp.concatenate([self.centres, self.backend.xp.zeros((n, 2), np.float32)])
         self.corners = np.concatenate([self.corners, np.zeros((n, 2), np.int64)])
         self.power = np.concatenate([self.power, np.zeros(n)])
 

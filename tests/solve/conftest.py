@@ -6,9 +6,9 @@ from streamptycho.errors import BackendError
 from streamptycho.solve.backend import Backend, choose_backend
 
 
-@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["numpy", "cpu", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """NumPy, and CuPy where there is a GPU."""
+    """Readable and compiled on the CPU, and CuPy where there is a GPU."""
     try:
         return choose_backend(request.param)
     except BackendError as error:

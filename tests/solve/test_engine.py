@@ -424,17 +424,18 @@ def test_the_rule_anneals_by_visits():
     steps = {}
     for visits in (0, 16, 32, 1000):
         solver.visits[0] = visits
-        steps[visits] = solver._step(RuleOptions(), 0)
-    assert [steps[v].gamma_object for v in steps] == pytest.approx([0.2, 0.6, 1, 1])
-    assert [steps[v].alpha for v in steps] == pytest.approx([1, 1 / 1.5, 0.5, 0.5])
+        steps[visits] = solver._steps(np.array([0]))[0]
+    assert [steps[v][2] for v in steps] == pytest.approx([0.2, 0.6, 1, 1])
+    assert [steps[v][0] for v in steps] == pytest.approx([1, 1 / 1.5, 0.5, 0.5])
     beta = []
     for updates in (0, 1000, 9000, 10**6):
         solver.updates = updates
-        beta.append(solver._step(RuleOptions(), 0).beta)
+        beta.append(solver._steps(np.array([0]))[0, 1])
     assert beta == pytest.approx([1, 0.5, 0.1, 0.1])
     solver.poor_probe, solver.updates = False, 0
-    assert solver._step(RuleOptions(), 0).beta == pytest.approx(0.1)
-    assert solver._step(RuleOptions(probe_step=0), 0).beta == 0
+    assert solver._steps(np.array([0]))[0, 1] == pytest.approx(0.1)
+    solver.rule = RuleOptions(probe_step=0)
+    assert solver._steps(np.array([0]))[0, 1] == 0
 
 
 def test_a_fixed_probe_stays_fixed():

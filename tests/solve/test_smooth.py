@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.canvas import BLOCK, Canvas
+from streamptycho.solve.canvas import BLOCK, Canvas, block_mean
 from streamptycho.solve.smooth import KNOWN_DOSE, momentum, warm_fill
 
 SHAPE = (32, 32)
@@ -19,6 +19,7 @@ def canvas_with(backend: Backend, obj: np.ndarray, dose: np.ndarray) -> Canvas:
     inside = canvas.window((0, 0), obj.shape)
     for name, values in (("object", obj), ("last", obj), ("dose", dose)):
         getattr(canvas, name)[inside] = backend.to_device(values)
+    canvas.cell_dose[:] = block_mean(canvas.dose)
     return canvas
 
 

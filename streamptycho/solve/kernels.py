@@ -1,0 +1,45 @@
+"""Which implementation of the costly steps a backend uses: the readable one, or the same arithmetic compiled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from streamptycho.solve import epie, gradient, smooth
+from streamptycho.solve.backend import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The seam between the engine and the hardware; arguments as in the modules of the readable forms."""
+
+    sweep: Callable[..., None]
+    """:func:`epie.sweep` without its backend."""
+    momentum: Callable[..., None]
+    """:func:`smooth.momentum`."""
+    correct: Callable[..., None]
+    """:func:`gradient.correct`."""
+    warm_fill: Callable[..., None]
+    """:func:`smooth.warm_fill`."""
+
+
+def warm_up(backend: Backend) -> None:
+    """Compile, or load from the cache, what the first frames would otherwise wait for."""
+    from streamptycho.solve.solver import RuleOptions, Solver
+    from streamptycho.solve.store import FrameStore
+
+    store = FrameStore(backend, (16, 16))
+    solver = Solver(backend, store, np.ones((1, 16, 16), np.complex64), RuleOptions(), poor_probe=True)
+    for i in range(4):
+        solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
+    solver.sweep(np.arange(64) % 4)
+
+
+def kernels_for(backend: Backend) -> Kernels:
+    """Compiled on the CPU, readable elsewhere."""
+    if backend.name == "cpu":
+        from streamptycho.solve import compiled, compiled_smooth  # numba takes a second to import
+
+        return Kernels(compiled.sweep_frames, compiled_smooth.momentum, compiled_smooth.correct, compiled_smooth.warm_fill)
+    return Kernels(partial(epie.sweep, backend), smooth.momentum, gradient.correct, smooth.warm_fill)

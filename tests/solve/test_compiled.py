@@ -1,0 +1,133 @@
+"""The compiled kernels against the readable ones: the same arithmetic, to rounding."""
+
+import numpy as np
+import pytest
+
+from streamptycho.solve import compiled, compiled_smooth, epie, gradient, smooth
+from streamptycho.solve.backend import cpu_backend, numpy_backend
+from streamptycho.solve.canvas import Canvas, bilinear, block_mean
+from streamptycho.solve.epie import Workspace
+from streamptycho.solve.solver import RuleOptions, Solver
+from tests.solve.helpers import random_complex, scene, stored
+
+READABLE, COMPILED = numpy_backend(), cpu_backend()
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("modes", [1, 3])
+@pytest.mark.parametrize("shape", [(32, 32), (24, 36), (15, 21)])
+@pytest.mark.parametrize(("beta", "gammas"), [(0.3, (0.2, 1.0)), (0.3, (1.0, 0.4)), (0.0, (0.2, 1.0))])
+def test_a_sweep(modes, shape, beta, gammas):
+    rng = np.random.default_rng(0)
+    probe = random_complex(rng, modes, *shape)
+    obj = random_complex(rng, 60, 60)
+    amplitudes = rng.uniform(0, 3, (6, *shape)).astype(np.float32)
+    amplitudes[:, 2:5, 3] = -1
+    corners = rng.integers(0, 20, (9, 2))
+    rows = rng.integers(0, 6, 9)
+    steps = np.tile(np.array([0.8, beta, *gammas], np.float32), (9, 1))
+    out = []
+    for sweep in (lambda *a: epie.sweep(READABLE, *a), compiled.sweep_frames):
+        o, p = obj.copy(), probe.copy()
+        misfit, centres = np.zeros(6, np.float32), np.zeros((9, 2), np.float32)
+        sweep(o, p, amplitudes, corners, rows, steps, misfit, centres, Workspace(READABLE, p.shape))
+        out.append((o, p, misfit, centres))
+    for readable, fast in zip(*out, strict=True):
+        assert difference(fast, readable) < 2e-5
+    assert difference(out[1][0], obj) > 1e-3, "something must have changed"
+
+
+def canvas_with(rng: np.random.Generator) -> Canvas:
+    canvas = Canvas(READABLE, 1 << 24)
+    assert canvas.ensure((0, 0), (64, 64))
+    canvas.object[:] = random_complex(rng, *canvas.shape)
+    canvas.last[:] = random_complex(rng, *canvas.shape)
+    canvas.add_dose(np.array([[0, 0], [9, 14]]), rng.uniform(0, 1, (64, 64)).astype(np.float32))
+    canvas.velocity[:] = random_complex(rng, *canvas.velocity.shape)
+    return canvas
+
+
+@pytest.mark.parametrize(
+    ("readable", "fast", "arguments"),
+    [
+        (smooth.warm_fill, compiled_smooth.warm_fill, (np.array([[3, 5], [40, 31]]), (64, 64))),
+        (smooth.momentum, compiled_smooth.momentum, (np.array([[3, 5], [20, 31]]), (64, 64), 0.6)),
+    ],
+)
+def test_a_smooth_step(readable, fast, arguments):
+    canvases = []
+    for step, backend in ((readable, READABLE), (fast, COMPILED)):
+        canvas = canvas_with(np.random.default_rng(1))
+        before = canvas.object.copy()
+        step(canvas, backend, *arguments)
+        assert difference(canvas.object, before) > 1e-4
+        canvases.append(canvas)
+    for name in ("object", "last", "velocity", "dose", "cell_dose"):
+        assert difference(getattr(canvases[1], name), getattr(canvases[0], name)) < 1e-5, name
+
+
+def test_the_correction():
+    rng = np.random.default_rng(2)
+    share = gradient.footprint(random_complex(rng, 2, 64, 64))
+    corners = rng.integers(0, 30, (12, 2))
+    missing = rng.normal(0, 0.1, (12, 2)).astype(np.float32)
+    objects = []
+    for step, backend in ((gradient.correct, READABLE), (compiled_smooth.correct, COMPILED)):
+        canvas = canvas_with(np.random.default_rng(3))
+        before = canvas.object.copy()
+        step(canvas, backend, share, corners, missing)
+        assert difference(canvas.object, before) > 1e-3
+        assert np.allclose(abs(canvas.object), abs(before), rtol=1e-4), "only the phase is turned"
+        objects.append(canvas.object)
+    assert difference(objects[1], objects[0]) < 1e-5
+
+
+def test_a_uniform_tilt_is_integrated():
+    """Every frame lacks the same gradient: the phase must become that ramp under them, up to the gain of one step."""
+    share = gradient.footprint(np.ones((1, 64, 64), np.complex64))
+    corners = np.array([[y, x] for y in range(0, 64, 8) for x in range(0, 64, 8)])
+    canvas = Canvas(READABLE, 1 << 24)
+    assert canvas.ensure((0, 0), (128, 128))
+    missing = np.tile(np.array([0.02, -0.01], np.float32), (len(corners), 1))
+    gradient.correct(canvas, READABLE, share, corners, missing)
+    y, x = (-origin for origin in canvas.origin)
+    middle = canvas.object[y + 56 : y + 72, x + 56 : x + 72]
+    slope_y = np.angle((middle[8:] * middle[:-8].conj()).sum())
+    slope_x = np.angle((middle[:, 8:] * middle[:, :-8].conj()).sum())
+    assert 0.3 < slope_y / (gradient.GAIN * 0.02) < 1.05
+    assert slope_x / slope_y == pytest.approx(-0.5, rel=0.05)
+
+
+def test_interpolation_is_the_same():
+    rng = np.random.default_rng(4)
+    coarse = random_complex(rng, 7, 9)
+    target, last = random_complex(rng, 56, 72), np.zeros((56, 72), np.complex64)
+    expected = target + bilinear(coarse, READABLE)
+    change = compiled_smooth.block_change(target.view(np.float32), last.view(np.float32), np.ones((7, 9), np.float32))
+    assert difference(change, block_mean(target)) < 1e-5
+    compiled_smooth.add_smooth(target.view(np.float32), last.view(np.float32), coarse.view(np.float32).reshape(7, 9, 2))
+    assert difference(target, expected) < 1e-6
+    assert (last == target).all()
+
+
+def test_a_run_of_the_whole_rule():
+    made = scene(64, 80)
+    solvers = []
+    for backend in (READABLE, COMPILED):
+        store = stored(made, backend)
+        solver = Solver(backend, store, made.guess, RuleOptions(), poor_probe=True)
+        for row in range(len(store)):
+            solver.admit(row)
+        solver.sweep(np.arange(3))
+        solvers.append(solver)
+    readable, fast = solvers
+    assert difference(fast.canvas.object, readable.canvas.object) < 1e-4
+    assert difference(fast.probe, readable.probe) < 1e-4
+    # where the first model is dark its phase is rounding noise, and what comes of it differs: later only the fit is the same
+    for solver in solvers:
+        for _ in range(3):
+            solver.sweep(np.arange(80))
+    assert fast.error() == pytest.approx(readable.error(), rel=0.03)
