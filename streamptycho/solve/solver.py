@@ -47,8 +47,9 @@ class RuleOptions(Options):
     """Visits of a frame over which the rule turns to plain ePIE."""
     momentum: bool = True
     """Momentum of the smooth part of the object."""
-    correction: bool = True
-    """Correction of the smooth phase from the patterns' centres of mass."""
+    correction: bool = False
+    """Correction of the smooth phase from the patterns' centres of mass: halves the live error of simulated scans, and costs
+    the measured star 0.005 in detail correlation when only few updates are to be had (ADR 7)."""
     warm_fill: bool = True
     """Continue the known object smoothly into newly covered area."""
 
