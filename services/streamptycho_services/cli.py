@@ -104,11 +104,12 @@ def demo(
 ) -> None:
     """Simulated detector and all services on this machine, until the picture is done."""
     from streamptycho_services.demo import DemoFailedError, Source, run_demo
+    from streamptycho_services.session import ServiceDiedError
 
     effective = _config(config, settings, output or Path("out"), probe)
     try:
         outcome = run_demo(effective, Source(replay, rate, context.args), page=page, as_json=as_json)
-    except DemoFailedError as error:
+    except (DemoFailedError, ServiceDiedError) as error:
         _fail(error, 1)
     _report(outcome.summary, as_json)
     if outcome.interrupted:
@@ -128,7 +129,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """All services on this machine, for scan after scan, until Ctrl-C."""
-    from streamptycho_services.run import ServiceDiedError, run_all
+    from streamptycho_services.run import run_all
+    from streamptycho_services.session import ServiceDiedError
 
     try:
         run_all(_config(config, settings, output, probe), as_json=as_json)

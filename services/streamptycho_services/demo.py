@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from typing import Any
 
 from streamptycho.config import Config, DetectorEndpoints
 from streamptycho.errors import ConfigError
-from streamptycho.transport import Endpoint, SocketKind, new_context
-from streamptycho_services.interrupt import interruptible
-from streamptycho_services.local import LocalServices, with_ipc
+from streamptycho.transport import Endpoint, SocketKind
+from streamptycho_services.local import with_ipc
 from streamptycho_services.page import write_page
-from streamptycho_services.progress import Progress
+from streamptycho_services.session import Session, local_session
 from streamptycho_services.summary import problems, summarise
 from streamptycho_services.watch import Watcher
 
@@ -26,7 +24,7 @@ QUIET_S = 1.0
 
 
 class DemoFailedError(RuntimeError):
-    """A process of the demonstration ended before its time."""
+    """The simulator ended before its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Outcome:
 def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Outcome:
     """Run until every scan that was sent is written and polished.
 
-    Raises :class:`DemoFailedError` if a service or the simulator dies.
+    Raises :class:`DemoFailedError` if the simulator dies, :class:`ServiceDiedError` if a service does.
     """
     directory = config.write.directory
     try:
@@ -63,31 +61,16 @@ def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Ou
     truth = directory / "truth.npz" if source.replay is None else None
     with tempfile.TemporaryDirectory(prefix="streamptycho-") as name:
         config = with_ipc(config, Path(name)).model_copy(update={"detector": _detector(name)})
-        services = LocalServices(config, json_logs=as_json)
-        with (
-            interruptible(on_second=services.kill) as interrupted,
-            new_context() as context,
-            Watcher(context, config.services) as watcher,
-            services,
-            Progress(as_json=as_json) as progress,
-        ):
+        with local_session(config, as_json=as_json) as session:
             said = Path(name) / "simulator.log"  # a pipe that nobody reads would stop the simulator when it is full
             with said.open("w") as log:
                 simulator = subprocess.Popen(_command(source, name, truth), stderr=log)
             try:
-                _watch(services, simulator, said, watcher, progress, interrupted, directory if page else None)
+                _watch(session, simulator, said, directory if page else None)
             finally:
                 _stop(simulator)
-
-            def waiting() -> None:
-                watcher.poll(0)
-                progress.show(watcher)
-
-            services.finish(waiting)
-            watcher.poll(0.2)
-            progress.show(watcher, force=True)
-        summary = summarise(watcher, truth)
-        return Outcome(summary, interrupted.is_set(), problems(summary))
+        summary = summarise(session.watcher, truth)
+        return Outcome(summary, session.interrupted.is_set(), problems(summary))
 
 
 def _detector(directory: str) -> DetectorEndpoints:
@@ -105,27 +88,16 @@ def _command(source: Source, directory: str, truth: Path | None) -> list[str]:
     return [sys.executable, "-m", "streamptycho_sim", *what, *addresses, *rate, *source.arguments]
 
 
-def _watch(
-    services: LocalServices,
-    simulator: "subprocess.Popen[bytes]",
-    said: Path,
-    watcher: Watcher,
-    progress: Progress,
-    interrupted: threading.Event,
-    page_directory: Path | None,
-) -> None:
+def _watch(session: Session, simulator: "subprocess.Popen[bytes]", said: Path, page_directory: Path | None) -> None:
     """Show progress until all is written, somebody interrupts, or something dies."""
+    watcher = session.watcher
     quiet_since = time.monotonic()
-    while not interrupted.is_set():
-        watcher.poll(0.1)
-        progress.show(watcher)
+    while not session.interrupted.is_set():
+        session.look()
         if page_directory is not None and _announce_page(watcher, page_directory):
             page_directory = None
-        dead = services.failed()
-        if dead is not None:
-            raise DemoFailedError(f"service {dead} ended unexpectedly; its messages are above")
         code = simulator.poll()
-        if code not in (None, 0) and not interrupted.is_set():
+        if code not in (None, 0) and not session.interrupted.is_set():
             raise DemoFailedError(f"the simulator ended with exit code {code}: {said.read_text().strip()}")
         if code is None or not watcher.scans or len(watcher.written()) < len(watcher.scans):
             quiet_since = time.monotonic()
