@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import streamptycho
-from streamptycho.files import CxiWriter, read_result
+from streamptycho.files import CxiWriter, open_scan, read_result
 from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Stream
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
 from streamptycho_services import cli
@@ -343,6 +343,12 @@ class TestCheck:
         assert "wire-protocol" in report["frames"]["remedy"]
 
 
+def frames_in(path: Path) -> int:
+    """Frames in a growing file so far."""
+    with open_scan(path) as scan:
+        return len(scan)
+
+
 class TestRun:
     def test_serves_scans_until_interrupted(self, addresses: list[str], tmp_path: Path) -> None:
         quick = ["--set", "engine.polish_passes=2"]
@@ -374,6 +380,8 @@ class TestRun:
             Command(SIMULATOR, "synthetic", *flags) as simulator,
         ):
             services.wait_while_running((tmp_path / "long.png").exists, "the first picture")
+            # the first picture may come after six frames
+            services.wait_while_running(lambda: frames_in(tmp_path / "long.cxi") >= 20, "twenty frames in the file")
             services.process.send_signal(signal.SIGINT)
             assert services.wait() == 0, services.err
             simulator.process.poll()
