@@ -9,23 +9,13 @@ import numpy as np
 from pydantic import Field
 
 from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
-from streamptycho.messages import (
-    DropReason,
-    EndReason,
-    Frame,
-    Message,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-)
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.options import Options
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.receive import Rate
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
+from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
 from streamptycho.solve.kernels import warm_up
