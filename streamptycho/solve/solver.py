@@ -78,9 +78,8 @@ class Solver:
         self.store = store
         self.rule = rule
         self.poor_probe = poor_probe
-        self.probe: Array = backend.to_device(np.array(probe, np.complex64, order="C"))
+        self.take_probe(probe)
         self.canvas = Canvas(backend, max_pixels)
-        self._work = Workspace(backend, self.probe.shape)
         self._kernels = kernels_for(backend)
         self.updates = 0
         self.rows_used = 0
@@ -94,6 +93,11 @@ class Solver:
         self._since_momentum = 0
         self._visited: list[tuple[NDArray[np.int64], Array]] = []
         """Rows since the last correction, and the centres of mass of their models."""
+
+    def take_probe(self, probe: Array) -> None:
+        """Go on with this probe, (modes, ny, nx), of as many modes as it has."""
+        self.probe: Array = self.backend.to_device(np.array(probe, np.complex64, order="C"))
+        self._work = Workspace(self.backend, self.probe.shape)
 
     def admit(self, row: int) -> bool:
         """Take a new row of the store on; False if its window lies too far out for the canvas."""
