@@ -32,7 +32,7 @@ def _product(psi, probe, obj, y0, x0):
 
 
 @jit
-def _modulus(psi, amplitude, flux, background, norm, line, figures):
+def _modulus(psi, amplitude, flux, background, floor, norm, line, figures):
     """Field times (A / |field| - 1) where valid, 0 elsewhere; returns the misfit and leaves the figures of the model.
 
     `norm` makes the unnormalised transforms orthonormal; `line` is a scratch row.
@@ -67,8 +67,12 @@ def _modulus(psi, amplitude, flux, background, norm, line, figures):
             measured = a[x] * brightness
             residual = (measured - modulus) * valid
             row_product += measured * modulus * valid
-            line[x] = residual / (modulus + TINY) * norm * norm
             row_misfit += residual * residual
+            if floor > 0:  # invariant: the compiler makes two loops of it
+                ratio = (measured * measured + floor) / (modulus * modulus + floor)
+                line[x] = (np.sqrt(ratio) - np.float32(1)) * valid * norm * norm
+            else:
+                line[x] = residual / (modulus + TINY) * norm * norm
         misfit += row_misfit
         total += row_total
         moment_y += row_total * np.float32(y if y < (ny + 1) // 2 else y - ny)
@@ -156,7 +160,7 @@ def _apply(psi, probe, obj, y0, x0, object_slope, object_floor, probe_slope, pro
 
 
 @jit
-def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field):
+def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, floor):
     """Update `obj` and `probe` from each of `rows` in order, in place.
 
     Parameters
@@ -173,6 +177,7 @@ def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit
     figures : (k, 4) float32, written, all over valid pixels: centre of mass (y, x) of the model's intensity in signed
         frequencies, sum of (undivided) amplitude times model modulus, sum of the model's intensity.
     field : (modes, ny, nx) complex64 scratch.
+    floor : float32, counts added on both sides of the comparison of amplitudes; 0 for none.
     """
     modes, ny, nx = probe.shape
     o, p, psi = obj.view(np.float32), probe.view(np.float32), field.view(np.float32)
@@ -185,7 +190,7 @@ def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit
         alpha, beta, gamma_object, gamma_probe = steps[k, 0], steps[k, 1], steps[k, 2], steps[k, 3]
         _product(psi, p, o, y0, x0)
         c2c(field, field, axes, True, one, 1)  # type: ignore[arg-type]
-        misfit[row] = _modulus(psi, amplitudes[row], flux[row], background, norm, line, figures[k])
+        misfit[row] = _modulus(psi, amplitudes[row], flux[row], background, floor, norm, line, figures[k])
         c2c(field, field, axes, False, one, 1)  # type: ignore[arg-type]
         probe_slope, probe_floor = np.float32(0), np.float32(-1)
         if beta > 0:
@@ -213,4 +218,5 @@ def sweep_frames(
     work: Workspace,
 ) -> None:
     """:func:`streamptycho.solve.epie.sweep`, compiled."""
-    sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, work.field)
+    floor = np.float32(work.floor)
+    sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, work.field, floor)

@@ -246,10 +246,11 @@ class RollingEngine:
         self._solver.orthogonalise()
         self.error_history.append(self._solver.error())
         if self.finished:
+            self._modes.settle(self._solver)
             self._polished += 1
             past = self.error_history[-6:]
             tolerance = self.options.polish_tolerance
-            if tolerance > 0 and self._polished > 10 and past[0] - past[-1] < 5 * tolerance * past[-1]:
+            if tolerance > 0 and self._polished > 10 * self.options.modes and past[0] - past[-1] < 5 * tolerance * past[-1]:
                 self._converged = True
 
     def _begin(self, probe: NDArray[np.complex64], *, poor: bool) -> None:

@@ -78,6 +78,10 @@ class Solver:
         self.store = store
         self.rule = rule
         self.poor_probe = poor_probe
+        self.probe_since = 0
+        """Updates after which a poor probe began to settle."""
+        self.count_floor = 0.0
+        """Counts added on both sides of the comparison of amplitudes; see :func:`epie.update`."""
         self.take_probe(probe)
         self.canvas = Canvas(backend, max_pixels)
         self._kernels = kernels_for(backend)
@@ -124,6 +128,7 @@ class Solver:
         store, canvas, xp = self.store, self.canvas, self.backend.xp
         corners = store.corners[rows]
         figures = xp.empty((len(rows), 4), xp.float32)
+        self._work.floor = self.count_floor
         self._kernels.sweep(
             canvas.object,
             self.probe,
@@ -157,7 +162,7 @@ class Solver:
         g = rule.gamma_object
         beta = np.full(len(rows), rule.settled_probe_step)
         if self.poor_probe:
-            updates = self.updates + np.arange(len(rows))
+            updates = self.updates - self.probe_since + np.arange(len(rows))
             beta = np.maximum(beta, rule.probe_step / (1 + updates / rule.probe_memory))
         steps = np.empty((len(rows), 4), np.float32)
         steps[:, 0] = np.maximum(rule.settled_object_step, rule.object_step / (1 + age))

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Backend
+from streamptycho.solve.noise import root_count_variance
 from streamptycho.solve.probe import ENOUGH_TESTS, Candidate, central_rows, halves_of
 from streamptycho.solve.solver import RuleOptions
 from streamptycho.solve.store import FrameStore
 
-CONFIDENT = 0.5
+CONFIDENT = 0.6
 """Below it the picture was right in every scan tried, and no wrong start came near it (ADR 13)."""
 HOPELESS = 0.9
 """Above it the probe predicts no better than the mean pattern does."""
@@ -68,24 +69,6 @@ def unexplained(candidate: Candidate) -> float:
     if null - noise < FEWEST_PATTERNS * null:
         return float("nan")
     return (candidate.score * power - noise) / (null - noise)
-
-
-def root_count_variance(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variance of the square root of Poisson counts with these expectations: from 0 over 0.4 near one to 1/4."""
-    return np.interp(counts, _EXPECTED, _VARIANCE)
-
-
-def _root_count_variances(expected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By summation over the counts."""
-    term, mean_root = np.exp(-expected), np.zeros_like(expected)
-    for count in range(1, 120):
-        term = term * expected / count
-        mean_root += np.sqrt(count) * term
-    return expected - mean_root**2
-
-
-_EXPECTED = np.concatenate([np.linspace(0, 4, 81), np.linspace(4.5, 40, 72)])
-_VARIANCE = _root_count_variances(_EXPECTED)
 
 
 class Check:
