@@ -229,7 +229,9 @@ class RollingEngine:
     def _refine_slice(self) -> int:
         if self._solver is None:
             return 0
-        self._start.rescale(self._solver)
+        rescaled = self._start.rescale(self._solver)
+        if rescaled is not None:
+            self._begin(rescaled, poor=False)
         rows = np.arange(len(self.store))
         count = min(self.options.slice_updates, max(len(rows) - self._pass_updates, 1))
         self._solver.sweep(self._schedule.draw(rows, count, live=not self.finished))

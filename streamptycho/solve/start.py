@@ -24,10 +24,8 @@ CLEARLY_BETTER = 0.75
 """A rival replaces the probe in use if it leaves less than this fraction of what that one leaves unexplained."""
 SCALING_FRAMES = 32
 """Frames whose median power sets the scale of a given probe."""
-SCALE_TOLERANCE = 0.03
-"""Relative error of that scale that is left alone."""
-KNOWN_DOSE = 0.05
-"""Dose from which a pixel of the object follows a change of scale entirely."""
+SCALE_TOLERANCE = 0.15
+"""Relative error of that scale that is left alone: the object takes it up."""
 DOUBT_FRAMES = 32
 """Frames at most of a search that a check has called for: about 1600 updates."""
 NEVER = 1 << 62
@@ -74,6 +72,8 @@ class ProbeStart:
         """True if a check has called for the search."""
         self._last_frames = 0
         """Frames at the latest check."""
+        self._hopeless = False
+        """True if the latest search found overlap enough, and no probe that explains the frames."""
         self._was_wrong = False
         """True if a check has found the probe wrong that the object was begun with."""
         self._closed = False
@@ -161,6 +161,8 @@ class ProbeStart:
         frames = self._last_frames = len(self._store)
         self.unexplained = check.unexplained
         self.trust = trust_in(check.unexplained)
+        if np.isinf(check.unexplained) and self._hopeless:
+            self.trust = Trust.FAILED  # as the search has found, and nothing has contradicted it since
         self._closed = polished
         settled = self.trust is Trust.CONFIDENT and frames >= LAST_LOOK
         factor = 4 if self.trust is Trust.CONFIDENT else 2
@@ -185,6 +187,7 @@ class ProbeStart:
             return None
         best, rate = search.best, unexplained(search.best)
         certain = search.limit >= self._search_frames and search.confident
+        self._hopeless = search.limit >= self._search_frames and bool(HOPELESS < rate < np.inf)
         self._plan(search, settled=doubted or certain, finished=finished)
         if doubted and present and not (rate < min(CLEARLY_BETTER * self.unexplained, HOPELESS)):
             if np.isfinite(rate) and not np.isfinite(self.unexplained):
@@ -220,29 +223,24 @@ class ProbeStart:
     def scaled(self, probe: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """A given probe brought to the power of the frames so far: programs differ in their Fourier convention."""
         power = float((abs(probe.astype(np.complex128)) ** 2).sum())
-        self._power = float(np.median(self._store.power[: len(self._store)]))
+        self._power = float(np.median(self._store.power[: min(len(self._store), SCALING_FRAMES)]))
         if power <= 0 or self._power <= 0:
             return probe
         scaled: NDArray[np.complex64] = (probe * np.sqrt(self._power / power)).astype(np.complex64)
         return scaled
 
-    def rescale(self, solver: Solver) -> None:
+    def rescale(self, solver: Solver) -> NDArray[np.complex64] | None:
         """Follow the median power of the early frames; the first may have met a shutter on its way.
 
-        Probe and object change inversely, so that what has been reconstructed goes on to explain its frames.
+        Returns the probe to begin again from if the scale was far off: few frames are lost by that, and an object made with
+        it would keep the wrong scale.
         """
         frames = min(len(self._store), SCALING_FRAMES)
         if self.given is None or self._scaled_by >= frames:
-            return
-        if solver.updates:
-            self._scaled_by = frames
+            return None
+        self._scaled_by = frames if solver.updates else 0
         power = float(np.median(self._store.power[:frames]))
-        factor = float(np.sqrt(power / self._power)) if self._power > 0 else 1.0
-        if power <= 0 or (solver.updates and abs(factor - 1) < SCALE_TOLERANCE):
-            return
-        self._power = power
-        solver.probe *= np.float32(factor)
-        known = self._backend.xp.clip(solver.canvas.dose / KNOWN_DOSE, 0, 1)
-        gain = 1 + known * np.float32(1 / factor - 1)
-        solver.canvas.object *= gain
-        solver.canvas.last *= gain
+        off = float(np.sqrt(power / self._power)) if self._power > 0 else 1.0
+        if power <= 0 or (solver.updates and abs(off - 1) < SCALE_TOLERANCE):
+            return None
+        return self.scaled(self.given)
