@@ -36,8 +36,8 @@ class EngineOptions(Options):
     backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
     """What computes; auto takes a GPU where one works, else compiled CPU code."""
     probe: Literal["file", "previous", "auto"] = "file"
-    """file: the probe that came with the scan where there is one, else the last trusted one of the same geometry, else one found
-    in the data; previous: the last trusted one first; auto: always one found in the data."""
+    """file: the probe that came with the scan where there is one, else the last trusted one of the same geometry, else one
+    found in the data; previous: the last trusted one first; auto: always one found in the data."""
     modes: int = Field(1, ge=1, le=8)
     """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
     rule: RuleOptions = RuleOptions()
