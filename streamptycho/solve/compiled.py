@@ -32,8 +32,8 @@ def _product(psi, probe, obj, y0, x0):
 
 
 @jit
-def _modulus(psi, amplitude, norm, line, centre):
-    """Field times (A / |field| - 1) where valid, 0 elsewhere; returns the misfit and leaves the model's centre of mass.
+def _modulus(psi, amplitude, flux, background, norm, line, figures):
+    """Field times (A / |field| - 1) where valid, 0 elsewhere; returns the misfit and leaves the figures of the model.
 
     `norm` makes the unnormalised transforms orthonormal; `line` is a scratch row.
     """
@@ -43,6 +43,8 @@ def _modulus(psi, amplitude, norm, line, centre):
     total: Any = 0.0
     moment_y: Any = 0.0
     moment_x: Any = 0.0
+    product: Any = 0.0
+    brightness = np.float32(1) / flux
     for y in range(ny):
         for x in range(nx):
             line[x] = 0
@@ -50,8 +52,11 @@ def _modulus(psi, amplitude, norm, line, centre):
             q = psi[m, y]
             for x in range(nx):
                 line[x] += q[2 * x] * q[2 * x] + q[2 * x + 1] * q[2 * x + 1]
+        if background.size:
+            for x in range(nx):
+                line[x] += background[y, x] / (norm * norm)
         a = amplitude[y]
-        row_misfit, row_total, row_moment = np.float32(0), np.float32(0), np.float32(0)
+        row_misfit, row_total, row_moment, row_product = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
         for x in range(nx):
             valid = np.float32(1) if a[x] >= 0 else np.float32(0)
             frequency = np.float32(x) if x < (nx + 1) // 2 else np.float32(x - nx)
@@ -59,20 +64,25 @@ def _modulus(psi, amplitude, norm, line, centre):
             row_total += power
             row_moment += power * frequency
             modulus = np.sqrt(line[x]) * norm
-            residual = (a[x] - modulus) * valid
+            measured = a[x] * brightness
+            residual = (measured - modulus) * valid
+            row_product += measured * modulus * valid
             line[x] = residual / (modulus + TINY) * norm * norm
             row_misfit += residual * residual
         misfit += row_misfit
         total += row_total
         moment_y += row_total * np.float32(y if y < (ny + 1) // 2 else y - ny)
         moment_x += row_moment
+        product += row_product
         for m in range(modes):
             q = psi[m, y]
             for x in range(nx):
                 q[2 * x] *= line[x]
                 q[2 * x + 1] *= line[x]
-    centre[0] = moment_y / total if total > 0 else 0.0
-    centre[1] = moment_x / total if total > 0 else 0.0
+    figures[0] = moment_y / total if total > 0 else 0.0
+    figures[1] = moment_x / total if total > 0 else 0.0
+    figures[2] = product * flux
+    figures[3] = total * norm * norm
     return misfit
 
 
@@ -146,7 +156,7 @@ def _apply(psi, probe, obj, y0, x0, object_slope, object_floor, probe_slope, pro
 
 
 @jit
-def sweep(obj, probe, amplitudes, corners, rows, steps, misfit, centres, field):
+def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field):
     """Update `obj` and `probe` from each of `rows` in order, in place.
 
     Parameters
@@ -157,8 +167,11 @@ def sweep(obj, probe, amplitudes, corners, rows, steps, misfit, centres, field):
     corners : (k, 2) int64, windows on the canvas.
     rows : (k,) int64 of `amplitudes` and `misfit`.
     steps : (k, 4) float32: alpha, beta, gamma_object, gamma_probe.
+    flux : (capacity,) float32, amplitude of each frame relative to the usual one; the measured one is divided by it.
+    background : (ny, nx) float32, incoherent intensity beside the model's, zero frequency first; (0, 0) for none.
     misfit : (capacity,) float32, written: sum of (|model| - A)^2 before the update.
-    centres : (k, 2) float32, written: centre of mass of the model's intensity over valid pixels, signed frequencies.
+    figures : (k, 4) float32, written, all over valid pixels: centre of mass (y, x) of the model's intensity in signed
+        frequencies, sum of (undivided) amplitude times model modulus, sum of the model's intensity.
     field : (modes, ny, nx) complex64 scratch.
     """
     modes, ny, nx = probe.shape
@@ -172,7 +185,7 @@ def sweep(obj, probe, amplitudes, corners, rows, steps, misfit, centres, field):
         alpha, beta, gamma_object, gamma_probe = steps[k, 0], steps[k, 1], steps[k, 2], steps[k, 3]
         _product(psi, p, o, y0, x0)
         c2c(field, field, axes, True, one, 1)  # type: ignore[arg-type]
-        misfit[row] = _modulus(psi, amplitudes[row], norm, line, centres[k])
+        misfit[row] = _modulus(psi, amplitudes[row], flux[row], background, norm, line, figures[k])
         c2c(field, field, axes, False, one, 1)  # type: ignore[arg-type]
         probe_slope, probe_floor = np.float32(0), np.float32(-1)
         if beta > 0:
@@ -193,9 +206,11 @@ def sweep_frames(
     corners: NDArray[np.int64],
     rows: NDArray[np.int64],
     steps: NDArray[np.float32],
+    flux: Array,
+    background: Array,
     misfit: Array,
-    centres: Array,
+    figures: Array,
     work: Workspace,
 ) -> None:
     """:func:`streamptycho.solve.epie.sweep`, compiled."""
-    sweep(obj, probe, amplitudes, corners, rows, steps, misfit, centres, work.field)
+    sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, work.field)

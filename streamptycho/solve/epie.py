@@ -50,8 +50,8 @@ class Workspace:
         self.square: Array = xp.empty(probe_shape, xp.float32)
         self.modulus: Array = xp.empty(probe_shape[1:], xp.float32)
         self.residual: Array = xp.empty(probe_shape[1:], xp.float32)
-        self.centre: Array = xp.zeros(2, xp.float32)
-        """Centre of mass of the model's intensity in the last update."""
+        self.figures: Array = xp.zeros(4, xp.float32)
+        """Centre of mass (y, x), sum A |model| and sum |model|^2 of the last update."""
         self.frequencies = frequencies(xp, (probe_shape[1], probe_shape[2]))
 
     def intensity(self, xp: Array, field: Array) -> Array:
@@ -71,8 +71,10 @@ def sweep(
     corners: NDArray[np.int64],
     rows: NDArray[np.int64],
     steps: NDArray[np.float32],
+    flux: Array,
+    background: Array,
     misfit: Array,
-    centres: Array,
+    figures: Array,
     work: "Workspace",
 ) -> None:
     """One update from each of `rows` in order, in place; nothing waits for the device.
@@ -85,18 +87,30 @@ def sweep(
     corners : (k, 2) windows on the canvas.
     rows : (k,) rows of `amplitudes` and `misfit`.
     steps : (k, 4) float32: alpha, beta, gamma_object, gamma_probe.
+    flux : (capacity,) float32, amplitude of each frame relative to the usual one; the measured one is divided by it.
+    background : (ny, nx) float32, incoherent intensity beside the model's, zero frequency first; (0, 0) for none.
     misfit : (capacity,) float32, written: sum of (|model| - A)^2 before the update.
-    centres : (k, 2) float32, written: centre of mass of the model's intensity over valid pixels, signed frequencies.
+    figures : (k, 4) float32, written, all over valid pixels: centre of mass (y, x) of the model's intensity in signed
+        frequencies, sum of (undivided) amplitude times model modulus, sum of the model's intensity.
     """
     ny, nx = probe.shape[1:]
     for k, (row, (y, x)) in enumerate(zip(rows.tolist(), corners.tolist(), strict=True)):
         window = obj[y : y + ny, x : x + nx]
         step = Step(*(float(value) for value in steps[k]))
-        misfit[row] = update(backend, probe, window, amplitudes[row], step, work)
-        centres[k] = work.centre
+        misfit[row] = update(backend, probe, window, amplitudes[row], step, work, flux[row], background)
+        figures[k] = work.figures
 
 
-def update(backend: Backend, probe: Array, window: Array, amplitude: Array, step: Step, work: Workspace) -> Array:
+def update(
+    backend: Backend,
+    probe: Array,
+    window: Array,
+    amplitude: Array,
+    step: Step,
+    work: Workspace,
+    flux: Array = 1.0,
+    background: Array | None = None,
+) -> Array:
     """One update of `probe` and `window` in place.
 
     Parameters
@@ -106,7 +120,9 @@ def update(backend: Backend, probe: Array, window: Array, amplitude: Array, step
     amplitude : (ny, nx) float32, square root of the counts, zero frequency at [0, 0]; negative where masked, which leaves
         the model free there.
     step : strengths.
-    work : buffers for this shape of probe.
+    work : buffers for this shape of probe; its `figures` are written.
+    flux : amplitude of this frame relative to the usual one.
+    background : (ny, nx) float32 incoherent intensity, zero frequency at [0, 0]; none if empty.
 
     Returns
     -------
@@ -116,11 +132,17 @@ def update(backend: Backend, probe: Array, window: Array, amplitude: Array, step
     # modulus projection: the model takes the measured amplitude and keeps its phase; change = projected - model
     field = far_field(backend, xp.multiply(probe, window, out=work.field))
     power = work.intensity(xp, field)
+    if background is not None and background.size:
+        power += background
     modulus = xp.sqrt(power, out=work.modulus)
-    residual = xp.subtract(amplitude, modulus, out=work.residual)
+    residual = xp.divide(amplitude, flux, out=work.residual)
+    residual -= modulus
     valid = amplitude >= 0
     residual *= valid
-    work.centre = centre_of_mass(xp, power * valid, work.frequencies)
+    power = power * valid
+    work.figures[:2] = centre_of_mass(xp, power, work.frequencies)
+    work.figures[2] = ((residual + modulus * valid) * modulus).sum() * flux
+    work.figures[3] = power.sum()
     modulus += _TINY
     field *= xp.divide(residual, modulus, out=modulus)
     change = near_field(backend, field)

@@ -87,6 +87,8 @@ class Solver:
         """Rows visited at least once."""
         self.visits = np.zeros(0, np.int64)
         self.misfit: Array = backend.xp.zeros(0, np.float32)
+        self.background: Array = backend.xp.zeros((0, 0), np.float32)
+        """(ny, nx) incoherent intensity beside the model, or empty."""
         self._unfilled: list[int] = []
         self._recent_rows: list[NDArray[np.int64]] = []
         self._since_momentum = 0
@@ -117,7 +119,7 @@ class Solver:
         """Updates whose strengths are settled together, then what builds on their outcome."""
         store, canvas, xp = self.store, self.canvas, self.backend.xp
         corners = store.corners[rows]
-        centres = xp.empty((len(rows), 2), xp.float32)
+        figures = xp.empty((len(rows), 4), xp.float32)
         self._kernels.sweep(
             canvas.object,
             self.probe,
@@ -125,12 +127,14 @@ class Solver:
             corners - np.array(canvas.origin),
             rows,
             self._steps(rows),
+            store.flux,
+            self.background,
             self.misfit,
-            centres,
+            figures,
             self._work,
         )
         if self.rule.correction:
-            self._visited.append((rows, centres))
+            self._visited.append((rows, figures[:, :2]))
             if sum(len(some) for some, _ in self._visited) >= SLICE:
                 self._correct()
         self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())

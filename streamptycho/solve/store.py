@@ -18,6 +18,7 @@ class FrameStore:
     amplitudes : (capacity, ny, nx) float32, zero frequency at [0, 0], `MASKED` where not measured;
         the first `len(self)` count.
     corners : (capacity, 2) int64, absolute object pixel of each window's first row and column.
+    flux : (capacity,) float32 on the device, amplitude of each frame relative to the usual one.
     power : (capacity,) float64, sum of the counts over valid pixels.
     centres : (capacity, 2) float32 on the device, centre of mass of the counts, signed frequency samples (y, x).
     """
@@ -30,6 +31,7 @@ class FrameStore:
         self.corners = np.zeros((capacity, 2), np.int64)
         self.power = np.zeros(capacity)
         self.centres: Array = backend.xp.zeros((capacity, 2), np.float32)
+        self.flux: Array = backend.xp.ones(capacity, np.float32)
         self._frequencies = frequencies(np, shape)
         self._n = 0
 
@@ -61,6 +63,7 @@ class FrameStore:
         amplitudes[:n] = self.amplitudes
         self.amplitudes = amplitudes
         self.centres = self.backend.xp.concatenate([self.centres, self.backend.xp.zeros((n, 2), np.float32)])
+        self.flux = self.backend.xp.concatenate([self.flux, self.backend.xp.ones(n, np.float32)])
         self.corners = np.concatenate([self.corners, np.zeros((n, 2), np.int64)])
         self.power = np.concatenate([self.power, np.zeros(n)])
 

@@ -20,7 +20,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("modes", [1, 3])
 @pytest.mark.parametrize("shape", [(32, 32), (24, 36), (15, 21)])
 @pytest.mark.parametrize(("beta", "gammas"), [(0.3, (0.2, 1.0)), (0.3, (1.0, 0.4)), (0.0, (0.2, 1.0))])
-def test_a_sweep(modes, shape, beta, gammas):
+@pytest.mark.parametrize("clean", [True, False], ids=["clean", "flux and background"])
+def test_a_sweep(modes, shape, beta, gammas, clean):
     rng = np.random.default_rng(0)
     probe = random_complex(rng, modes, *shape)
     obj = random_complex(rng, 60, 60)
@@ -29,12 +30,15 @@ def test_a_sweep(modes, shape, beta, gammas):
     corners = rng.integers(0, 20, (9, 2))
     rows = rng.integers(0, 6, 9)
     steps = np.tile(np.array([0.8, beta, *gammas], np.float32), (9, 1))
+    flux = np.ones(6, np.float32) if clean else rng.uniform(0.7, 1.4, 6).astype(np.float32)
+    background = np.zeros((0, 0) if clean else shape, np.float32) + np.float32(0.3)
     out = []
     for sweep in (lambda *a: epie.sweep(READABLE, *a), compiled.sweep_frames):
         o, p = obj.copy(), probe.copy()
-        misfit, centres = np.zeros(6, np.float32), np.zeros((9, 2), np.float32)
-        sweep(o, p, amplitudes, corners, rows, steps, misfit, centres, Workspace(READABLE, p.shape))
-        out.append((o, p, misfit, centres))
+        misfit, figures = np.zeros(6, np.float32), np.zeros((9, 4), np.float32)
+        work = Workspace(READABLE, p.shape)
+        sweep(o, p, amplitudes, corners, rows, steps, flux, background, misfit, figures, work)
+        out.append((o, p, misfit, *figures.T))
     for readable, fast in zip(*out, strict=True):
         assert difference(fast, readable) < 2e-5
     assert difference(out[1][0], obj) > 1e-3, "something must have changed"

@@ -10,17 +10,17 @@ from tests.solve.helpers import random_complex
 SHAPES = [(32, 32), (24, 40), (15, 21)]
 
 
-def reference(probe, window, amplitude, step):
+def reference(probe, window, amplitude, step, flux=1.0, background=0.0):
     """One update as in the literature (ePIE 2009, rPIE 2017, modes 2013), complex128; new probe, new window, misfit.
 
     The unitary transform is written as two matrix products, so that no library's convention is taken for granted.
     """
-    P, O, A = probe.astype(np.complex128), window.astype(np.complex128), amplitude.astype(np.float64)  # noqa: E741
+    P, O, A = probe.astype(np.complex128), window.astype(np.complex128), amplitude.astype(np.float64) / flux  # noqa: E741
     ny, nx = O.shape
     Fy, Fx = (np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) / np.sqrt(n) for n in (ny, nx))
     psi = [p * O for p in P]
     Psi = [Fy @ w @ Fx.T for w in psi]
-    s = np.sqrt(sum(abs(w) ** 2 for w in Psi))
+    s = np.sqrt(sum(abs(w) ** 2 for w in Psi) + background)
     valid = A >= 0
     factor = np.where(valid, np.divide(A, s, out=np.ones_like(s), where=s > 0), 1)
     d = [Fy.conj().T @ (w * factor) @ Fx.conj() - v for w, v in zip(Psi, psi, strict=True)]
@@ -95,6 +95,25 @@ def test_update_follows_the_equations(backend: Backend, shape, modes: int, maske
     assert close(probe, expected_probe)
     assert misfit == pytest.approx(expected_misfit, rel=1e-5)
     assert step.beta > 0 or np.array_equal(probe, given[0])
+
+
+@pytest.mark.parametrize("modes", [1, 3])
+def test_flux_and_background_belong_to_the_model(backend: Backend, modes: int):
+    given = problem((24, 40), modes, masked=True)
+    step, flux = Step(0.7, 0.3, 0.4, 0.5), 1.3
+    background = np.random.default_rng(3).uniform(0, 50, (24, 40)).astype(np.float32)
+    new, view = backend.to_device(given[0].copy()), backend.to_device(given[1].copy())
+    work = Workspace(backend, given[0].shape)
+    amplitude = backend.to_device(given[2])
+    misfit = update(backend, new, view, amplitude, step, work, flux, backend.to_device(background))
+    probe, window, expected = reference(*given, step, flux, background)
+    assert close(backend.to_host(new), probe)
+    assert close(backend.to_host(view), window)
+    assert float(misfit) == pytest.approx(expected, rel=1e-5)
+    wave = np.fft.fft2(given[0] * given[1], norm="ortho")
+    model, valid = np.sqrt((abs(wave) ** 2).sum(0) + background), given[2] >= 0
+    sums = backend.to_host(work.figures)[2:]
+    np.testing.assert_allclose(sums, [(given[2] * model)[valid].sum(), (model**2)[valid].sum()], rtol=1e-4)
 
 
 @pytest.mark.parametrize("modes", [1, 3])
