@@ -8,22 +8,12 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import CodecError
-from streamptycho.messages import (
-    EndReason,
-    Frame,
-    Message,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-    Stream,
-)
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
 from streamptycho.pipeline import Port, ReconstructStage, reconstruct
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.engine import EngineOptions
 from streamptycho_sim.scan import ProbeStart
 from tests.hostile import GOOD
