@@ -33,6 +33,10 @@ class Backend:
     gaussian_filter: Callable[..., Array]
     to_host: Callable[[Array], Any]
     synchronize: Callable[[], None]
+    threads: int = 1
+    """Threads of a compiled sweep on the CPU; one gives the same result every time."""
+    fft: str = "rocket"
+    """Library that transforms inside compiled sweeps, see :mod:`transforms`."""
 
     def to_device(self, array: Any) -> Array:
         """Copy a host array to where the computing happens."""
@@ -60,9 +64,9 @@ def numpy_backend() -> Backend:
     )
 
 
-def cpu_backend() -> Backend:
+def cpu_backend(threads: int = 1, fft: str = "rocket") -> Backend:
     """The CPU with compiled kernels; arrays and all else as in :func:`numpy_backend`."""
-    return dataclasses.replace(numpy_backend(), name="cpu")
+    return dataclasses.replace(numpy_backend(), name="cpu", threads=threads, fft=fft)
 
 
 def cupy_backend(device: int = 0) -> Backend:
@@ -100,12 +104,15 @@ def cupy_backend(device: int = 0) -> Backend:
     )
 
 
-def choose_backend(name: str) -> Backend:
-    """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU."""
+def choose_backend(name: str, threads: int = 1, fft: str = "rocket") -> Backend:
+    """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU.
+
+    `threads` and `fft` as of :func:`cpu_backend`; the others have no use for them.
+    """
     if name == "numpy":
         return numpy_backend()
     if name == "cpu":
-        return cpu_backend()
+        return cpu_backend(threads, fft)
     if name == "cupy":
         return cupy_backend()
     if name != "auto":
@@ -113,4 +120,4 @@ def choose_backend(name: str) -> Backend:
     try:
         return cupy_backend()
     except BackendError:
-        return cpu_backend()
+        return cpu_backend(threads, fft)

@@ -8,7 +8,7 @@ from streamptycho.solve.canvas import BLOCK, Canvas
 from streamptycho.solve.gradient import ANCHOR, ITERATIONS, STIFFNESS, reach
 from streamptycho.solve.gradient import GAIN as CORRECTION_GAIN
 from streamptycho.solve.jit import jit
-from streamptycho.solve.smooth import GAIN, KNOWN_DOSE, carried_on, fill_box, fill_sigma, momentum_trust
+from streamptycho.solve.smooth import GAIN, KNOWN_DOSE, carried_on, fill_boxes, fill_sigma, momentum_trust
 
 
 @jit
@@ -205,22 +205,26 @@ def _rows(array: NDArray[np.complex64], box: tuple[slice, slice]) -> NDArray[np.
 
 @jit
 def _amounts(obj, dose, cell_dose, cells):
-    """(3, ny, nx) per cell: mean dose, and mean of dose times object, real and imaginary; only where there is dose."""
+    """(3, ny, nx) per cell: mean dose, and mean of dose times object, real and imaginary."""
     ny, nx = cells[1] - cells[0], cells[3] - cells[2]
-    result = np.zeros((3, ny, nx), np.float32)
-    share = np.float32(1 / (BLOCK * BLOCK))
+    result = np.empty((3, ny, nx), np.float32)
+    line = np.empty(2 * nx * BLOCK, np.float32)
+    first, share = cells[2] * BLOCK, np.float32(1 / (BLOCK * BLOCK))
     for cy in range(ny):
+        line[:] = 0
+        for y in range((cells[0] + cy) * BLOCK, (cells[0] + cy + 1) * BLOCK):
+            o, d = obj[y, 2 * first : 2 * first + len(line)], dose[y, first : first + nx * BLOCK]
+            for x in range(nx * BLOCK):
+                line[2 * x] += d[x] * o[2 * x]
+                line[2 * x + 1] += d[x] * o[2 * x + 1]
         for cx in range(nx):
-            weight = cell_dose[cells[0] + cy, cells[2] + cx]
-            if weight > 0:
-                real, imag = np.float32(0), np.float32(0)
-                for y in range((cells[0] + cy) * BLOCK, (cells[0] + cy + 1) * BLOCK):
-                    for x in range((cells[2] + cx) * BLOCK, (cells[2] + cx + 1) * BLOCK):
-                        real += dose[y, x] * obj[y, 2 * x]
-                        imag += dose[y, x] * obj[y, 2 * x + 1]
-                result[0, cy, cx] = weight
-                result[1, cy, cx] = real * share
-                result[2, cy, cx] = imag * share
+            real, imag = np.float32(0), np.float32(0)
+            for x in range(cx * BLOCK, (cx + 1) * BLOCK):
+                real += line[2 * x]
+                imag += line[2 * x + 1]
+            result[0, cy, cx] = cell_dose[cells[0] + cy, cells[2] + cx]
+            result[1, cy, cx] = real * share
+            result[2, cy, cx] = imag * share
     return result
 
 
@@ -229,18 +233,24 @@ def _blurred(planes, kernel):
     """Each plane convolved along both axes, reflected at the edges as scipy.ndimage does."""
     count, ny, nx = planes.shape
     radius = len(kernel) // 2
-    middle, result = np.zeros_like(planes), np.zeros_like(planes)
+    result = np.zeros_like(planes)
+    line = np.empty(nx + 2 * radius, np.float32)
     for c in range(count):
         for y in range(ny):
-            for k in range(-radius, radius + 1):
-                source = _reflected(y + k, ny)
+            line[:] = 0
+            middle = line[radius : radius + nx]
+            for k in range(len(kernel)):
+                source, part = planes[c, _reflected(y + k - radius, ny)], kernel[k]
                 for x in range(nx):
-                    middle[c, y, x] += kernel[k + radius] * planes[c, source, x]
-        for k in range(-radius, radius + 1):
-            for x in range(nx):
-                source = _reflected(x + k, nx)
-                for y in range(ny):
-                    result[c, y, x] += kernel[k + radius] * middle[c, y, source]
+                    middle[x] += part * source[x]
+            for x in range(radius):
+                line[radius - 1 - x] = middle[_reflected(-1 - x, nx)]
+                line[radius + nx + x] = middle[_reflected(nx + x, nx)]
+            out = result[c, y]
+            for k in range(len(kernel)):
+                part = kernel[k]
+                for x in range(nx):
+                    out[x] += part * line[x + k]
     return result
 
 
@@ -252,8 +262,23 @@ def _reflected(i, n):
 
 
 @jit
+def _all_known(dose):
+    """True if every pixel of a row has been illuminated enough."""
+    least = np.float32(KNOWN_DOSE)
+    for x in range(len(dose)):
+        least = min(least, dose[x])
+    return least >= np.float32(KNOWN_DOSE)
+
+
+@jit
 def _fill(obj, last, dose, cell_dose, cells, kernel):
     """Blend the blurred surroundings into pixels of little dose; float32 rows."""
+    first, width = cells[2] * BLOCK, (cells[3] - cells[2]) * BLOCK
+    top, bottom = cells[0] * BLOCK, cells[1] * BLOCK
+    while top < bottom and _all_known(dose[top, first : first + width]):
+        top += 1
+    if top == bottom:
+        return
     smooth = _blurred(_amounts(obj, dose, cell_dose, cells), kernel)
     ny, nx = smooth.shape[1], smooth.shape[2]
     mean = np.empty((ny, nx, 2), np.float32)
@@ -262,27 +287,29 @@ def _fill(obj, last, dose, cell_dose, cells, kernel):
             known = smooth[0, y, x] > np.float32(1e-6)
             mean[y, x, 0] = smooth[1, y, x] / smooth[0, y, x] if known else np.float32(1)
             mean[y, x, 1] = smooth[2, y, x] / smooth[0, y, x] if known else np.float32(0)
-    line, row = np.empty((2, nx * BLOCK), np.float32), np.empty(nx, np.float32)
-    first = cells[2] * BLOCK
-    for y in range(ny * BLOCK):
-        at = cells[0] * BLOCK + y
-        _stretched(mean, y, line, row)
-        o, q, d = obj[at], last[at], dose[at]
-        for x in range(nx * BLOCK):
-            blend = np.float32(1) - d[first + x] * np.float32(1 / KNOWN_DOSE)
-            blend = blend if blend > 0 else np.float32(0)
-            for c in range(2):
-                i = 2 * (first + x) + c
-                value = o[i] + blend * (line[c, x] - o[i])
-                o[i] = value
-                q[i] += blend * (value - q[i])
+    line, row = np.empty((2, width), np.float32), np.empty(nx, np.float32)
+    for at in range(top, bottom):
+        d = dose[at, first : first + width]
+        if _all_known(d):
+            continue
+        _stretched(mean, at - cells[0] * BLOCK, line, row)
+        real, imag = line[0], line[1]
+        o, q = obj[at, 2 * first : 2 * (first + width)], last[at, 2 * first : 2 * (first + width)]
+        for x in range(width):
+            blend = max(np.float32(1) - d[x] * np.float32(1 / KNOWN_DOSE), np.float32(0))
+            a = o[2 * x] + blend * (real[x] - o[2 * x])
+            b = o[2 * x + 1] + blend * (imag[x] - o[2 * x + 1])
+            o[2 * x] = a
+            o[2 * x + 1] = b
+            q[2 * x] += blend * (a - q[2 * x])
+            q[2 * x + 1] += blend * (b - q[2 * x + 1])
 
 
 def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shape: tuple[int, int]) -> None:
     """:func:`streamptycho.solve.smooth.warm_fill`, compiled."""
     kernel = gaussian(fill_sigma(shape))
-    for corner in corners:
-        y, x = canvas.cells(fill_box(canvas, corner, shape))
+    for box in fill_boxes(canvas, corners, shape):
+        y, x = canvas.cells(box)
         _fill(
             canvas.object.view(np.float32),
             canvas.last.view(np.float32),
