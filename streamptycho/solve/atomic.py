@@ -27,8 +27,7 @@ fetch_add = _atomic("add")
 swap = _atomic("xchg")
 
 
-@intrinsic
-def call_transform(typing_context: Any, function: Any, plan: Any, data: Any) -> Any:
+def _call_transform(typing_context: Any, function: Any, plan: Any, data: Any) -> Any:
     """Call ``void function(plan, data, data)``, all given as addresses: FFTW's new-array execution, in place."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -40,8 +39,10 @@ def call_transform(typing_context: Any, function: Any, plan: Any, data: Any) -> 
     return types.void(types.int64, types.int64, types.intp), generate
 
 
-@intrinsic
-def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+call_transform: Any = intrinsic(_call_transform)
+
+
+def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Have the element of a one-dimensional array fetched to the second-level cache; a hint, which never fails."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -54,3 +55,6 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
+
+
+prefetch: Any = intrinsic(_prefetch)

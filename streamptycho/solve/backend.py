@@ -7,13 +7,14 @@ alike. Nothing here waits for the device except :meth:`Backend.to_host` and :met
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 
 from streamptycho.errors import BackendError
+from streamptycho.solve.cores import usable_threads
 
 Array: TypeAlias = Any
 """An array of either library; a union type is not worth the fight."""
@@ -104,11 +105,12 @@ def cupy_backend(device: int = 0) -> Backend:
     )
 
 
-def choose_backend(name: str, threads: int = 1, fft: str = "rocket") -> Backend:
+def choose_backend(name: str, threads: int | Literal["auto"] = 1, fft: str = "rocket") -> Backend:
     """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU.
 
-    `threads` and `fft` as of :func:`cpu_backend`; the others have no use for them.
+    `threads` (auto: :func:`usable_threads`) and `fft` as of :func:`cpu_backend`; the others have no use for them.
     """
+    threads = usable_threads() if threads == "auto" else threads
     if name == "numpy":
         return numpy_backend()
     if name == "cpu":

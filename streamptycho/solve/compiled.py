@@ -17,7 +17,7 @@ from streamptycho.solve.jit import jit
 
 LINE = 16
 """Numbers of float32 in a line of the cache."""
-LARGEST_MOVE = np.float32(0.5)
+LARGEST_MOVE = np.float32(0.25)
 """Sum of probe steps after which a thread adds its changes of the probe to the shared one. More, and two threads that have
 both gone most of the way to the same probe go beyond it together; the live error then is up to a third larger (ADR 9)."""
 PATIENCE = 5000
@@ -28,7 +28,7 @@ TINY = np.float32(1e-12)
 
 @jit
 def _product_one(psi, probe, obj, y0, x0, tops):
-    """psi = P O under the window at (y0, x0); `tops` (2 nx) takes the maxima of |P|^2 and |O|^2 in each column, interleaved."""
+    """Exit wave P O of the window at (y0, x0); `tops` (2 nx) takes each column's maxima of |P|^2 and |O|^2, interleaved."""
     ny, width = probe.shape[1], probe.shape[2]
     for x in range(width):
         tops[x] = 0
@@ -271,35 +271,17 @@ def _update(o, p, amplitude, here, then, step, flux, background, figures, field,
 
 
 @jit
-def _signed_frequencies(line, nx):
-    for x in range(nx):
-        line[x] = x if x < (nx + 1) // 2 else x - nx
-
-
-@jit
 def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, power, lines, plans):
-    """Update `obj` and `probe` from each of `rows` in order, in place.
+    """:func:`streamptycho.solve.epie.sweep`, with scratch memory instead of its workspace.
 
     Parameters
     ----------
-    obj : (H, W) complex64 canvas.
-    probe : (modes, ny, nx) complex64.
-    amplitudes : (capacity, ny, nx) float32, zero frequency first, negative where masked.
-    corners : (k, 2) int64, windows on the canvas.
-    rows : (k,) int64 of `amplitudes` and `misfit`.
-    steps : (k, 4) float32: alpha, beta, gamma_object, gamma_probe.
-    flux : (capacity,) float32, amplitude of each frame relative to the usual one; the measured one is divided by it.
-    background : (ny, nx) float32, incoherent intensity beside the model's, zero frequency first; (0, 0) for none.
-    misfit : (capacity,) float32, written: sum of (|model| - A)^2 before the update.
-    figures : (k, 4) float32, written, all over valid pixels: centre of mass (y, x) of the model's intensity in signed
-        frequencies, sum of (undivided) amplitude times model modulus, sum of the model's intensity.
     field : (modes, ny, nx) complex64 scratch.
     power : (ny, nx) float32 scratch.
-    lines : (4, 2 nx) float32 scratch.
+    lines : (4, 2 nx) float32 scratch; the last begins with the signed frequencies of x.
     plans : (3,) int64, see :mod:`transforms`; 0 first for rocket-fft.
     """
     o, p, axes = obj.view(np.float32), probe.view(np.float32), np.array([1, 2])
-    _signed_frequencies(lines[3], probe.shape[2])
     for k in range(len(rows)):
         row, step, here, then = rows[k], steps[k], corners[k], corners[min(k + 1, len(rows) - 1)]
         misfit[row] = _update(
@@ -309,8 +291,8 @@ def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit
 
 @jit
 def share(
-    obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, power, lines, plans, copies, order,
-    starts, tickets, me,
+    obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, power, lines, plans, copies,
+    order, starts, tickets, me,
 ):  # fmt: skip
     """What one of several threads contributes to a :func:`sweep`: its own part of the frames, then what others have left.
 
@@ -328,7 +310,6 @@ def share(
     """
     o, p, own, base = obj.view(np.float32), probe.view(np.float32), copies[0].view(np.float32), copies[1].view(np.float32)
     axes, threads, moved = np.array([1, 2]), len(starts) - 1, np.float32(0)
-    _signed_frequencies(lines[3], probe.shape[2])
     _lock(tickets)
     own[:] = p
     base[:] = p
@@ -340,8 +321,8 @@ def share(
             k, after = order[i], order[min(i + 1, len(order) - 1)]
             row = rows[k]
             misfit[row] = _update(
-                o, own, amplitudes[row], corners[k], corners[after], steps[k], flux[row], background, figures[k], field, power,
-                lines, axes, plans,
+                o, own, amplitudes[row], corners[k], corners[after], steps[k], flux[row], background, figures[k], field,
+                power, lines, axes, plans,
             )  # fmt: skip
             moved += steps[k, 1]
             if moved >= LARGEST_MOVE:

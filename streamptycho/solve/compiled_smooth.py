@@ -262,40 +262,67 @@ def _reflected(i, n):
 
 
 @jit
-def _all_known(dose):
-    """True if every pixel of a row has been illuminated enough."""
-    least = np.float32(KNOWN_DOSE)
-    for x in range(len(dose)):
-        least = min(least, dose[x])
-    return least >= np.float32(KNOWN_DOSE)
+def _unknown(dose, least):
+    """First and one past the last cell of a row of cells in which a pixel has been illuminated too little.
+
+    `dose` is a strip of `BLOCK` rows, `least` a scratch row.
+    """
+    width = dose.shape[1]
+    for x in range(width):
+        least[x] = KNOWN_DOSE
+    for y in range(BLOCK):
+        d = dose[y]
+        for x in range(width):
+            least[x] = d[x] if d[x] < least[x] else least[x]
+    first, end = 0, width
+    while first < width and least[first] >= np.float32(KNOWN_DOSE):
+        first += 1
+    while end > first and least[end - 1] >= np.float32(KNOWN_DOSE):
+        end -= 1
+    return first // BLOCK, (end + BLOCK - 1) // BLOCK if end > first else 0
+
+
+@jit
+def _mean(amounts):
+    """(ny, nx, 2) object from dose and dose times object; 1 where there is no dose."""
+    ny, nx = amounts.shape[1], amounts.shape[2]
+    mean = np.empty((ny, nx, 2), np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            known = amounts[0, y, x] > np.float32(1e-6)
+            mean[y, x, 0] = amounts[1, y, x] / amounts[0, y, x] if known else np.float32(1)
+            mean[y, x, 1] = amounts[2, y, x] / amounts[0, y, x] if known else np.float32(0)
+    return mean
 
 
 @jit
 def _fill(obj, last, dose, cell_dose, cells, kernel):
     """Blend the blurred surroundings into pixels of little dose; float32 rows."""
-    first, width = cells[2] * BLOCK, (cells[3] - cells[2]) * BLOCK
-    top, bottom = cells[0] * BLOCK, cells[1] * BLOCK
-    while top < bottom and _all_known(dose[top, first : first + width]):
-        top += 1
-    if top == bottom:
+    left, width = cells[2] * BLOCK, (cells[3] - cells[2]) * BLOCK
+    ny = cells[1] - cells[0]
+    line, row = np.empty((2, width), np.float32), np.empty(width // BLOCK, np.float32)
+    ends = np.empty((ny, 2), np.int64)
+    needed = 0
+    for cy in range(ny):
+        top = (cells[0] + cy) * BLOCK
+        ends[cy] = _unknown(dose[top : top + BLOCK, left : left + width], line[0])
+        needed = max(needed, ends[cy, 1])
+    if needed == 0:
         return
-    smooth = _blurred(_amounts(obj, dose, cell_dose, cells), kernel)
-    ny, nx = smooth.shape[1], smooth.shape[2]
-    mean = np.empty((ny, nx, 2), np.float32)
-    for y in range(ny):
-        for x in range(nx):
-            known = smooth[0, y, x] > np.float32(1e-6)
-            mean[y, x, 0] = smooth[1, y, x] / smooth[0, y, x] if known else np.float32(1)
-            mean[y, x, 1] = smooth[2, y, x] / smooth[0, y, x] if known else np.float32(0)
-    line, row = np.empty((2, width), np.float32), np.empty(nx, np.float32)
-    for at in range(top, bottom):
-        d = dose[at, first : first + width]
-        if _all_known(d):
+    mean = _mean(_blurred(_amounts(obj, dose, cell_dose, cells), kernel))
+    real, imag = line[0], line[1]
+    for y in range(ny * BLOCK):
+        start, end = ends[y // BLOCK, 0] * BLOCK, ends[y // BLOCK, 1] * BLOCK
+        if end == 0:
             continue
-        _stretched(mean, at - cells[0] * BLOCK, line, row)
-        real, imag = line[0], line[1]
-        o, q = obj[at, 2 * first : 2 * (first + width)], last[at, 2 * first : 2 * (first + width)]
-        for x in range(width):
+        _stretched(mean, y, line, row)
+        at = cells[0] * BLOCK + y
+        o, q, d = (
+            obj[at, 2 * left : 2 * (left + width)],
+            last[at, 2 * left : 2 * (left + width)],
+            dose[at, left : left + width],
+        )
+        for x in range(start, end):
             blend = max(np.float32(1) - d[x] * np.float32(1 / KNOWN_DOSE), np.float32(0))
             a = o[2 * x] + blend * (real[x] - o[2 * x])
             b = o[2 * x + 1] + blend * (imag[x] - o[2 * x + 1])

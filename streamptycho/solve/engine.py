@@ -1,14 +1,14 @@
 """The rolling engine: frames may be added at any time, and the object gets better in every gap between them.
 
 It owns the frames, the reconstruction and the schedule; it knows no wire, no file and no clock but the one it is given.
-With a fixed seed, the same frames and the same number of updates give the same result on a CPU.
+With a fixed seed, the same frames and the same number of updates give the same result in one thread of a CPU.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from pydantic import Field
 
 from streamptycho.options import Options
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.canvas import BLOCK
+from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.cores import MOST_THREADS
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -37,6 +38,11 @@ class EngineOptions(Options):
 
     backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
     """What computes; auto takes a GPU where one works, else compiled CPU code."""
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
+    """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
+    frames and number of updates every time, more only up to the order of the updates."""
+    fft: Literal["rocket", "fftw", "mkl"] = "rocket"
+    """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
     probe: Literal["file", "auto"] = "file"
     """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
     modes: int = Field(1, ge=1, le=8)
@@ -180,7 +186,7 @@ class RollingEngine:
         low, high = (here, here) if self._bounds is None else self._bounds
         low, high = np.minimum(low, here), np.maximum(high, here)
         window = np.array(self.store.shape, np.float64)
-        extent = 5 / 3 * (high - low + window) + 2 * window + 4 * BLOCK
+        extent = 5 / 3 * (high - low + window + 2 * surroundings(self.store.shape)) + 2 * window + 4 * BLOCK
         if extent[0] * extent[1] > self.options.max_object_pixels:
             return False
         self._bounds = (low, high)
@@ -323,16 +329,22 @@ class RollingEngine:
             solver = self._search.best.halves[0]
         if solver is None or not solver.updates:
             return None
-        dose = self.backend.to_host(solver.canvas.dose)
-        covered = dose > COVERED_DOSE
+        canvas = solver.canvas
+        box = canvas.reached(COVERED_DOSE)
+        if box is None:
+            return None
+        covered = self.backend.to_host(canvas.dose[box] > COVERED_DOSE)
         ys, xs = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
         if not len(ys):
             return None
-        box = (slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1))
-        covered = covered[box]
+        top, left = int(ys[0]), int(xs[0])
+        covered = covered[top : ys[-1] + 1, left : xs[-1] + 1]
+        top, left = top + box[0].start, left + box[1].start
+        obj = self.backend.to_host(canvas.object[top : top + covered.shape[0], left : left + covered.shape[1]])
+        obj[~covered] = 0
         return Picture(
-            object=np.where(covered, self.backend.to_host(solver.canvas.object[box]), 0).astype(np.complex64),
+            object=obj,
             covered=covered,
             probe=self.backend.to_host(solver.probe),
-            origin_px=(int(ys[0]) + solver.canvas.origin[0], int(xs[0]) + solver.canvas.origin[1]),
+            origin_px=(top + canvas.origin[0], left + canvas.origin[1]),
         )

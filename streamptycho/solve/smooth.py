@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean
+from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean, surroundings
 
 KNOWN_DOSE = 0.1
 """Dose from which a pixel counts as known."""
@@ -43,7 +43,7 @@ def fill_sigma(shape: tuple[int, int]) -> float:
 
 def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -> list[tuple[slice, slice]]:
     """Windows and the surroundings they are filled from; neighbours in one box where that is less work than one by one."""
-    margin = int(3 * fill_sigma(shape)) * BLOCK
+    margin = surroundings(shape) - BLOCK
     boxes: list[tuple[slice, slice]] = []
     first = 0
     for k in range(len(corners)):
@@ -59,7 +59,7 @@ def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int
 
 def _area(box: tuple[slice, slice]) -> int:
     """Pixels in a box."""
-    return (box[0].stop - box[0].start) * (box[1].stop - box[1].start)
+    return int((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
 
 
 def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int], fade: float) -> None:

@@ -6,10 +6,13 @@ timing, within the spread between two orders of the same frames.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from itertools import pairwise
+from queue import SimpleQueue
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,8 @@ from streamptycho.solve.backend import Array
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.transforms import plans_for
 
+WORTH_SHARING = 1 << 18
+"""Pixels of all modes and frames from which a sweep is shared: less is done before a second thread has begun."""
 ALIGNMENT = 64
 """Bytes; FFTW's plans hold for arrays aligned like those they were made for, and so do the widest loads."""
 
@@ -36,10 +41,12 @@ class Scratch:
     def of(cls, shape: tuple[int, int, int], *, alone: bool) -> "Scratch":
         """Scratch for a probe of `shape` (modes, ny, nx); `alone` leaves out the copies that several threads need."""
         _, ny, nx = shape
+        lines = np.zeros((4, 2 * nx), np.float32)
+        lines[3, :nx] = np.fft.fftfreq(nx) * nx
         return cls(
             field=aligned(shape),
             power=np.empty((ny, nx), np.float32),
-            lines=np.zeros((4, 2 * nx), np.float32),
+            lines=lines,
             copies=np.empty((0 if alone else 2, *shape), np.complex64),
         )
 
@@ -80,13 +87,13 @@ class Sweeper:
         background: Array,
         misfit: Array,
         figures: Array,
-        work: Workspace,
+        work: Workspace | None,
     ) -> None:
         """Arguments as of :func:`streamptycho.solve.epie.sweep`."""
         del work  # its buffers are those of the readable form
         self._prepare(probe.shape)
         arguments = (obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures)
-        threads = min(self.threads, len(rows))
+        threads = min(self.threads, len(rows)) if len(rows) * probe.size >= WORTH_SHARING else 1
         if threads < 2:
             s = self._scratch[0]
             compiled.sweep(*arguments, s.field, s.power, s.lines, self._plans)
@@ -127,40 +134,47 @@ def strips(corners: NDArray[np.int64], threads: int) -> tuple[NDArray[np.int64],
     axis = int(np.ptp(corners, 0).argmax())
     order = np.argsort(corners[:, axis], kind="stable")
     starts = np.linspace(0, len(order), threads + 1).astype(np.int64)
-    for first, end in zip(starts[:-1], starts[1:], strict=True):
+    for first, end in pairwise(starts):
         order[first:end].sort()
     return order, starts
 
 
+class Pool:
+    """Helping threads that end with the process, whatever they do; started when there is more to do than threads.
+
+    Those of :mod:`concurrent.futures` would keep a process from ending while they wait.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[Future[None], Callable[[int], None], int]] = SimpleQueue()
+        self._threads = 0
+
+    def submit(self, task: Callable[[int], None], argument: int) -> Future[None]:
+        """Have ``task(argument)`` done by some thread; the future can be cancelled until one has taken it."""
+        if self._threads < argument:
+            self._threads += 1
+            Thread(target=self._serve, name=f"streamptycho-sweep-{self._threads}", daemon=True).start()
+        future: Future[None] = Future()
+        self._tasks.put((future, task, argument))
+        return future
+
+    def _serve(self) -> None:
+        while True:
+            future, task, argument = self._tasks.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                task(argument)
+            except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+
 @cache
-def _pool() -> ThreadPoolExecutor:
-    """The helping threads of this process, started as they are needed."""
-    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="streamptycho-sweep")
+def _pool() -> Pool:
+    """That of this process."""
+    return Pool()
 
 
-MOST_THREADS = 16
-"""More than an engine may ask for."""
-AUTOMATIC = 4
-"""Most threads taken unasked: the probe of each is out of date by what the others do to theirs."""
-
-
-def usable_threads() -> int:
-    """Physical cores that this process may use, at most `AUTOMATIC`: affinity, siblings of one core and CPU quota count."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    cores = {_siblings(cpu) for cpu in allowed}
-    return max(1, min(len(cores), _quota(), AUTOMATIC))
-
-
-def _siblings(cpu: int) -> str:
-    """What tells the core of a logical CPU: the list of those that share it, where the system says so."""
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    return path.read_text() if path.is_file() else str(cpu)
-
-
-def _quota() -> int:
-    """Whole CPUs that a container grants (cgroup v2)."""
-    path = Path("/sys/fs/cgroup/cpu.max")
-    words = path.read_text().split() if path.is_file() else []
-    if len(words) != 2 or words[0] == "max":
-        return AUTOMATIC
-    return int(words[0]) // int(words[1])
+os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -130,7 +130,7 @@ def test_a_run_of_the_whole_rule():
         solvers.append(solver)
     readable, fast = solvers
     assert difference(fast.canvas.object, readable.canvas.object) < 3e-4
-    assert difference(fast.probe, readable.probe) < 3e-4
+    assert difference(fast.probe, readable.probe) < 1e-2
     # where the first model is dark its phase is rounding noise, and what comes of it differs: later only the fit is the same
     for solver in solvers:
         for _ in range(3):
