@@ -39,8 +39,8 @@ def warm_up(backend: Backend) -> None:
 def kernels_for(backend: Backend) -> Kernels:
     """Compiled on the CPU, readable elsewhere."""
     if backend.name == "cpu":
-        from streamptycho.solve import compiled_smooth, sweeper  # numba takes a second to import
+        from streamptycho.solve import compiled_fill, compiled_smooth, sweeper  # numba takes a second to import
 
         sweep = sweeper.Sweeper(backend.threads, backend.fft)
-        return Kernels(sweep, compiled_smooth.momentum, compiled_smooth.correct, compiled_smooth.warm_fill)
+        return Kernels(sweep, compiled_smooth.momentum, compiled_smooth.correct, compiled_fill.warm_fill)
     return Kernels(partial(epie.sweep, backend), smooth.momentum, gradient.correct, smooth.warm_fill)

@@ -4,6 +4,8 @@ The update of a single pattern is quick at fine detail and slow at phase that va
 on cells of `BLOCK` pixels only: momentum on the full grid is unstable.
 """
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,13 +26,14 @@ def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shap
     """
     xp = backend.xp
     sigma = fill_sigma(shape)
-    for box in fill_boxes(canvas, corners, shape):
-        dose, target, last = canvas.dose[box], canvas.object[box], canvas.last[box]
-        amount = block_mean(dose * target)
+    for inner, box in fill_boxes(canvas, corners, shape):
+        amount = block_mean(canvas.dose[box] * canvas.object[box])
         weight = backend.gaussian_filter(canvas.cell_dose[canvas.cells(box)], sigma)
         amount = backend.gaussian_filter(amount.real, sigma) + 1j * backend.gaussian_filter(amount.imag, sigma)
         known = weight > 1e-6
         mean = bilinear(xp.where(known, amount / xp.where(known, weight, 1), 1).astype(xp.complex64), backend)
+        mean = mean[tuple(slice(i.start - b.start, i.stop - b.start) for i, b in zip(inner, box, strict=True))]
+        dose, target, last = canvas.dose[inner], canvas.object[inner], canvas.last[inner]
         blend = xp.clip(1 - dose / KNOWN_DOSE, 0, 1)
         target += blend * (mean - target)
         last += blend * (target - last)
@@ -41,15 +44,23 @@ def fill_sigma(shape: tuple[int, int]) -> float:
     return max(shape) / 8 / BLOCK
 
 
-def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Windows and the surroundings they are filled from; neighbours in one box where that is less work than one by one."""
+Box: TypeAlias = tuple[slice, slice]
+
+
+def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -> list[tuple[Box, Box]]:
+    """Windows, and the same with the surroundings they are filled from.
+
+    Neighbours come in one box where that is less work than one by one.
+    """
     margin = surroundings(shape) - BLOCK
-    boxes: list[tuple[slice, slice]] = []
+    boxes: list[tuple[Box, Box]] = []
     first = 0
     for k in range(len(corners)):
-        alone = canvas.box(corners[k : k + 1], shape, margin)
-        together = canvas.box(corners[first : k + 1], shape, margin)
-        if boxes and _area(together) <= _area(boxes[-1]) + _area(alone):
+        alone, together = (
+            (canvas.box(some, shape), canvas.box(some, shape, margin))
+            for some in (corners[k : k + 1], corners[first : k + 1])
+        )
+        if boxes and _area(together[1]) <= _area(boxes[-1][1]) + _area(alone[1]):
             boxes[-1] = together
         else:
             boxes.append(alone)
@@ -57,7 +68,7 @@ def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int
     return boxes
 
 
-def _area(box: tuple[slice, slice]) -> int:
+def _area(box: Box) -> int:
     """Pixels in a box."""
     return int((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
 

@@ -88,7 +88,7 @@ def peer_table(scan: BenchScan, names: list[str], frames: int, passes: int) -> F
                 peers[name].run_pass()
             except PeerError as error:
                 failed[name] = str(error)
-                del peers[name]
+                peers.pop(name).close()
     print(
         f"\n{frames} frames of {scan.amplitudes.shape[1]} px, {passes} passes, one thread each: ms per frame, CPU and wall"
     )

@@ -148,7 +148,7 @@ def simulated(path: str, seed: int, n: int, frames: int, modes: int) -> BenchSca
     def error(obj: NDArray[np.complex64], count: int) -> float:
         covered = np.zeros(scan.obj.shape, bool)
         for y, x in scan.corners[:count]:
-            covered[y + n // 3 : y + n - n // 3, x + n // 3 : x + n - n // 3] = True
+            covered[y + n // 4 : y + n - n // 4, x + n // 4 : x + n - n // 4] = True
         agreement = compare(obj, covered, (0, 0), scan.obj, scan.support, (0, 0))
         return agreement.error if agreement is not None else float("nan")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve import compiled_smooth, epie, gradient, smooth
+from streamptycho.solve import compiled_fill, compiled_smooth, epie, gradient, smooth
 from streamptycho.solve.backend import cpu_backend, numpy_backend
 from streamptycho.solve.canvas import Canvas, bilinear, block_mean
 from streamptycho.solve.epie import Workspace
@@ -58,7 +58,7 @@ def canvas_with(rng: np.random.Generator) -> Canvas:
 @pytest.mark.parametrize(
     ("readable", "fast", "arguments"),
     [
-        (smooth.warm_fill, compiled_smooth.warm_fill, (np.array([[3, 5], [40, 31]]), (64, 64))),
+        (smooth.warm_fill, compiled_fill.warm_fill, (np.array([[3, 5], [40, 31]]), (64, 64))),
         (smooth.momentum, compiled_smooth.momentum, (np.array([[3, 5], [20, 31]]), (64, 64), 0.6)),
     ],
 )

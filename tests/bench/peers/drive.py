@@ -47,20 +47,29 @@ def environment(name: str) -> Path:
     wanted = REQUIREMENTS[name]
     if done.is_file() and json.loads(done.read_text()) == wanted:
         return python
-    quiet = {"capture_output": True, "text": True, "timeout": INSTALL_S}
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True, **quiet)
+    _install([sys.executable, "-m", "venv", "--clear", str(home)])
     for upto in range(1, len(wanted) + 1):  # in order, so that what is pinned first is not replaced later
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted[:upto]]
-        outcome = subprocess.run(command, check=False, env=os.environ | {"GIT_TERMINAL_PROMPT": "0"}, **quiet)
-        if outcome.returncode:
-            raise PeerError(f"not installed: {_last_line(outcome.stderr)}")
+        _install([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted[:upto]])
     done.write_text(json.dumps(wanted))
     return python
 
 
+def _install(command: list[str]) -> None:
+    """Run a step of an installation."""
+    patient = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(command, check=False, env=patient, capture_output=True, text=True, timeout=INSTALL_S)
+    except subprocess.TimeoutExpired as error:
+        raise PeerError(f"not installed within {INSTALL_S} s") from error
+    if done.returncode:
+        raise PeerError(f"not installed: {_last_line(done.stderr)}")
+
+
 def _last_line(text: str) -> str:
+    """What went wrong, as far as one line tells."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("WARNING", "[notice]"))]
-    return lines[-1][:200] if lines else "no message"
+    told = [line for line in lines if line.startswith(("fatal", "ERROR"))] or lines[-1:] or ["no message"]
+    return told[0][:200]
 
 
 class Peer:
@@ -89,7 +98,11 @@ class Peer:
                 cwd=HERE,
                 env=os.environ | ONE_THREAD,
             )
-        self._answer()
+        try:
+            self._answer()
+        except PeerError:
+            self.close()
+            raise
 
     def _answer(self) -> dict[str, float]:
         line = self.process.stdout.readline() if self.process.stdout else ""
@@ -123,9 +136,8 @@ class Peer:
 
     def close(self) -> None:
         """End the process."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
         try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
+            self.process.communicate(timeout=60)  # closes what it reads from, which is its sign to end
+        except (subprocess.TimeoutExpired, BrokenPipeError):
             self.process.kill()
+            self.process.wait()
