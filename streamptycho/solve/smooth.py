@@ -53,24 +53,21 @@ def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int
     Neighbours come in one box where that is less work than one by one.
     """
     margin = surroundings(shape) - BLOCK
-    boxes: list[tuple[Box, Box]] = []
-    first = 0
-    for k in range(len(corners)):
-        alone, together = (
-            (canvas.box(some, shape), canvas.box(some, shape, margin))
-            for some in (corners[k : k + 1], corners[first : k + 1])
-        )
-        if boxes and _area(together[1]) <= _area(boxes[-1][1]) + _area(alone[1]):
-            boxes[-1] = together
-        else:
-            boxes.append(alone)
-            first = k
-    return boxes
-
-
-def _area(box: Box) -> int:
-    """Pixels in a box."""
-    return int((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
+    height, width = shape[0] + 2 * margin, shape[1] + 2 * margin
+    groups: list[tuple[int, int, int, int]] = []
+    area = 0
+    for y, x in corners.tolist():
+        if groups:
+            top, bottom, left, right = groups[-1]
+            together = (min(top, y), max(bottom, y), min(left, x), max(right, x))
+            joint = (together[1] - together[0] + height) * (together[3] - together[2] + width)
+            if joint <= area + height * width:
+                groups[-1], area = together, joint
+                continue
+        groups.append((y, y, x, x))
+        area = height * width
+    extremes = (np.array([[top, left], [bottom, right]]) for top, bottom, left, right in groups)
+    return [(canvas.box(pair, shape), canvas.box(pair, shape, margin)) for pair in extremes]
 
 
 def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int], fade: float) -> None:
