@@ -17,7 +17,7 @@ from streamptycho.solve.jit import jit
 
 LINE = 16
 """Numbers of float32 in a line of the cache."""
-LARGEST_MOVE = np.float32(0.25)
+LARGEST_MOVE = np.float32(0.35)
 """Sum of probe steps after which a thread adds its changes of the probe to the shared one. More, and two threads that have
 both gone most of the way to the same probe go beyond it together; the live error then is up to a third larger (ADR 9)."""
 PATIENCE = 5000
