@@ -16,7 +16,7 @@ from streamptycho.display import save_phase
 from streamptycho.errors import ConfigError, FormatError
 from streamptycho.files import open_scan, read_result, write_result
 from streamptycho.messages import Frame, ScanEnd, ScanPoint, Snapshot
-from streamptycho.pipeline.reconstruct import Reconstruction
+from streamptycho.pipeline.reconstruction import Reconstruction
 from streamptycho.reasons import EndReason, Stream
 from streamptycho.solve.backend import choose_backend
 from streamptycho.solve.engine import EngineState

@@ -20,12 +20,16 @@ class Canvas:
     last : (ny, nx) complex64, the object when the momentum was last applied.
     cell_dose : (ny / BLOCK, nx / BLOCK) float32, mean dose in each cell.
     velocity : (ny / BLOCK, nx / BLOCK) complex64, smooth change per momentum interval.
+
+    What is computed on it does not depend on how much larger it is than the windows: around each window there is always
+    room for what looks at its surroundings.
     """
 
     def __init__(self, backend: Backend, max_pixels: int) -> None:
         self.backend = backend
         self.max_pixels = max_pixels
         self.origin = (0, 0)
+        self._used: tuple[int, int, int, int] | None = None
         xp = backend.xp
         self.object: Array = xp.ones((0, 0), xp.complex64)
         self.last: Array = xp.ones((0, 0), xp.complex64)
@@ -38,17 +42,26 @@ class Canvas:
         """(ny, nx) at present."""
         return self.object.shape  # type: ignore[no-any-return]
 
+    @property
+    def area(self) -> int:
+        """Pixels of the rectangle around all windows so far."""
+        if self._used is None:
+            return 0
+        top, left, bottom, right = self._used
+        return (bottom - top) * (right - left)
+
     def ensure(self, corner: tuple[int, int], shape: tuple[int, int]) -> bool:
         """Make room for a window; False, and nothing changed, if the canvas would exceed its limit.
 
         Growth is by at least a window and a quarter of the present size, so that its cost is spread over many frames.
         """
         origin, extent = [0, 0], [0, 0]
+        around = surroundings(shape)
         for axis in (0, 1):
-            low, high = corner[axis], corner[axis] + shape[axis]
+            low, high = corner[axis] - around, corner[axis] + shape[axis] + around
             start, stop = self.origin[axis], self.origin[axis] + self.shape[axis]
             if not stop - start:
-                start, stop = low - shape[axis] // 2, high + shape[axis] // 2
+                start, stop = low, high
             margin = max(shape[axis], (stop - start) // 4)
             if low < start:
                 start = low - margin
@@ -58,29 +71,36 @@ class Canvas:
             stop += -stop % BLOCK
             origin[axis], extent[axis] = start, stop - start
         new_shape = (extent[0], extent[1])
-        if new_shape == self.shape:
-            return True
-        if new_shape[0] * new_shape[1] > self.max_pixels:
-            return False
-        self._regrow((origin[0], origin[1]), new_shape)
+        if new_shape != self.shape:
+            if new_shape[0] * new_shape[1] > self.max_pixels:
+                return False
+            self._regrow((origin[0], origin[1]), new_shape)
+        self._count(corner, shape)
         return True
 
+    def _count(self, corner: tuple[int, int], shape: tuple[int, int]) -> None:
+        """Widen the rectangle around all windows."""
+        window = (*corner, corner[0] + shape[0], corner[1] + shape[1])
+        top, left, bottom, right = self._used or window
+        self._used = (min(top, window[0]), min(left, window[1]), max(bottom, window[2]), max(right, window[3]))
+
+    def reached(self, dose: float) -> tuple[slice, slice] | None:
+        """Slices, aligned to the coarse grid, around all pixels of at least this `dose`; None if there are none."""
+        known = self.cell_dose * (BLOCK * BLOCK) >= dose  # true of every cell with such a pixel
+        ys, xs = (self.backend.to_host(known.any(axis)).nonzero()[0] * BLOCK for axis in (1, 0))
+        if not len(ys):
+            return None
+        return slice(int(ys[0]), int(ys[-1]) + BLOCK), slice(int(xs[0]), int(xs[-1]) + BLOCK)
+
     def _regrow(self, origin: tuple[int, int], shape: tuple[int, int]) -> None:
-        xp = self.backend.xp
         y, x = self.origin[0] - origin[0], self.origin[1] - origin[1]
-        empty = {
-            "object": xp.ones(shape, xp.complex64),
-            "last": xp.ones(shape, xp.complex64),
-            "dose": xp.zeros(shape, xp.float32),
-            "cell_dose": xp.zeros((shape[0] // BLOCK, shape[1] // BLOCK), xp.float32),
-            "velocity": xp.zeros((shape[0] // BLOCK, shape[1] // BLOCK), xp.complex64),
-        }
-        if self.object.size:
-            for name, new in empty.items():
-                old = getattr(self, name)
-                scale = BLOCK if name in ("cell_dose", "velocity") else 1
+        for name in ("object", "last", "dose", "cell_dose", "velocity"):  # one by one: only one is there twice
+            old = getattr(self, name)
+            scale = BLOCK if name in ("cell_dose", "velocity") else 1
+            make = self.backend.xp.ones if name in ("object", "last") else self.backend.xp.zeros
+            new = make((shape[0] // scale, shape[1] // scale), old.dtype)
+            if old.size:
                 new[y // scale : y // scale + old.shape[0], x // scale : x // scale + old.shape[1]] = old
-        for name, new in empty.items():
             setattr(self, name, new)
         self.origin = origin
 
@@ -112,6 +132,11 @@ class Canvas:
             high = min(high + -high % BLOCK, self.shape[axis])
             slices.append(slice(low, high))
         return slices[0], slices[1]
+
+
+def surroundings(shape: tuple[int, int]) -> int:
+    """Pixels around a window of `shape` that are looked at when it is used: three eighths of it, in whole cells."""
+    return int(3 * max(shape) / 8 / BLOCK) * BLOCK + BLOCK
 
 
 def block_mean(array: Array) -> Array:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from streamptycho.options import Options
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.canvas import BLOCK
+from streamptycho.solve.canvas import BLOCK, surroundings
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -180,7 +180,7 @@ class RollingEngine:
         low, high = (here, here) if self._bounds is None else self._bounds
         low, high = np.minimum(low, here), np.maximum(high, here)
         window = np.array(self.store.shape, np.float64)
-        extent = 5 / 3 * (high - low + window) + 2 * window + 4 * BLOCK
+        extent = 5 / 3 * (high - low + window + 2 * surroundings(self.store.shape)) + 2 * window + 4 * BLOCK
         if extent[0] * extent[1] > self.options.max_object_pixels:
             return False
         self._bounds = (low, high)
@@ -323,16 +323,22 @@ class RollingEngine:
             solver = self._search.best.halves[0]
         if solver is None or not solver.updates:
             return None
-        dose = self.backend.to_host(solver.canvas.dose)
-        covered = dose > COVERED_DOSE
+        canvas = solver.canvas
+        box = canvas.reached(COVERED_DOSE)
+        if box is None:
+            return None
+        covered = self.backend.to_host(canvas.dose[box] > COVERED_DOSE)
         ys, xs = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
         if not len(ys):
             return None
-        box = (slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1))
-        covered = covered[box]
+        top, left = int(ys[0]), int(xs[0])
+        covered = covered[top : ys[-1] + 1, left : xs[-1] + 1]
+        top, left = top + box[0].start, left + box[1].start
+        obj = self.backend.to_host(canvas.object[top : top + covered.shape[0], left : left + covered.shape[1]])
+        obj[~covered] = 0
         return Picture(
-            object=np.where(covered, self.backend.to_host(solver.canvas.object[box]), 0).astype(np.complex64),
+            object=obj,
             covered=covered,
             probe=self.backend.to_host(solver.probe),
-            origin_px=(int(ys[0]) + solver.canvas.origin[0], int(xs[0]) + solver.canvas.origin[1]),
+            origin_px=(top + canvas.origin[0], left + canvas.origin[1]),
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean
+from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean, surroundings
 
 KNOWN_DOSE = 0.1
 """Dose from which a pixel counts as known."""
@@ -44,7 +44,7 @@ def fill_sigma(shape: tuple[int, int]) -> float:
 
 def fill_box(canvas: Canvas, corner: NDArray[np.int64], shape: tuple[int, int]) -> tuple[slice, slice]:
     """A window and the surroundings it is filled from."""
-    return canvas.box(corner[None], shape, margin=int(3 * fill_sigma(shape)) * BLOCK)
+    return canvas.box(corner[None], shape, margin=surroundings(shape) - BLOCK)
 
 
 def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int], fade: float) -> None:

@@ -188,9 +188,9 @@ class Solver:
         self._unfilled.clear()
 
     def _momentum_interval(self) -> int:
-        """Updates between two steps of momentum: 50, or more on a large canvas so that its share of the time stays small."""
+        """Updates between two steps of momentum: 50, or more over a large area so that its share of the time stays small."""
         window = self.store.shape[0] * self.store.shape[1]
-        return max(50, 4 * self.canvas.shape[0] * self.canvas.shape[1] // window)
+        return max(50, 4 * self.canvas.area // window)
 
     def _momentum(self) -> None:
         rows = np.unique(np.concatenate(self._recent_rows))

@@ -1,4 +1,7 @@
-"""The frames of a reconstruction: preallocated, grown by doubling, one row per frame in order of arrival."""
+"""The frames of a reconstruction, one row per frame in order of arrival."""
+
+import os
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +11,19 @@ from streamptycho.solve.epie import centre_of_mass, frequencies
 
 MASKED = -1.0
 """Amplitude that marks a pixel as not measured."""
+FIRST_ROWS = 64
+"""Rows to begin with where no number of frames is announced."""
+MOST_ROWS = 1 << 20
+"""Rows to begin with at most, whatever is announced."""
+RESERVE = 0.75
+"""Address space for amplitudes, fraction of the machine's memory."""
 
 
 class FrameStore:
     """Amplitudes on the device, window corners on the host.
+
+    On a CPU the address space for as many frames as the memory may hold is taken at once and memory only with each frame, so
+    that nothing is ever copied; elsewhere, or where the system refuses, the amplitudes grow by doubling.
 
     Attributes
     ----------
@@ -26,8 +38,9 @@ class FrameStore:
     def __init__(self, backend: Backend, shape: tuple[int, int], expected: int | None = None) -> None:
         self.backend = backend
         self.shape = shape
-        capacity = max(64, min(expected or 0, 1 << 20))
-        self.amplitudes: Array = backend.xp.empty((capacity, *shape), np.float32)
+        capacity = max(FIRST_ROWS, min(expected or 0, MOST_ROWS))
+        self._reserve: Array = _reserved(backend, (capacity, *shape))
+        self.amplitudes: Array = self._reserve[:capacity]
         self.corners = np.zeros((capacity, 2), np.int64)
         self.power = np.zeros(capacity)
         self.centres: Array = backend.xp.zeros((capacity, 2), np.float32)
@@ -59,9 +72,11 @@ class FrameStore:
 
     def _double(self) -> None:
         n = len(self.corners)
-        amplitudes = self.backend.xp.empty((2 * n, *self.shape), np.float32)
-        amplitudes[:n] = self.amplitudes
-        self.amplitudes = amplitudes
+        if 2 * n > len(self._reserve):
+            reserve = _reserved(self.backend, (2 * n, *self.shape))
+            reserve[:n] = self._reserve[:n]
+            self._reserve = reserve
+        self.amplitudes = self._reserve[: 2 * n]
         self.centres = self.backend.xp.concatenate([self.centres, self.backend.xp.zeros((n, 2), np.float32)])
         self.flux = self.backend.xp.concatenate([self.flux, self.backend.xp.ones(n, np.float32)])
         self.corners = np.concatenate([self.corners, np.zeros((n, 2), np.int64)])
@@ -76,3 +91,26 @@ class FrameStore:
             total += np.maximum(amplitude, 0) ** 2
             seen += amplitude >= 0
         return total / np.maximum(seen, 1)
+
+
+def _reserved(backend: Backend, shape: tuple[int, ...]) -> Array:
+    """Uninitialised float32 of this shape, or of more rows where these cost nothing until they are written."""
+    rows, row_bytes = shape[0], 4 * int(np.prod(shape[1:]))
+    if backend.xp is np:
+        rows = max(rows, int(RESERVE * _lazy_memory() / row_bytes))
+    while rows > shape[0]:
+        try:
+            return np.empty((rows, *shape[1:]), np.float32)
+        except MemoryError:  # limits on address space
+            rows //= 2
+    return backend.xp.empty(shape, np.float32)
+
+
+def _lazy_memory() -> int:
+    """Bytes of the machine's memory if the system provides memory as it is written, else 0."""
+    if not hasattr(os, "sysconf"):
+        return 0
+    policy = Path("/proc/sys/vm/overcommit_memory")
+    if policy.exists() and policy.read_text().strip() == "2":
+        return 0  # Linux told to promise no more than it has
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
