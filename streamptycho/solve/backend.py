@@ -49,7 +49,7 @@ class Backend:
         `fresh`: nothing that was started before this reads or writes `target`.
         """
         if isinstance(self.cuda, CupyDevice):
-            self.cuda.upload(target, source, fresh=fresh)
+            self.cuda.upload(target, np.ascontiguousarray(source, target.dtype), fresh=fresh)
         else:
             target[...] = source
 

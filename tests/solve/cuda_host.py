@@ -1,7 +1,7 @@
 """A stand-in for a CUDA device that runs the kernels on the CPU, so that they have run somewhere before they meet a GPU."""
 
 import ctypes
-import shutil
+import dataclasses
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import scipy.fft
 
+from streamptycho.solve import batch
+from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.cuda import source
 from streamptycho.solve.cuda.options import CudaOptions
+from streamptycho.solve.cuda.sweep import CudaSweep
+from streamptycho.solve.epie import Workspace
 
 EMULATION = Path(__file__).with_name("emulation.hpp")
 
@@ -87,12 +90,45 @@ class HostDevice:
         return work
 
 
-@pytest.fixture(scope="session")
-def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where compiled kernels lie; one compilation for all tests."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to run the CUDA kernels on the CPU with")
-    return tmp_path_factory.mktemp("kernels")
+ON_THE_HOST = ("corners", "rows", "steps")
+"""Arguments of a sweep that stay in host memory; the others are on the device."""
+
+
+def emulated(folder: Path, seed: int = 0, **options: Any) -> Backend:
+    """NumPy, but for the updates, which CUDA kernels do on the CPU."""
+    return dataclasses.replace(numpy_backend(), name="emulated", cuda=HostDevice(folder, CudaOptions(**options), seed))
+
+
+def copied(problem: dict[str, Any]) -> dict[str, Any]:
+    return {name: array.copy() for name, array in problem.items()}
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def compare(backend: Backend, problem: dict[str, Any], bound: float = 1e-5, slices: int = 1) -> None:
+    """One sweep by CUDA kernels and by NumPy: object, probe, misfit and figures must be the same to `bound`."""
+    assert backend.cuda is not None
+    readable = numpy_backend()
+    expected = copied(problem)
+    there = {name: value.copy() if name in ON_THE_HOST else backend.to_device(value.copy()) for name, value in problem.items()}
+    work, kernels = Workspace(readable, problem["probe"].shape), CudaSweep(backend, backend.cuda)
+    lowest = backend.cuda.options.batch_probe_step if kernels.batch > 1 else 0.0
+    beta = expected["steps"][:, 1]
+    beta[beta > 0] = np.maximum(beta[beta > 0], lowest)
+    for _ in range(slices):
+        batch.sweep(readable, kernels.batch, **expected, work=work)
+        kernels(**there, work=work)
+    found = {name: value if name in ON_THE_HOST else backend.to_host(value) for name, value in there.items()}
+    for name in ("obj", "probe"):
+        assert difference(found[name], expected[name]) < bound, name
+        still = name == "probe" and not beta.any()
+        assert still == (difference(expected[name], problem[name]) < 1e-3), f"{name}: nothing to compare"
+    assert difference(found["misfit"], expected["misfit"]) < bound
+    scale = np.abs(expected["figures"]).max(0)
+    np.testing.assert_allclose(found["figures"] / scale, expected["figures"] / scale, atol=2e-5)
+    np.testing.assert_array_equal(found["steps"], problem["steps"])
 
 
 def random_problem(shape: tuple[int, int], modes: int, frames: int, count: int, seed: int = 0) -> dict[str, Any]:

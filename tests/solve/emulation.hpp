@@ -47,7 +47,9 @@ struct Fiber {
     jmp_buf place;
     Block* block;
     unsigned thread;
-    bool begun = false, done = false;
+    bool begun = false, done = false, idle = false;
+    const Barrier* waits_at = nullptr;
+    unsigned since = 0;
 };
 
 inline Fiber* current = nullptr;
@@ -77,7 +79,10 @@ inline void arrive_and_wait(Barrier& barrier) {
         barrier.arrived = 0;
         ++barrier.generation;
     } else {
-        while (barrier.generation == generation) yield();
+        current->waits_at = &barrier;
+        current->since = generation;
+        yield();
+        current->waits_at = nullptr;
     }
 }
 
@@ -125,26 +130,27 @@ inline bool run_together(int first, int count, size_t shared_bytes, int cluster,
         clusters[c].expected = cluster * static_cast<int>(block_shape.x);
     }
     size_t left = fibers.size();
-    bool ended = true;
-    int redraw = 0;
-    for (int pass = 0; left > 0; ++pass) {
-        if (pass == 100000) { ended = false; break; }
-        if (pass == redraw) {  // another order, and some blocks and warps fall behind for a while
-            redraw += 8 << random() % 6;
+    int redraw = 0, fruitless = 0;
+    for (int pass = 0; left > 0 && fruitless < 100000; ++pass) {
+        if (pass >= redraw || fruitless) {  // another order, and some blocks and warps fall behind for a while
+            redraw = pass + (8 << random() % 6);
             std::shuffle(fibers.begin(), fibers.end(), random);
             for (int b = first; b < first + count; ++b) {
                 const bool asleep = count > 1 && random() % 3 == 0;
-                for (size_t w = 0; w < blocks[b]->asleep.size(); ++w) blocks[b]->asleep[w] = asleep || random() % 4 == 0;
+                for (auto& warp : blocks[b]->asleep) warp = asleep || random() % 4 == 0;
             }
         }
+        ++fruitless;
         for (auto& fiber : fibers) {
             if (fiber->done || fiber->block->asleep[fiber->thread / 32]) continue;
+            if (fiber->waits_at && fiber->waits_at->generation == fiber->since) continue;
             resume(fiber.get());
-            left -= current->done;
+            left -= fiber->done;
+            if (!fiber->idle) fruitless = 0;
         }
     }
     for (auto& bytes : shared) std::free(bytes.release());
-    return ended;
+    return left == 0;
 }
 
 }  // namespace emulation
@@ -156,7 +162,11 @@ inline bool run_together(int first, int count, size_t shared_bytes, int cluster,
 
 inline void __syncthreads() { emulation::arrive_and_wait(emulation::current->block->all); }
 inline void __threadfence() {}
-inline void wait_a_little() { emulation::yield(); }
+inline void wait_a_little() {
+    emulation::current->idle = true;
+    emulation::yield();
+    emulation::current->idle = false;
+}
 
 inline float __shfl_down_sync(unsigned, float value, int offset) {
     auto& block = *emulation::current->block;

@@ -1,6 +1,6 @@
 """The CUDA kernels, run on the CPU by fibers (emulation.hpp), against the readable form; no GPU is needed."""
 
-import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,15 @@ from streamptycho.solve.cuda import source
 from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.cuda.sweep import CudaSweep, choose_fused
 from streamptycho.solve.epie import Workspace
-from tests.solve.cuda_host import HostDevice, kernel_folder, random_problem  # noqa: F401
+from streamptycho.solve.solver import RuleOptions, Solver
+from tests.solve.cuda_host import HostDevice, compare, copied, difference, emulated, random_problem
+from tests.solve.helpers import scene, stored
 
 READABLE = numpy_backend()
 
 
-def emulated(folder: Path, seed: int = 0, **options: Any) -> Backend:
-    return dataclasses.replace(READABLE, name="emulated", cuda=HostDevice(folder, CudaOptions(**options), seed))
-
-
-def copied(problem: dict[str, Any]) -> dict[str, Any]:
-    return {name: array.copy() for name, array in problem.items()}
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
-
-def compare(folder: Path, problem: dict[str, Any], bound: float = 1e-5, slices: int = 1, seed: int = 0, **options: Any) -> HostDevice:
-    """One sweep by kernels and by NumPy: same object, probe, misfit and figures; returns the device that did it."""
-    backend = emulated(folder, seed, batch_probe_step=0, **options)
+def device_of(backend: Backend) -> HostDevice:
     assert isinstance(backend.cuda, HostDevice)
-    expected, found = copied(problem), copied(problem)
-    work = Workspace(READABLE, problem["probe"].shape)
-    kernels = CudaSweep(backend, backend.cuda)
-    for _ in range(slices):
-        batch.sweep(READABLE, kernels.batch, **expected, work=work)
-        kernels(**found, work=work)
-    for name in ("obj", "probe"):
-        change = np.linalg.norm(expected[name] - problem[name]) / np.linalg.norm(problem[name])
-        assert change > 1e-3 or name == "probe" and not problem["steps"][:, 1].any(), f"{name}: nothing to compare"
-        assert difference(found[name], expected[name]) < bound, name
-    assert difference(found["misfit"], expected["misfit"]) < bound
-    scale = np.abs(expected["figures"]).max(0)
-    np.testing.assert_allclose(found["figures"] / scale, expected["figures"] / scale, atol=2e-5)
     return backend.cuda
 
 
@@ -63,60 +38,47 @@ def test_a_batch_of_one_is_the_update(modes: int):
 
 
 @pytest.mark.parametrize(("shape", "modes", "racing"), [((24, 40), 1, 1), ((15, 21), 1, 3), ((20, 16), 3, 3)])
-def test_the_library_path(kernel_folder: Path, shape: tuple[int, int], modes: int, racing: int):  # noqa: F811
-    device = compare(kernel_folder, random_problem(shape, modes, 9, 5), 3e-5, slices=2, racing_updates=racing, path="library")
+def test_the_library_path(kernel_folder: Path, shape: tuple[int, int], modes: int, racing: int):
+    backend = emulated(kernel_folder, racing_updates=racing)
+    compare(backend, random_problem(shape, modes, 9, 5), 3e-5, slices=2)
+    device = device_of(backend)
     assert device.launched.count("finish") == 2
     assert device.recorded == 1, "the second slice replays what the first recorded"
 
 
-@pytest.mark.parametrize(("side", "modes", "racing", "count"), [(64, 1, 3, 4), (64, 3, 2, 3), (128, 1, 2, 2), (256, 1, 1, 1)])
-def test_the_fused_path(kernel_folder: Path, side: int, modes: int, racing: int, count: int):  # noqa: F811
-    problem = random_problem((side, side), modes, 8, count)
-    device = compare(kernel_folder, problem, 3e-5, slices=2 if (side, modes) == (64, 1) else 1, racing_updates=racing, path="fused")
-    assert f"fused_{side}" in device.launched
-    assert "expose" not in device.launched
-
-
-def test_a_missing_barrier_is_noticed(kernel_folder: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
-    """The emulation itself: without the barrier between the passes of the transform, the outcome must be wrong."""
-    text = source.text
-    monkeypatch.setattr(source, "text", lambda *of: text(*of).replace("    tile.barrier();\n", ""))
-    (kernel_folder / "broken").mkdir()
-    with pytest.raises(AssertionError, match="obj"):
-        compare(kernel_folder / "broken", random_problem((64, 64), 1, 2, 1), racing_updates=1, path="fused")
+@pytest.mark.parametrize(("side", "modes", "racing", "count"), [(64, 1, 3, 4), (64, 3, 2, 3), (128, 1, 2, 2), (256, 1, 2, 3)])
+def test_the_fused_path(kernel_folder: Path, side: int, modes: int, racing: int, count: int):
+    backend = emulated(kernel_folder, racing_updates=racing, path="fused")
+    slices = 2 if (side, modes) == (64, 1) else 1
+    compare(backend, random_problem((side, side), modes, 8, count), 3e-5, slices)
+    assert device_of(backend).launched == ["prepare", f"fused_{side}", "finish"] * slices
 
 
 @pytest.mark.parametrize("path", ["library", "fused"])
-def test_one_update_is_right_to_1e_5(kernel_folder: Path, path: str):  # noqa: F811
-    compare(kernel_folder, random_problem((64, 64), 1, 2, 1, seed=3), 1e-5, racing_updates=1, path=path)
+def test_one_update_is_right_to_1e_5(kernel_folder: Path, path: str):
+    compare(emulated(kernel_folder, racing_updates=1, path=path), random_problem((64, 64), 1, 2, 1, seed=3), 1e-5)
 
 
 @pytest.mark.parametrize("path", ["library", "fused"])
-def test_without_background_and_with_the_probe_held(kernel_folder: Path, path: str):  # noqa: F811
+def test_without_background_and_with_the_probe_held(kernel_folder: Path, path: str):
     problem = random_problem((64, 64), 1, 6, 5)
     problem["background"] = np.zeros((0, 0), np.float32)
     problem["steps"][:, 1] = 0
-    compare(kernel_folder, problem, racing_updates=2, path=path)
+    compare(emulated(kernel_folder, racing_updates=2, path=path), problem)
 
 
-def test_the_probe_step_does_not_decay_in_batches(kernel_folder: Path):  # noqa: F811
+@pytest.mark.parametrize("path", ["library", "fused"])
+def test_the_probe_step_does_not_decay_in_batches(kernel_folder: Path, path: str):
     problem = random_problem((64, 64), 1, 6, 4)
     problem["steps"][:, 1] = 0.1, 0.2, 0.7, 0.0
-    expected, found = copied(problem), copied(problem)
-    expected["steps"][:, 1] = 0.5, 0.5, 0.7, 0.0
-    work = Workspace(READABLE, problem["probe"].shape)
-    batch.sweep(READABLE, 2, **expected, work=work)
-    backend = emulated(kernel_folder, racing_updates=2)
-    CudaSweep(backend, HostDevice(kernel_folder, CudaOptions(racing_updates=2)))(**found, work=work)
-    assert difference(found["probe"], expected["probe"]) < 1e-5
-    np.testing.assert_array_equal(found["steps"], problem["steps"])
+    compare(emulated(kernel_folder, racing_updates=2, path=path, batch_probe_step=0.5), problem)
+    compare(emulated(kernel_folder, racing_updates=1, path=path, batch_probe_step=0.5), problem)
 
 
-def test_a_canvas_that_grows(kernel_folder: Path):  # noqa: F811
+def test_a_canvas_that_grows(kernel_folder: Path):
     """A new canvas of another size between two slices: the covers follow."""
     backend = emulated(kernel_folder, racing_updates=2, path="fused", batch_probe_step=0)
-    assert isinstance(backend.cuda, HostDevice)
-    kernels = CudaSweep(backend, backend.cuda)
+    kernels = CudaSweep(backend, device_of(backend))
     expected = random_problem((64, 64), 1, 6, 3)
     found = copied(expected)
     work = Workspace(READABLE, expected["probe"].shape)
@@ -126,15 +88,73 @@ def test_a_canvas_that_grows(kernel_folder: Path):  # noqa: F811
         batch.sweep(READABLE, 2, **expected, work=work)
         kernels(**found, work=work)
     assert difference(found["obj"], expected["obj"]) < 2e-5
-    assert backend.cuda.launched.count("fused_64") == 2
+    assert device_of(backend).launched.count("fused_64") == 2
 
 
-def test_what_the_kernels_refuse(kernel_folder: Path):  # noqa: F811
+def test_darkness_is_no_trouble(kernel_folder: Path):
+    problem = random_problem((64, 64), 1, 6, 4)
+    for name in ("obj", "probe"):
+        problem[name][...] = 0
+    backend = emulated(kernel_folder, racing_updates=2)
+    CudaSweep(backend, device_of(backend))(**problem, work=Workspace(READABLE, problem["probe"].shape))
+    assert not problem["obj"].any()
+    assert not problem["probe"].any()
+    assert np.isfinite(problem["figures"]).all()
+
+
+def without(what: str, number: int = 0) -> Callable[[str], str]:
+    """Takes out the occurrence of that `number`."""
+
+    def change(text: str) -> str:
+        parts = text.split(what)
+        if len(parts) < number + 2:
+            return text
+        return what.join(parts[: number + 1]) + what.join(parts[number + 1 :])
+
+    return change
+
+
+MISTAKES = [
+    ("fused", without("    tile.barrier();\n}\n\n// R1-point".partition("}")[0])),
+    ("fused", without("        everyone(s);\n", 1)),
+    ("fused", without("        everyone(s);\n", 2)),
+    ("fused", without("        if (number > 0) frame.clear_cover(Batch(s, number - 1));\n")),
+    ("library", without("        __syncthreads();\n", 0)),
+    ("library", without("        __syncthreads();\n", 1)),
+    ("library", without("s.tops[2 * (1 - batch.parity)] = s.tops[2 * (1 - batch.parity) + 1] = 0.0f;")),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [MISTAKES[0], *(pytest.param(*mistake, marks=pytest.mark.slow) for mistake in MISTAKES[1:])],
+    ids=["pass", "batch 1", "batch 2", "cover", "sum 0", "sum 1", "top"],
+)
+def test_a_missing_barrier_is_noticed(kernel_folder: Path, monkeypatch: pytest.MonkeyPatch, path: str, change: Any, request: Any):
+    """The emulation itself: with a barrier, or the clearing of what the next batch adds to, taken out, it must come out."""
+    text = source.text
+    monkeypatch.setattr(source, "text", lambda *of: change(text(*of)))
+    names = source.ON_CHIP if path == "fused" else source.LIBRARY
+    assert source.text(names) != text(names)
+    folder = kernel_folder / request.node.name
+    folder.mkdir()
+    shape = (64, 64) if path == "fused" else (40, 24)
+    noticed = False
+    for seed in range(3):
+        try:
+            compare(emulated(folder, 1000 * seed, racing_updates=3, path=path), random_problem(shape, 1, 9, 9), 3e-5, slices=2)
+        except AssertionError:
+            noticed = True
+            break
+    assert noticed
+
+
+def test_what_the_kernels_refuse(kernel_folder: Path):
     problem = random_problem((64, 64), 1, 6, 3)
     problem["obj"] = problem["obj"].T
     backend = emulated(kernel_folder)
     with pytest.raises(ValueError, match="contiguous"):
-        CudaSweep(backend, HostDevice(kernel_folder, CudaOptions()))(**problem, work=Workspace(READABLE, (1, 64, 64)))
+        CudaSweep(backend, device_of(backend))(**problem, work=Workspace(READABLE, (1, 64, 64)))
 
 
 def test_the_choice_of_the_path(tmp_path: Path):
@@ -156,3 +176,23 @@ def test_the_choice_of_the_path(tmp_path: Path):
     for side, message in ((96, "96 x 96"), (256, "clusters")):
         with pytest.raises(BackendError, match=message):
             chosen(side, path="fused", clusters=False)
+
+
+def test_a_run_of_the_whole_rule(kernel_folder: Path):
+    """The solver on the kernels comes as close to the data as on NumPy, with the same batches and one frame at a time."""
+    made = scene(64, 60)
+    errors = {}
+    for name, backend in (
+        ("sequential", READABLE),
+        ("kernels, one", emulated(kernel_folder, racing_updates=1)),
+        ("kernels, eight", emulated(kernel_folder, racing_updates=8)),
+    ):
+        store = stored(made, backend)
+        solver = Solver(backend, store, made.guess, RuleOptions(), poor_probe=True)
+        for row in range(len(store)):
+            solver.admit(row)
+        for _ in range(2):
+            solver.sweep(np.random.default_rng(0).permutation(60))
+        errors[name] = solver.error()
+    assert errors["kernels, one"] == pytest.approx(errors["sequential"], rel=0.03)
+    assert errors["sequential"] / 1.2 < errors["kernels, eight"] < 2 * errors["sequential"]
