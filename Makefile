@@ -36,7 +36,7 @@ format: $(BIN)/.ready
 gpu: $(BIN)/.ready  ## on a machine with a CUDA device: correctness against NumPy first, then figures; GPU=gpu12 for CUDA 12
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(GPU)]"
 	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python tests/bench/gpu.py
+	$(BIN)/python -m tests.bench.gpu
 
 clean:
 	rm -rf $(VENV) out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -7,6 +7,7 @@ import pytest
 
 from streamptycho.errors import BackendError
 from streamptycho.solve.backend import Backend, cupy_backend, numpy_backend
+from streamptycho.solve.cuda import source
 from streamptycho.solve.cuda.device import Staging
 from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.cuda.sweep import CudaSweep, choose_fused
@@ -51,6 +52,16 @@ def test_the_fused_path(side: int, modes: int, racing: int, count: int):
         pytest.skip(f"{backend.device} has not what the fused kernel for {side} needs")
     bound = 1e-5 if count == 1 else 1e-4
     compare(backend, random_problem((side, side), modes, 40, count), bound, slices=1 if count == 1 else 2)
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+def test_the_transforms_of_mathdx(side: int):
+    try:
+        source.mathdx_options()
+    except BackendError as error:
+        pytest.skip(str(error))
+    backend = device_backend(racing_updates=1, transform="mathdx")
+    compare(backend, random_problem((side, side), 1, 2, 1), 1e-5)
 
 
 @pytest.mark.parametrize("path", ["library", "auto"])

@@ -46,7 +46,9 @@ def test_the_library_path(kernel_folder: Path, shape: tuple[int, int], modes: in
     assert device.recorded == 1, "the second slice replays what the first recorded"
 
 
-@pytest.mark.parametrize(("side", "modes", "racing", "count"), [(64, 1, 3, 4), (64, 3, 2, 3), (128, 1, 2, 2), (256, 1, 2, 3)])
+@pytest.mark.parametrize(
+    ("side", "modes", "racing", "count"), [(64, 1, 3, 4), (64, 3, 2, 3), (128, 1, 2, 2), (256, 1, 2, 3)]
+)
 def test_the_fused_path(kernel_folder: Path, side: int, modes: int, racing: int, count: int):
     backend = emulated(kernel_folder, racing_updates=racing, path="fused")
     slices = 2 if (side, modes) == (64, 1) else 1
@@ -130,7 +132,9 @@ MISTAKES = [
     [MISTAKES[0], *(pytest.param(*mistake, marks=pytest.mark.slow) for mistake in MISTAKES[1:])],
     ids=["pass", "batch 1", "batch 2", "cover", "sum 0", "sum 1", "top"],
 )
-def test_a_missing_barrier_is_noticed(kernel_folder: Path, monkeypatch: pytest.MonkeyPatch, path: str, change: Any, request: Any):
+def test_a_missing_barrier_is_noticed(
+    kernel_folder: Path, monkeypatch: pytest.MonkeyPatch, path: str, change: Any, request: Any
+):
     """The emulation itself: with a barrier, or the clearing of what the next batch adds to, taken out, it must come out."""
     text = source.text
     monkeypatch.setattr(source, "text", lambda *of: change(text(*of)))
@@ -142,7 +146,9 @@ def test_a_missing_barrier_is_noticed(kernel_folder: Path, monkeypatch: pytest.M
     noticed = False
     for seed in range(3):
         try:
-            compare(emulated(folder, 1000 * seed, racing_updates=3, path=path), random_problem(shape, 1, 9, 9), 3e-5, slices=2)
+            compare(
+                emulated(folder, 1000 * seed, racing_updates=3, path=path), random_problem(shape, 1, 9, 9), 3e-5, slices=2
+            )
         except AssertionError:
             noticed = True
             break

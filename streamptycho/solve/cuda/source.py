@@ -1,10 +1,18 @@
-"""The CUDA sources as text, for NVRTC; no headers are included, so that no toolkit needs to be found."""
+"""The CUDA sources as text, for NVRTC; no headers are included, so that no toolkit needs to be found.
+
+Only the optional transforms of nvidia-mathdx need headers; pip brings them.
+"""
 
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from streamptycho.errors import BackendError
 
 LIBRARY = ("common.cuh", "batch.cu")
-ON_CHIP = ("common.cuh", "transform.cuh", "fused.cu")
+ON_CHIP = ("common.cuh", "short.cuh", "transform.cuh", "fused.cu")
+ON_CHIP_MATHDX = ("common.cuh", "short_mathdx.cuh", "transform.cuh", "fused.cu")
 CHUNKS = 16
 """Blocks that share the projection of one frame in the library path."""
 SUMS = 5
@@ -29,7 +37,10 @@ class FusedKernel:
         return 4 * 32 * SUMS + 8 * self.side + 8 * self.side**2 // self.team
 
 
-FUSED = {(k.side, k.side): k for k in (FusedKernel("fused_64", 64, 1), FusedKernel("fused_128", 128, 1), FusedKernel("fused_256", 256, 4))}
+FUSED = {
+    (k.side, k.side): k
+    for k in (FusedKernel("fused_64", 64, 1), FusedKernel("fused_128", 128, 1), FusedKernel("fused_256", 256, 4))
+}
 
 
 def text(names: tuple[str, ...], primitives: str | None = None) -> str:
@@ -42,3 +53,22 @@ def text(names: tuple[str, ...], primitives: str | None = None) -> str:
 def options(modes: int) -> tuple[str, ...]:
     """Compiler options for a probe of so many modes."""
     return ("--std=c++17", f"-DMODES={modes}", f"-DCHUNKS={CHUNKS}")
+
+
+def mathdx_options() -> tuple[str, ...]:
+    """More options, for :data:`ON_CHIP_MATHDX`.
+
+    Raises :class:`BackendError` if the packages are missing.
+    """
+    spec = find_spec("nvidia")
+    for root in map(Path, (spec.submodule_search_locations or ()) if spec else ()):
+        toolkit = root / "cu13" / "include"
+        folders = [
+            root / "mathdx" / "include",
+            root / "mathdx" / "external" / "cutlass" / "include",
+            toolkit,
+            toolkit / "cccl",
+        ]
+        if all(folder.is_dir() for folder in folders):
+            return ("-default-device", *(f"-I{folder}" for folder in folders))
+    raise BackendError("engine.cuda.transform: mathdx needs NVIDIA's headers; pip install 'streamptycho[gpu13,mathdx]'")

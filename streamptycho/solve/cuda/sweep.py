@@ -143,8 +143,7 @@ class CudaSweep:
                 for _ in range(-(-count // self.batch)):
                     replay()
         else:
-            code = source.text(source.ON_CHIP), source.options(self._probe_shape[0])
-            launch = self._device.kernel(*code, kernel.name)
+            launch = self._device.kernel(*self._fused_code(), kernel.name)
             grid, shared = (self.batch * kernel.team,), kernel.shared_bytes
 
             def middle(count: int) -> None:
@@ -156,6 +155,13 @@ class CudaSweep:
             finish()
 
         self._steps = steps
+
+    def _fused_code(self) -> tuple[str, tuple[str, ...]]:
+        """Source and compiler options of the fused kernels."""
+        options = source.options(self._probe_shape[0])
+        if self._device.options.transform == "mathdx":
+            return source.text(source.ON_CHIP_MATHDX), options + source.mathdx_options()
+        return source.text(source.ON_CHIP), options
 
     def _over_pixels(self, launch: Kernel) -> Callable[[], None]:
         """A launch with one thread per pixel of the probe."""
