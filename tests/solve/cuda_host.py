@@ -40,11 +40,11 @@ class HostDevice:
         return array.ctypes.data
 
     def kernel(self, code: str, options: tuple[str, ...], name: str) -> Callable[..., None]:
-        names = source.ON_CHIP if "fused_64" in code else source.LIBRARY
+        names = source.ON_CHIP if name == "fused" else source.LIBRARY
         library = self._compiled(names, options)
         function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
-        together = name.startswith("fused")
-        cluster = 4 if name == "fused_256" else 1
+        together = name == "fused"
+        cluster = next((int(option.removeprefix("-DBLOCKS=")) for option in options if option.startswith("-DBLOCKS=")), 1)
 
         def launch(grid: tuple[int, ...], threads: int, argument: np.ndarray, shared_bytes: int) -> None:
             self.launched.append(name)
@@ -59,7 +59,7 @@ class HostDevice:
         return launch
 
     def _compiled(self, names: tuple[str, ...], options: tuple[str, ...]) -> ctypes.CDLL:
-        path = self.folder / f"{names[-1]}{options[1]}.so".replace("=", "")
+        path = self.folder / f"{names[-1]}{''.join(options[1:])}.so".replace("=", "")
         if str(path) not in self._libraries:
             if not path.exists():
                 code = self.folder / f"{path.stem}.cpp"
@@ -159,7 +159,7 @@ def random_problem(shape: tuple[int, int], modes: int, frames: int, count: int, 
         "probe": 10 * wave(modes, ny, nx),
         "amplitudes": amplitudes,
         "corners": corners,
-        "rows": rng.permutation(frames)[:count] if count <= frames else rng.integers(0, frames, count),
+        "rows": np.resize(rng.permutation(frames), count),
         "steps": steps.astype(np.float32),
         "flux": rng.uniform(0.8, 1.2, frames).astype(np.float32),
         "background": rng.uniform(0, 5, shape).astype(np.float32),

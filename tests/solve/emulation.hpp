@@ -58,6 +58,7 @@ inline std::vector<std::unique_ptr<Block>> blocks;
 inline uint3_ grid_shape, block_shape;
 inline void (*kernel)(const void*);
 inline const void* argument;
+inline int cluster_size;
 inline Barrier clusters[1024];
 inline std::vector<std::unique_ptr<char[]>> stacks;  // kept from launch to launch
 
@@ -208,9 +209,9 @@ inline unsigned polled(const unsigned* source) { return *static_cast<const volat
 inline float2* of_block(float2* own, int rank) {
     const auto& block = *emulation::current->block;
     const auto offset = reinterpret_cast<unsigned char*>(own) - block.shared;
-    return reinterpret_cast<float2*>(emulation::blocks[block.number / 4 * 4 + rank]->shared + offset);
+    return reinterpret_cast<float2*>(emulation::blocks[block.number / emulation::cluster_size * emulation::cluster_size + rank]->shared + offset);
 }
-inline void cluster_barrier() { emulation::arrive_and_wait(emulation::clusters[emulation::current->block->number / 4]); }
+inline void cluster_barrier() { emulation::arrive_and_wait(emulation::clusters[emulation::current->block->number / emulation::cluster_size]); }
 
 // Launch as cuLaunchKernel would. `together`: all blocks at once, as a launch that waits for itself needs; else one by one.
 extern "C" int emulate(void (*kernel)(const void*), const void* argument, unsigned grid_x, unsigned grid_y, unsigned threads,
@@ -220,6 +221,7 @@ extern "C" int emulate(void (*kernel)(const void*), const void* argument, unsign
     emulation::grid_shape = {grid_x, grid_y, 1};
     emulation::block_shape = {threads, 1, 1};
     std::mt19937 random(seed);
+    emulation::cluster_size = cluster;
     const int count = static_cast<int>(grid_x * grid_y);
     if (together) return emulation::run_together(0, count, shared_bytes, cluster, random);
     std::vector<int> order(count);

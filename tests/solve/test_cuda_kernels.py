@@ -47,13 +47,27 @@ def test_the_library_path(kernel_folder: Path, shape: tuple[int, int], modes: in
 
 
 @pytest.mark.parametrize(
-    ("side", "modes", "racing", "count"), [(64, 1, 3, 4), (64, 3, 2, 3), (128, 1, 2, 2), (256, 1, 2, 3)]
+    ("side", "team", "modes", "racing", "count"),
+    [
+        (64, 1, 1, 3, 4),
+        (64, 1, 3, 2, 3),
+        (128, 1, 1, 2, 2),
+        (128, 4, 2, 1, 2),
+        (256, 4, 1, 2, 3),
+        pytest.param(256, 8, 1, 1, 1, marks=pytest.mark.slow),
+    ],
 )
-def test_the_fused_path(kernel_folder: Path, side: int, modes: int, racing: int, count: int):
+def test_the_fused_path(kernel_folder: Path, side: int, team: int, modes: int, racing: int, count: int):
     backend = emulated(kernel_folder, racing_updates=racing, path="fused")
+    device = device_of(backend)
+    device.multiprocessors = -(-racing * team * 4 // 3)  # not enough for a larger team
+    device.clusters = team > 1
+    kernel = choose_fused(device, (modes, side, side))
+    assert kernel is not None
+    assert kernel.team == team
     slices = 2 if (side, modes) == (64, 1) else 1
     compare(backend, random_problem((side, side), modes, 8, count), 3e-5, slices)
-    assert device_of(backend).launched == ["prepare", f"fused_{side}", "finish"] * slices
+    assert device.launched == ["prepare", "fused", "finish"] * slices
 
 
 @pytest.mark.parametrize("path", ["library", "fused"])
@@ -90,7 +104,7 @@ def test_a_canvas_that_grows(kernel_folder: Path):
         batch.sweep(READABLE, 2, **expected, work=work)
         kernels(**found, work=work)
     assert difference(found["obj"], expected["obj"]) < 2e-5
-    assert device_of(backend).launched.count("fused_64") == 2
+    assert device_of(backend).launched.count("fused") == 2
 
 
 def test_darkness_is_no_trouble(kernel_folder: Path):
@@ -164,21 +178,22 @@ def test_what_the_kernels_refuse(kernel_folder: Path):
 
 
 def test_the_choice_of_the_path(tmp_path: Path):
-    def chosen(side: int, modes: int = 1, **options: Any) -> str | None:
+    def chosen(side: int, modes: int = 1, **options: Any) -> int | None:
+        """Blocks per frame in the fused path, None for the library path."""
         limits = {name: options.pop(name) for name in ("shared_bytes", "clusters", "multiprocessors") if name in options}
         device = HostDevice(tmp_path, CudaOptions(**options))
         for name, value in limits.items():
             setattr(device, name, value)
         kernel = choose_fused(device, (modes, side, side))
-        return kernel.name if kernel else None
+        return kernel.team if kernel else None
 
-    assert [chosen(side) for side in (64, 96, 128, 256, 512)] == ["fused_64", None, "fused_128", "fused_256", None]
+    assert [chosen(side) for side in (64, 96, 128, 256, 512)] == [1, None, 4, 8, None]
     assert chosen(128, path="library") is None
-    assert chosen(128, shared_bytes=99 * 1024) is None
+    assert chosen(128, shared_bytes=99 * 1024) == 4, "a quarter of the tile in each block"
+    assert chosen(128, shared_bytes=99 * 1024, clusters=False) is None
     assert chosen(256, clusters=False) is None
-    assert chosen(128, racing_updates=133) is None
-    assert chosen(128, racing_updates=132) == "fused_128"
-    assert chosen(256, racing_updates=25) is None
+    assert [chosen(128, racing_updates=n) for n in (24, 25, 132, 133)] == [4, 1, 1, None]
+    assert [chosen(256, racing_updates=n) for n in (12, 13, 24, 25)] == [8, 4, 4, None]
     for side, message in ((96, "96 x 96"), (256, "clusters")):
         with pytest.raises(BackendError, match=message):
             chosen(side, path="fused", clusters=False)

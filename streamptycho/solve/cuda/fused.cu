@@ -1,4 +1,4 @@
-// A whole slice in one launch: every frame of a batch has a block (or a cluster of four), its exit wave stays in shared
+// A whole slice in one launch: every frame of a batch has a block (or a cluster of BLOCKS), its exit wave stays in shared
 // memory from the product to the change, and blocks wait for each other between the batches. The launch must fit on the
 // device at once. Arithmetic, order and double use of the covers as in batch.cu.
 
@@ -205,10 +205,9 @@ __device__ void walk(const Slice* slice) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(512, 1) fused_64(const Slice* slice) { walk<Tile<8, 8, 1>>(slice); }
-
-extern "C" __global__ void __launch_bounds__(512, 1) fused_128(const Slice* slice) { walk<Tile<16, 8, 1>>(slice); }
-
-#ifdef CLUSTER
-extern "C" __global__ void CLUSTER(4) __launch_bounds__(512, 1) fused_256(const Slice* slice) { walk<Tile<16, 16, 4>>(slice); }
+#if BLOCKS > 1
+extern "C" __global__ void CLUSTER(BLOCKS) __launch_bounds__(THREADS, 1)
+#else
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #endif
+fused(const Slice* slice) { walk<Tile<COARSE, FINE, BLOCKS>>(slice); }

@@ -18,29 +18,40 @@ CHUNKS = 16
 SUMS = 5
 """As in common.cuh."""
 THREADS = 256
-FUSED_THREADS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class FusedKernel:
-    """What a fused kernel asks of the device."""
+    """A variant of the fused kernel, and what it asks of the device."""
 
-    name: str
     side: int
     """Frames are side x side."""
+    coarse: int
+    """Points of the first transforms of a line; the second ones have side / coarse."""
     team: int
     """Blocks of one cluster that share a frame."""
+    threads: int
 
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block: sums, roots of unity, its part of the tile."""
         return 4 * 32 * SUMS + 8 * self.side + 8 * self.side**2 // self.team
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Compiler options that make this variant."""
+        fine = self.side // self.coarse
+        return (f"-DCOARSE={self.coarse}", f"-DFINE={fine}", f"-DBLOCKS={self.team}", f"-DTHREADS={self.threads}")
 
-FUSED = {
-    (k.side, k.side): k
-    for k in (FusedKernel("fused_64", 64, 1), FusedKernel("fused_128", 128, 1), FusedKernel("fused_256", 256, 4))
-}
+
+FUSED = (
+    FusedKernel(64, 8, 1, 512),
+    FusedKernel(128, 16, 4, 256),
+    FusedKernel(128, 16, 1, 512),
+    FusedKernel(256, 16, 8, 512),
+    FusedKernel(256, 16, 4, 512),
+)
+"""Those with many blocks per frame first: with few frames at once, they have the shorter way through one."""
 
 
 def text(names: tuple[str, ...], primitives: str | None = None) -> str:

@@ -143,11 +143,11 @@ class CudaSweep:
                 for _ in range(-(-count // self.batch)):
                     replay()
         else:
-            launch = self._device.kernel(*self._fused_code(), kernel.name)
+            launch = self._device.kernel(*self._fused_code(kernel), "fused")
             grid, shared = (self.batch * kernel.team,), kernel.shared_bytes
 
             def middle(count: int) -> None:
-                launch(grid, source.FUSED_THREADS, self._table, shared)
+                launch(grid, kernel.threads, self._table, shared)
 
         def steps(count: int) -> None:
             prepare()
@@ -156,9 +156,9 @@ class CudaSweep:
 
         self._steps = steps
 
-    def _fused_code(self) -> tuple[str, tuple[str, ...]]:
-        """Source and compiler options of the fused kernels."""
-        options = source.options(self._probe_shape[0])
+    def _fused_code(self, kernel: source.FusedKernel) -> tuple[str, tuple[str, ...]]:
+        """Source and compiler options of a fused kernel."""
+        options = source.options(self._probe_shape[0]) + kernel.options
         if self._device.options.transform == "mathdx":
             return source.text(source.ON_CHIP_MATHDX), options + source.mathdx_options()
         return source.text(source.ON_CHIP), options
@@ -192,21 +192,28 @@ def choose_fused(device: Device, probe_shape: tuple[int, int, int]) -> source.Fu
     """
     if device.options.path == "library":
         return None
-    kernel = source.FUSED.get((probe_shape[1], probe_shape[2]))
-    blocks = device.options.racing_updates * (kernel.team if kernel else 1)
-    obstacle = ""
-    if kernel is None:
-        known = ", ".join(f"{ny} x {nx}" for ny, nx in source.FUSED)
-        obstacle = f"frames are {probe_shape[1]} x {probe_shape[2]}, not one of {known}"
-    elif kernel.team > 1 and not device.clusters:
-        obstacle = "the device has no clusters of blocks"
-    elif kernel.shared_bytes > device.shared_bytes:
-        obstacle = f"it takes {kernel.shared_bytes} bytes of shared memory per block, the device has {device.shared_bytes}"
-    elif blocks > device.multiprocessors * (1 if kernel.team == 1 else 0.75):
-        # blocks wait for each other, so all must run at once; clusters do not fill every group of multiprocessors
-        obstacle = f"its {blocks} blocks must run at once, on {device.multiprocessors} multiprocessors"
-    if not obstacle:
-        return kernel
+    shape = probe_shape[1:]
+    sides = sorted({kernel.side for kernel in source.FUSED})
+    obstacle = f"frames are {shape[0]} x {shape[1]}, not {', '.join(f'{n} x {n}' for n in sides)}"
+    for kernel in source.FUSED:
+        if shape == (kernel.side, kernel.side):
+            obstacle = _obstacle(device, kernel)
+            if not obstacle:
+                return kernel
     if device.options.path == "fused":
         raise BackendError(f"engine.cuda.path: fused is impossible: {obstacle}; choose auto")
     return None
+
+
+def _obstacle(device: Device, kernel: source.FusedKernel) -> str:
+    """Why this kernel cannot run here; empty if it can."""
+    blocks = device.options.racing_updates * kernel.team
+    # blocks wait for each other, so all must run at once; clusters do not fill every group of multiprocessors
+    places = device.multiprocessors if kernel.team == 1 else device.multiprocessors * 3 // 4
+    if kernel.team > 1 and not device.clusters:
+        return "the device has no clusters of blocks"
+    if kernel.shared_bytes > device.shared_bytes:
+        return f"it takes {kernel.shared_bytes} bytes of shared memory per block, the device has {device.shared_bytes}"
+    if blocks > places:
+        return f"its {blocks} blocks must run at once, and the device has room for {places}"
+    return ""
