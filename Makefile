@@ -40,7 +40,7 @@ bench: $(BIN)/.ready  ## costs and live quality on this CPU beside transforms an
 gpu: $(BIN)/.ready  ## on a machine with a CUDA device: correctness against NumPy first, then figures; GPU=gpu12 for CUDA 12
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(GPU)]"
 	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python tests/bench/gpu.py
+	$(BIN)/python -m tests.bench.gpu
 
 clean:
 	rm -rf $(VENV) .bench out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -47,7 +47,7 @@ def reconstruct_file(
         config = config.model_copy(update={"engine": engine})
     with open_scan(path, config.read) as scan, interruptible() as interrupted, _bar(as_json) as bar:
         start = scan.start(scan.scan_id, time.time_ns())
-        backend = choose_backend(config.engine.backend, config.engine.threads, config.engine.fft)
+        backend = choose_backend(config.engine.backend, config.engine.cuda, config.engine.threads, config.engine.fft)
         work = Reconstruction(start, config.preprocess, config.positions, config.engine, backend)
         waiting = 0
         for index in bar.track(scan.index.tolist(), description="reading"):

@@ -55,7 +55,7 @@ class ReconstructStage:
     ) -> None:
         self.options = options
         self._tables = (frames, positions, engine)
-        self.backend = choose_backend(engine.backend, engine.threads, engine.fft)
+        self.backend = choose_backend(engine.backend, engine.cuda, engine.threads, engine.fft)
         warm_up(self.backend)
         self.scans: dict[str, Reconstruction] = {}
         self.failed: dict[str, tuple[str, int, int]] = {}

@@ -12,9 +12,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import scipy.fft
 import scipy.ndimage
+from numpy.typing import NDArray
 
 from streamptycho.errors import BackendError
 from streamptycho.solve.cores import usable_threads
+from streamptycho.solve.cuda.device import CupyDevice, Device
+from streamptycho.solve.cuda.options import CudaOptions
 
 Array: TypeAlias = Any
 """An array of either library; a union type is not worth the fight."""
@@ -38,10 +41,22 @@ class Backend:
     """Threads of a compiled sweep on the CPU; one gives the same result every time."""
     fft: str = "rocket"
     """Library that transforms inside compiled sweeps, see :mod:`transforms`."""
+    cuda: Device | None = None
+    """Where CUDA kernels can be launched."""
 
     def to_device(self, array: Any) -> Array:
         """Copy a host array to where the computing happens."""
         return self.xp.asarray(array)
+
+    def upload(self, target: Array, source: NDArray[Any], *, fresh: bool) -> None:
+        """Copy a host array over `target`, while computing goes on where that is possible; `source` may be changed at once.
+
+        `fresh`: nothing that was started before this reads or writes `target`.
+        """
+        if isinstance(self.cuda, CupyDevice):
+            self.cuda.upload(target, np.ascontiguousarray(source, target.dtype), fresh=fresh)
+        else:
+            target[...] = source
 
 
 def numpy_backend() -> Backend:
@@ -70,11 +85,12 @@ def cpu_backend(threads: int = 1, fft: str = "rocket") -> Backend:
     return dataclasses.replace(numpy_backend(), name="cpu", threads=threads, fft=fft)
 
 
-def cupy_backend(device: int = 0) -> Backend:
-    """A CUDA device through CuPy.
+def cupy_backend(options: CudaOptions | None = None) -> Backend:
+    """A CUDA device through CuPy, with a limit on the memory that it takes.
 
     Raises :class:`BackendError` with the reason if CuPy or the device is missing.
     """
+    options = options or CudaOptions()
     try:
         import cupy
         import cupyx.scipy.fft
@@ -82,10 +98,12 @@ def cupy_backend(device: int = 0) -> Backend:
     except ImportError as error:
         raise BackendError("backend cupy: CuPy is not installed; pip install 'streamptycho[gpu12]' or [gpu13]") from error
     try:
-        cupy.cuda.Device(device).use()
-        name = cupy.cuda.runtime.getDeviceProperties(device)["name"].decode()
+        cupy.cuda.Device(options.device).use()
+        name = cupy.cuda.runtime.getDeviceProperties(options.device)["name"].decode()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendError(f"backend cupy: device {device} cannot be used ({error})") from error
+        raise BackendError(f"backend cupy: device {options.device} cannot be used ({error})") from error
+
+    cupy.get_default_memory_pool().set_limit(fraction=options.memory_fraction)
 
     def fft2(x: Array) -> Array:
         return cupyx.scipy.fft.fft2(x, norm="ortho", overwrite_x=True)
@@ -102,13 +120,16 @@ def cupy_backend(device: int = 0) -> Backend:
         gaussian_filter=cupyx.scipy.ndimage.gaussian_filter,
         to_host=cupy.asnumpy,
         synchronize=cupy.cuda.get_current_stream().synchronize,
+        cuda=CupyDevice(cupy, cupyx.scipy.fft.get_fft_plan, options),
     )
 
 
-def choose_backend(name: str, threads: int | Literal["auto"] = 1, fft: str = "rocket") -> Backend:
+def choose_backend(
+    name: str, cuda: CudaOptions | None = None, threads: int | Literal["auto"] = 1, fft: str = "rocket"
+) -> Backend:
     """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU.
 
-    `threads` (auto: :func:`usable_threads`) and `fft` as of :func:`cpu_backend`; the others have no use for them.
+    `cuda` holds the settings of the GPU, `threads` (auto: :func:`usable_threads`) and `fft` those of :func:`cpu_backend`.
     """
     threads = usable_threads() if threads == "auto" else threads
     if name == "numpy":
@@ -116,10 +137,10 @@ def choose_backend(name: str, threads: int | Literal["auto"] = 1, fft: str = "ro
     if name == "cpu":
         return cpu_backend(threads, fft)
     if name == "cupy":
-        return cupy_backend()
+        return cupy_backend(cuda)
     if name != "auto":
         raise BackendError(f"backend {name!r} is not one of auto, cpu, numpy, cupy")
     try:
-        return cupy_backend()
+        return cupy_backend(cuda)
     except BackendError:
         return cpu_backend(threads, fft)

@@ -18,6 +18,7 @@ from streamptycho.options import Options
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.canvas import BLOCK, surroundings
 from streamptycho.solve.cores import MOST_THREADS
+from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -43,6 +44,8 @@ class EngineOptions(Options):
     frames and number of updates every time, more only up to the order of the updates."""
     fft: Literal["rocket", "fftw", "mkl"] = "rocket"
     """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
+    cuda: CudaOptions = CudaOptions()
+    """How a GPU is used."""
     probe: Literal["file", "auto"] = "file"
     """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
     modes: int = Field(1, ge=1, le=8)

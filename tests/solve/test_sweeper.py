@@ -115,7 +115,7 @@ def test_strips_keep_threads_apart_and_the_order_of_each():
 
 def test_threads_of_this_machine(tmp_path: Path):
     assert 1 <= usable_threads() <= AUTOMATIC
-    assert choose_backend("cpu", "auto").threads == usable_threads()
+    assert choose_backend("cpu", threads="auto").threads == usable_threads()
     for text, expected in (("max 100000", AUTOMATIC), ("150000 100000", 1), ("300000 100000", 3)):
         (tmp_path / "cpu.max").write_text(text)
         assert _quota(tmp_path / "cpu.max") == expected
