@@ -37,12 +37,12 @@ class Backend:
     gaussian_filter: Callable[..., Array]
     to_host: Callable[[Array], Any]
     synchronize: Callable[[], None]
+    cuda: Device | None = None
+    """Where CUDA kernels can be launched."""
     threads: int = 1
     """Threads of a compiled sweep on the CPU; one gives the same result every time."""
     fft: str = "rocket"
     """Library that transforms inside compiled sweeps, see :mod:`transforms`."""
-    cuda: Device | None = None
-    """Where CUDA kernels can be launched."""
 
     def to_device(self, array: Any) -> Array:
         """Copy a host array to where the computing happens."""
@@ -125,11 +125,11 @@ def cupy_backend(options: CudaOptions | None = None) -> Backend:
 
 
 def choose_backend(
-    name: str, cuda: CudaOptions | None = None, threads: int | Literal["auto"] = 1, fft: str = "rocket"
+    name: str, threads: int | Literal["auto"] = 1, fft: str = "rocket", cuda: CudaOptions | None = None
 ) -> Backend:
     """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU.
 
-    `cuda` holds the settings of the GPU, `threads` (auto: :func:`usable_threads`) and `fft` those of :func:`cpu_backend`.
+    `threads` (auto: :func:`usable_threads`) and `fft` are for the compiled CPU, `cuda` for the GPU.
     """
     threads = usable_threads() if threads == "auto" else threads
     if name == "numpy":

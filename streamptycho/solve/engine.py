@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamptycho.options import Options
-from streamptycho.solve.backend import Backend
+from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.canvas import BLOCK, surroundings
 from streamptycho.solve.cores import MOST_THREADS
 from streamptycho.solve.cuda.options import CudaOptions
@@ -39,13 +39,13 @@ class EngineOptions(Options):
 
     backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
     """What computes; auto takes a GPU where one works, else compiled CPU code."""
+    cuda: CudaOptions = CudaOptions()
+    """How a GPU is used."""
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
     """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
     frames and number of updates every time, more only up to the order of the updates."""
     fft: Literal["rocket", "fftw", "mkl"] = "rocket"
     """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
-    cuda: CudaOptions = CudaOptions()
-    """How a GPU is used."""
     probe: Literal["file", "auto"] = "file"
     """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
     modes: int = Field(1, ge=1, le=8)
@@ -65,6 +65,10 @@ class EngineOptions(Options):
     """Largest canvas; frames whose position lies beyond it are not used."""
     seed: int = 0
     """Fixes the order of the updates."""
+
+    def make_backend(self) -> Backend:
+        """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
+        return choose_backend(self.backend, self.threads, self.fft, self.cuda)
 
 
 class EngineState(StrEnum):

@@ -41,11 +41,10 @@ def kernels_for(backend: Backend) -> Kernels:
     if backend.name == "cpu":
         from streamptycho.solve import compiled_fill, compiled_smooth, sweeper  # numba takes a second to import
 
-        compiled_sweep = sweeper.Sweeper(backend.threads, backend.fft)
-        return Kernels(compiled_sweep, compiled_smooth.momentum, compiled_smooth.correct, compiled_fill.warm_fill)
+        sweep = sweeper.Sweeper(backend.threads, backend.fft)
+        return Kernels(sweep, compiled_smooth.momentum, compiled_smooth.correct, compiled_fill.warm_fill)
     if backend.cuda is not None:
         from streamptycho.solve.cuda.sweep import CudaSweep
 
-        sweep = CudaSweep(backend, backend.cuda)
-        return Kernels(sweep, smooth.momentum, gradient.correct, smooth.warm_fill)
+        return Kernels(CudaSweep(backend, backend.cuda), smooth.momentum, gradient.correct, smooth.warm_fill)
     return Kernels(partial(epie.sweep, backend), smooth.momentum, gradient.correct, smooth.warm_fill)
