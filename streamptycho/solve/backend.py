@@ -7,7 +7,7 @@ alike. Nothing here waits for the device except :meth:`Backend.to_host` and :met
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.fft
@@ -15,6 +15,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from streamptycho.errors import BackendError
+from streamptycho.solve.cores import usable_threads
 from streamptycho.solve.cuda.device import CupyDevice, Device
 from streamptycho.solve.cuda.options import CudaOptions
 
@@ -38,6 +39,10 @@ class Backend:
     synchronize: Callable[[], None]
     cuda: Device | None = None
     """Where CUDA kernels can be launched."""
+    threads: int = 1
+    """Threads of a compiled sweep on the CPU; one gives the same result every time."""
+    fft: str = "rocket"
+    """Library that transforms inside compiled sweeps, see :mod:`transforms`."""
 
     def to_device(self, array: Any) -> Array:
         """Copy a host array to where the computing happens."""
@@ -75,9 +80,9 @@ def numpy_backend() -> Backend:
     )
 
 
-def cpu_backend() -> Backend:
+def cpu_backend(threads: int = 1, fft: str = "rocket") -> Backend:
     """The CPU with compiled kernels; arrays and all else as in :func:`numpy_backend`."""
-    return dataclasses.replace(numpy_backend(), name="cpu")
+    return dataclasses.replace(numpy_backend(), name="cpu", threads=threads, fft=fft)
 
 
 def cupy_backend(options: CudaOptions | None = None) -> Backend:
@@ -119,15 +124,18 @@ def cupy_backend(options: CudaOptions | None = None) -> Backend:
     )
 
 
-def choose_backend(name: str, cuda: CudaOptions | None = None) -> Backend:
+def choose_backend(
+    name: str, threads: int | Literal["auto"] = 1, fft: str = "rocket", cuda: CudaOptions | None = None
+) -> Backend:
     """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU.
 
-    `cuda` holds the settings of the GPU.
+    `threads` (auto: :func:`usable_threads`) and `fft` are for the compiled CPU, `cuda` for the GPU.
     """
+    threads = usable_threads() if threads == "auto" else threads
     if name == "numpy":
         return numpy_backend()
     if name == "cpu":
-        return cpu_backend()
+        return cpu_backend(threads, fft)
     if name == "cupy":
         return cupy_backend(cuda)
     if name != "auto":
@@ -135,4 +143,4 @@ def choose_backend(name: str, cuda: CudaOptions | None = None) -> Backend:
     try:
         return cupy_backend(cuda)
     except BackendError:
-        return cpu_backend()
+        return cpu_backend(threads, fft)
