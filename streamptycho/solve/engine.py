@@ -232,11 +232,12 @@ class RollingEngine:
     def _refine_slice(self) -> int:
         if self._solver is None:
             return 0
-        rows = np.arange(len(self.store))
-        count = min(self.options.slice_updates, max(len(rows) - self._pass_updates, 1))
-        self._solver.sweep(self._schedule.draw(rows, count, live=not self.finished))
+        frames = len(self.store)
+        count = min(self.options.slice_updates, max(frames - self._pass_updates, 1))
+        visits, corners = self._solver.visits[:frames], self.store.corners[:frames]
+        self._solver.sweep(self._schedule.draw(visits, corners, count, live=not self.finished))
         self._pass_updates += count
-        if self._pass_updates >= len(rows):
+        if self._pass_updates >= frames:
             self._pass_updates = 0
             self._end_of_pass()
         return count
@@ -322,9 +323,7 @@ class RollingEngine:
     @property
     def algorithm(self) -> str:
         """What was done, truthfully, for the metrics of the result."""
-        rule = self.options.rule
-        name = "ePIE" if rule.gamma_object == 1 else "ePIE annealed from rPIE"
-        return f"{name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        return f"{self.options.rule.name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
 
     def picture(self) -> Picture | None:
         """The present reconstruction, copied to the host; None before there is one.

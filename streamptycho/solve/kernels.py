@@ -30,7 +30,7 @@ def warm_up(backend: Backend) -> None:
     from streamptycho.solve.store import FrameStore
 
     store = FrameStore(backend, (16, 16))
-    solver = Solver(backend, store, np.ones((1, 16, 16), np.complex64), RuleOptions(correction=True), poor_probe=True)
+    solver = Solver(backend, store, np.ones((1, 16, 16), np.complex64), RuleOptions(), poor_probe=True)
     for i in range(4):
         solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)

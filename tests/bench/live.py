@@ -48,8 +48,8 @@ PLAIN = RuleOptions(
 class Draws(Protocol):
     """Which frames to use next."""
 
-    def draw(self, rows: NDArray[np.int64], count: int, *, live: bool) -> NDArray[np.int64]:
-        """The next `count` of `rows`, which are in order of arrival."""
+    def draw(self, visits: NDArray[np.int64], corners: NDArray[np.int64], count: int, *, live: bool) -> NDArray[np.int64]:
+        """The next `count` rows; `visits` and `corners` are of all frames so far, in order of arrival."""
         ...
 
 
@@ -60,11 +60,11 @@ class FullPasses:
         self._random = np.random.default_rng(seed)
         self._left = np.zeros(0, np.int64)
 
-    def draw(self, rows: NDArray[np.int64], count: int, *, live: bool) -> NDArray[np.int64]:
+    def draw(self, visits: NDArray[np.int64], corners: NDArray[np.int64], count: int, *, live: bool) -> NDArray[np.int64]:
         """The next `count` rows."""
-        del live
+        del corners, live
         while len(self._left) < count:
-            self._left = np.concatenate([self._left, self._random.permutation(rows)])
+            self._left = np.concatenate([self._left, self._random.permutation(len(visits))])
         taken, self._left = self._left[:count], self._left[count:]
         return taken
 
@@ -193,13 +193,13 @@ def run_live(
             solver.admit(store.append(scan.amplitudes[row], (int(scan.corners[row, 0]), int(scan.corners[row, 1]))))
         seen = first + CHUNK
         began, started = time.process_time(), time.perf_counter()
-        solver.sweep(draws.draw(np.arange(seen), CHUNK * budget, live=True))
+        solver.sweep(draws.draw(solver.visits[:seen], store.corners[:seen], CHUNK * budget, live=True))
         cpu, wall = cpu + time.process_time() - began, wall + time.perf_counter() - started
         if seen in moments:
             errors.append(scan.error_of(solver, seen))
     last = scan.error_of(solver)
     for _ in range(passes):
-        solver.sweep(draws.draw(np.arange(count), count, live=False))
+        solver.sweep(draws.draw(solver.visits[:count], store.corners[:count], count, live=False))
     later = scan.error_of(solver) if passes else last
     updates = count * budget
     return LiveResult(float(np.mean(errors)), last, later, cpu / updates * 1e6, wall / updates * 1e6)

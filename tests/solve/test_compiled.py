@@ -123,7 +123,7 @@ def test_a_run_of_the_whole_rule():
     solvers = []
     for backend in (READABLE, COMPILED):
         store = stored(made, backend)
-        solver = Solver(backend, store, made.guess, RuleOptions(correction=True), poor_probe=True)
+        solver = Solver(backend, store, made.guess, RuleOptions(), poor_probe=True)
         for row in range(len(store)):
             solver.admit(row)
         solver.sweep(np.arange(3))
