@@ -16,7 +16,9 @@ from pydantic import Field
 
 from streamptycho.options import Options
 from streamptycho.solve.backend import Backend
+from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -42,6 +44,10 @@ class EngineOptions(Options):
     modes: int = Field(1, ge=1, le=8)
     """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
     rule: RuleOptions = RuleOptions()
+    flux: bool = False
+    """Estimate the intensity of each frame: for a beam whose current or shutter makes it jump."""
+    background: bool = False
+    """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)
@@ -287,6 +293,11 @@ class RollingEngine:
             poor_probe=poor,
             max_pixels=self.options.max_object_pixels,
         )
+        self.store.flux[:] = 1
+        if self.options.flux:
+            self._solver.flux = FluxEstimate(self._solver)
+        if self.options.background:
+            self._solver.background_estimate = BackgroundEstimate(self._solver)
         for row in range(len(self.store)):
             self._solver.admit(row)
 
