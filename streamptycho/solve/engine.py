@@ -18,6 +18,7 @@ from streamptycho.options import Options
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.constraints import centred, impose, interval
 from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
@@ -48,6 +49,8 @@ class EngineOptions(Options):
     """Estimate the intensity of each frame: for a beam whose current or shutter makes it jump."""
     background: bool = False
     """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
+    constraints: bool = True
+    """Keep phase ramps and runaway amplitudes at the rim out of the object, and a given probe in the middle of its window."""
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)
@@ -114,7 +117,7 @@ class RollingEngine:
         if probe is not None and not probe.any():
             probe = None  # a dark beam explains nothing
         self.probe_note = "recorded with the scan" if probe is not None else "not found yet"
-        self._given = probe
+        self._given = centred(probe) if probe is not None and options.constraints else probe
         self._solver: Solver | None = None
         self._schedule = Schedule(options.seed)
         self._search: ProbeSearch | None = None
@@ -126,6 +129,7 @@ class RollingEngine:
         """Frames that the next search uses."""
         self._certain = probe is not None
         self._pass_updates = 0
+        self._next_constraints = 0
         self._polished = 0
         self._converged = False
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -238,6 +242,9 @@ class RollingEngine:
         if self._solver is None:
             return
         self._solver.orthogonalise()
+        if self.options.constraints and self._solver.updates >= self._next_constraints:
+            impose(self._solver.canvas, self._solver.probe, self.backend)
+            self._next_constraints = self._solver.updates + interval(self._solver.canvas, self.store.shape)
         self.error_history.append(self._solver.error())
         if self.finished:
             self._polished += 1
@@ -293,6 +300,7 @@ class RollingEngine:
             poor_probe=poor,
             max_pixels=self.options.max_object_pixels,
         )
+        self._next_constraints = 0
         self.store.flux[:] = 1
         if self.options.flux:
             self._solver.flux = FluxEstimate(self._solver)

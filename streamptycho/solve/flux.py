@@ -110,9 +110,7 @@ class FluxEstimate:
 
     def _trust(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(k,) 0 to 1: are there enough other frames close by that the object has seen?"""
-        around = [
-            sum(self._seen[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)) for y, x in self._squares(rows)
-        ]
+        around = [sum(self._seen[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)) for y, x in self._squares(rows)]
         return np.minimum((np.array(around) - self._visited[rows]) / ENOUGH_NEIGHBOURS, 1)
 
     def _squares(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -133,7 +131,9 @@ class FluxEstimate:
 
     def _publish(self, rows: NDArray[np.int64]) -> None:
         backend = self._solver.backend
-        self._solver.store.flux[backend.to_device(rows)] = backend.to_device(np.exp(self._logarithm[rows]).astype(np.float32))
+        self._solver.store.flux[backend.to_device(rows)] = backend.to_device(
+            np.exp(self._logarithm[rows]).astype(np.float32)
+        )
 
     def _make_room(self) -> None:
         missing = len(self._solver.store.corners) - len(self._logarithm)
