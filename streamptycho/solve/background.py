@@ -1,7 +1,7 @@
 """Incoherent intensity that is in every frame: air scatter, stray light, a dark current that was not subtracted.
 
 The model's intensity is |Psi|^2 + B. B is the mean over frames of what the beam does not explain, A^2 / c^2 - |Psi|^2, per
-detector pixel, weighted by the inverse of the variance |Psi|^2 + B + 1 of the counts, smoothed, and never negative. Frames are
+detector pixel, weighted by the inverse of the counts' variance |Psi|^2 + B + 1, smoothed, and never negative. Frames are
 looked at one in `INTERVAL` updates, drawn from all that have been used often enough, not from those just used: these agree
 with whatever B is. For the same reason old looks are soon forgotten: a model that was fitted beside a B too small explains
 part of it, and gives it back step by step.
@@ -10,7 +10,6 @@ part of it, and gives it back step by step.
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.epie import far_field
@@ -79,7 +78,7 @@ class BackgroundEstimate:
 def unexplained(
     backend: Backend, probe: Array, window: Array, amplitude: Array, flux: Array, background: Array
 ) -> tuple[Array, Array]:
-    """Measured less modelled intensity, and its statistical weight; both (ny, nx) float32, zero frequency at [0, 0].
+    """Measured less modelled intensity and noise, and its weight; both (ny, nx) float32, zero frequency at [0, 0].
 
     Parameters
     ----------
@@ -91,5 +90,15 @@ def unexplained(
     """
     field = far_field(backend, probe * window)
     model = (field.real**2 + field.imag**2).sum(0)
-    expected = model + background + 1 if background.size else model + 1
-    return (amplitude / flux) ** 2 - model, (amplitude >= 0) / expected
+    expected = model + background if background.size else model
+    noise = root_variance(backend.xp.sqrt(expected))
+    return (amplitude / flux) ** 2 - model - noise, (amplitude >= 0) / (expected + 1)
+
+
+def root_variance(mean: Array) -> Array:
+    """Variance of the square root of a Poisson count as a function of that root's `mean`; 1/4 for large ones.
+
+    The model is fitted to the roots, and so lies below the mean counts by this; left out, a quarter of a count in every lit
+    pixel would be taken for background. A rational fit, within 0.013.
+    """
+    return mean * (1 - 0.2044 * mean + 0.2773 * mean**2) / (1 + 0.5498 * mean + 1.1092 * mean**3)

@@ -17,6 +17,7 @@ WELL_COVERED = 1.0
 """Dose from which amplitudes are taken as the usual ones."""
 RIM_DOSE = 0.5
 """Dose below which amplitudes are limited."""
+SMALLEST_DOSE = 1e-3
 RUNAWAY = 2.0
 """Limit, in units of the root mean square of the usual amplitudes."""
 OFF_CENTRE = 1 / 16
@@ -81,7 +82,7 @@ def _ramp(shape: tuple[int, int], slope: NDArray[np.float64], middle: list[float
 
 def limit_rim(canvas: Canvas, backend: Backend) -> None:
     """Scale runaway pixels of little dose back to `RUNAWAY` times the usual amplitude; their phases stay."""
-    box = canvas.reached(0.0)
+    box = canvas.reached(SMALLEST_DOSE)
     if box is None:
         return
     xp = backend.xp
@@ -90,7 +91,7 @@ def limit_rim(canvas: Canvas, backend: Backend) -> None:
     well = dose >= WELL_COVERED
     usual = (power * well).sum() / xp.maximum(well.sum(), 1)
     limit = xp.where(usual > 0, RUNAWAY**2 * usual, np.inf)
-    excess = (dose < RIM_DOSE) & (power > limit)
+    excess = (dose > 0) & (dose < RIM_DOSE) & (power > limit)
     obj *= xp.where(excess, xp.sqrt(limit / xp.maximum(power, _TINY)), 1).astype(xp.float32)
 
 

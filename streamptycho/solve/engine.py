@@ -50,7 +50,7 @@ class EngineOptions(Options):
     background: bool = False
     """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
     constraints: bool = True
-    """Keep phase ramps and runaway amplitudes at the rim out of the object, and a given probe in the middle of its window."""
+    """Keep phase ramps and runaway amplitudes out of the object, and a given probe in the middle of its window."""
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)

@@ -7,10 +7,9 @@ from the usual (later the probe, which changes quickly at first, and the object 
 visit after that. Predictions within a few per cent of 1 are not believed: each would be built upon by the next, and the
 factor would drift away along the scan. What cannot be known, a common factor of frames and probe, is settled by a
 geometric mean of 1.
-
-After Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012), section on fluctuating intensity; prediction and gates ours.
 """
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -22,10 +21,12 @@ from streamptycho.solve.backend import Array
 if TYPE_CHECKING:
     from streamptycho.solve.solver import Solver
 
-FAINTEST, BRIGHTEST = 0.02, 4.0
+FAINTEST, BRIGHTEST = 0.02, 50.0
 """Bounds of the factor."""
 FAINT = 0.3
 """Factor below which a frame counts less, with its square: it is noise, and the beam was hardly there."""
+GLARING = 3.0
+"""Factor above which it does so with the inverse square: no beam is that bright, this is something else."""
 DAMPING = 0.5
 """Part of the way to a new estimate."""
 UNUSUAL = 0.05
@@ -97,8 +98,9 @@ class FluxEstimate:
             self._settle_gauge()
 
     def weight(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(k,) 1, or less for frames with hardly any beam."""
-        weight: NDArray[np.float32] = np.minimum(1, np.exp(2 * self._logarithm[rows]) / FAINT**2).astype(np.float32)
+        """(k,) 1, or less for frames with hardly any light or far too much."""
+        factor = np.exp(self._logarithm[rows])
+        weight: NDArray[np.float32] = np.minimum(1, np.minimum(factor / FAINT, GLARING / factor) ** 2).astype(np.float32)
         return weight
 
     def _estimate(self, figures: Array) -> NDArray[np.float64]:
@@ -106,12 +108,15 @@ class FluxEstimate:
         host = self._solver.backend.to_host(figures).astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.where(host[:, 3] > 0, host[:, 2] / host[:, 3], 1)
-        return np.log(np.clip(factor, FAINTEST, BRIGHTEST))
+        logarithm: NDArray[np.float64] = np.log(np.clip(factor, FAINTEST, BRIGHTEST))
+        return logarithm
 
     def _trust(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(k,) 0 to 1: are there enough other frames close by that the object has seen?"""
+        """(k,) 0 to 1: how many other frames close by the object has seen, of those that are enough."""
         around = [sum(self._seen[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)) for y, x in self._squares(rows)]
-        return np.minimum((np.array(around) - self._visited[rows]) / ENOUGH_NEIGHBOURS, 1)
+        others = np.array(around, np.float64) - self._visited[rows]
+        trust: NDArray[np.float64] = np.minimum(others / ENOUGH_NEIGHBOURS, 1)
+        return trust
 
     def _squares(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
         places = self._solver.store.corners[rows] // self._side
@@ -147,4 +152,4 @@ def _square_side(probe: Array) -> int:
     """A third of the probe's diameter, pixels: frames a square apart share half of their light or more."""
     power = (probe.real**2 + probe.imag**2).sum(0)
     area = float(power.sum() ** 2 / (power * power).sum())
-    return max(round(np.sqrt(4 * area / np.pi) / 3), 1)
+    return max(round(math.sqrt(4 * area / math.pi) / 3), 1)

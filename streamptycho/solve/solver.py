@@ -27,8 +27,8 @@ CORRECTION_VISITS = 1
 """Visits after which a frame's correction is halved: on real data, residuals that no object explains would wind up. With 3
 simulated pictures are a little better while few updates are to be had, and the measured star worse."""
 
-VANISHING = 1e-12
-"""Object step that changes no single-precision number."""
+VANISHING = 1e-20
+"""Object step that changes nothing: in single precision x + 1e-20 x = x."""
 
 
 class RuleOptions(Options):
