@@ -14,22 +14,11 @@ import msgpack
 import numpy as np
 
 from streamptycho.errors import CodecError, ProtocolError
+from streamptycho.fields import FieldReader
 from streamptycho.geometry import Geometry
-from streamptycho.messages import (
-    MAX_SCAN_ID,
-    EndReason,
-    Frame,
-    Message,
-    Positions,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-    Stream,
-)
-from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
+from streamptycho.messages import MAX_SCAN_ID, Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.payload import Encoding, Payload
+from streamptycho.reasons import EndReason, ServiceState, Stream
 
 WIRE_VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
@@ -104,7 +93,7 @@ def decode(parts: Sequence[Part]) -> Message:
     # exposures without beam are not among the frames that are counted
     frames = len(parts) - 1 if kind in (Frame, ScanPoint) and fields.get("dark") is not True else 0
     try:
-        return _BUILDERS[kind](_Reader(_NAMES[kind], fields), _unpack_arrays(kind, arrays, parts))
+        return _BUILDERS[kind](FieldReader(_NAMES[kind], fields), _unpack_arrays(kind, arrays, parts))
     except ProtocolError as error:
         raise type(error)(error.field, error.detail, scan_id=scan_id, frames=frames) from error
 
@@ -125,7 +114,7 @@ def _header(parts: Sequence[Part]) -> tuple[type, _Fields, list[Any]]:
         raise CodecError("header", f"not msgpack, or a list of more than {longest} ({type(error).__name__})") from error
     if not isinstance(header, dict):
         raise CodecError("header", f"a msgpack {type(header).__name__}, not a map")
-    read = _Reader("header", header)
+    read = FieldReader("header", header)
     version = read("v", int)
     if version != WIRE_VERSION:
         raise CodecError("header.v", f"wire version {version}, but this program speaks {WIRE_VERSION}")
@@ -133,73 +122,6 @@ def _header(parts: Sequence[Part]) -> tuple[type, _Fields, list[Any]]:
     if name not in _KINDS:
         raise CodecError("header.kind", f"{name[:40]!r} is not one of {', '.join(_KINDS)}")
     return _KINDS[name], read("fields", dict), read("arrays", list)
-
-
-class _Reader:
-    """Typed access to the fields of a message: what is missing or of another type is named."""
-
-    def __init__(self, kind: str, fields: _Fields) -> None:
-        self.kind = kind
-        self.fields = fields
-
-    def __call__(self, name: str, kind: type) -> Any:
-        if name not in self.fields:
-            raise CodecError(f"{self.kind}.{name}", "missing")
-        value = self.fields[name]
-        if not _is(value, kind):
-            raise CodecError(f"{self.kind}.{name}", f"{type(value).__name__} instead of {kind.__name__}")
-        if kind is float:
-            return float(value)
-        if kind is int and not _fits(value):
-            raise CodecError(f"{self.kind}.{name}", f"{value} does not fit 64 bits")
-        return value
-
-    def optional(self, name: str, kind: type) -> Any:
-        return None if self.fields.get(name) is None else self(name, kind)
-
-    def pair(self, name: str, kind: type) -> tuple[Any, Any]:
-        values = self(name, list)
-        if len(values) != 2:
-            raise CodecError(f"{self.kind}.{name}", f"{len(values)} values instead of 2")
-        read = _Reader(self.kind, {f"{name}[{i}]": value for i, value in enumerate(values)})
-        return read(f"{name}[0]", kind), read(f"{name}[1]", kind)
-
-    def choice(self, name: str, kind: Callable[[str], Any]) -> Any:
-        value = self(name, str)
-        try:
-            return kind(value)
-        except ValueError as error:
-            raise CodecError(f"{self.kind}.{name}", f"{value[:40]!r} is not known") from error
-
-    def table(self, name: str, *kinds: type) -> dict[str, Any]:
-        table: dict[str, Any] = self(name, dict)
-        for key, value in table.items():
-            if not isinstance(key, str) or not any(_is(value, kind) for kind in kinds):
-                raise CodecError(f"{self.kind}.{name}", f"entry {key[:40]!r} has type {type(value).__name__}")
-        return table
-
-    def dtype(self, name: str) -> np.dtype:
-        value: str = self(name, str)
-        if value not in PIXEL_DTYPES:
-            raise CodecError(f"{self.kind}.{name}", f"{value[:40]!r} is not one of {', '.join(PIXEL_DTYPES)}")
-        return np.dtype(value).newbyteorder("<")
-
-    def integers(self, name: str) -> np.ndarray:
-        values = self(name, list)
-        if not all(_is(value, int) and _fits(value) for value in values):
-            raise CodecError(f"{self.kind}.{name}", "must be a list of 64-bit integers")
-        return np.array(values, np.int64)
-
-
-def _is(value: Any, kind: type) -> bool:
-    """Whether `value` is a `kind`: an integer is a float too, but a bool is no number."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _fits(value: int) -> bool:
-    return -(1 << 63) <= value < 1 << 63
 
 
 def _unpack_arrays(kind: type, entries: list[Any], parts: Sequence[Part]) -> _Arrays:
@@ -284,8 +206,8 @@ def _frame_fields(frame: Frame) -> _Fields:
     }
 
 
-def _start(read: _Reader, arrays: _Arrays) -> ScanStart:
-    table = _Reader("start.geometry", read("geometry", dict))
+def _start(read: FieldReader, arrays: _Arrays) -> ScanStart:
+    table = FieldReader("start.geometry", read("geometry", dict))
     try:
         geometry = Geometry(
             wavelength_m=table("wavelength_m", float),
@@ -310,7 +232,7 @@ def _start(read: _Reader, arrays: _Arrays) -> ScanStart:
     )
 
 
-def _frame(read: _Reader, parts: _Arrays) -> Frame:
+def _frame(read: FieldReader, parts: _Arrays) -> Frame:
     payload = Payload(
         chunks=parts["chunks"],
         encoding=read.choice("encoding", Encoding),
@@ -326,15 +248,15 @@ def _frame(read: _Reader, parts: _Arrays) -> Frame:
     )
 
 
-def _point(read: _Reader, parts: _Arrays) -> ScanPoint:
+def _point(read: FieldReader, parts: _Arrays) -> ScanPoint:
     return ScanPoint(frame=_frame(read, parts), yx_m=read.pair("yx_m", float))
 
 
-def _positions(read: _Reader, arrays: _Arrays) -> Positions:
+def _positions(read: FieldReader, arrays: _Arrays) -> Positions:
     return Positions(scan_id=read("scan_id", str), index=arrays["index"], yx_m=arrays["yx_m"])
 
 
-def _end(read: _Reader, _: _Arrays) -> ScanEnd:
+def _end(read: FieldReader, _: _Arrays) -> ScanEnd:
     return ScanEnd(
         scan_id=read("scan_id", str),
         stream=read.choice("stream", Stream),
@@ -344,7 +266,7 @@ def _end(read: _Reader, _: _Arrays) -> ScanEnd:
     )
 
 
-def _snapshot(read: _Reader, arrays: _Arrays) -> Snapshot:
+def _snapshot(read: FieldReader, arrays: _Arrays) -> Snapshot:
     return Snapshot(
         scan_id=read("scan_id", str),
         started_ns=read("started_ns", int),
@@ -361,7 +283,7 @@ def _snapshot(read: _Reader, arrays: _Arrays) -> Snapshot:
     )
 
 
-def _status(read: _Reader, _: _Arrays) -> Status:
+def _status(read: FieldReader, _: _Arrays) -> Status:
     return Status(
         service=read("service", str),
         scan_id=read.optional("scan_id", str),
@@ -377,7 +299,7 @@ def _status(read: _Reader, _: _Arrays) -> Status:
     )
 
 
-_BUILDERS: dict[type, Callable[[_Reader, _Arrays], Message]] = {
+_BUILDERS: dict[type, Callable[[FieldReader, _Arrays], Message]] = {
     ScanStart: _start,
     Frame: _frame,
     Positions: _positions,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from streamptycho.errors import ConfigError
 from streamptycho.files import ReadOptions
-from streamptycho.match import MatchOptions
+from streamptycho.join import MatchOptions
 from streamptycho.options import Options
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.pipeline.write import WriteOptions

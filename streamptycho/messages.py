@@ -13,7 +13,6 @@ arrays are equal only to themselves.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 import msgpack
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from streamptycho.errors import GrammarError
 from streamptycho.geometry import Geometry
 from streamptycho.payload import PIXEL_DTYPES, Payload
+from streamptycho.reasons import EndReason, ServiceState, Stream
 
 MAX_SCAN_ID = 128
 """Bytes of UTF-8: a scan id becomes part of a file name."""
@@ -31,65 +31,6 @@ MAX_FRAME_PIXELS = 1 << 26
 MAX_METADATA_BYTES = 64 << 10
 """Metadata of a scan as msgpack: the start message travels on in a header of limited size."""
 Scalar: TypeAlias = str | int | float | bool
-
-
-class Stream(StrEnum):
-    """Which stream a :class:`ScanEnd` ends."""
-
-    FRAMES = "frames"
-    POSITIONS = "positions"
-    SCAN = "scan"
-    """Both: sent by the receiver to its consumers."""
-
-
-class EndReason(StrEnum):
-    """Why a scan ended."""
-
-    COMPLETE = "complete"
-    ABORTED = "aborted"
-    """The detector or the plan stopped early and said so."""
-    SUPERSEDED = "superseded"
-    """Another scan began before this one ended."""
-    TIMEOUT = "timeout"
-    """Nothing arrived for too long, and no end message."""
-    INTERRUPTED = "interrupted"
-    """streamptycho itself was asked to stop."""
-
-
-class DropReason(StrEnum):
-    """Why a frame that arrived does not contribute to the picture."""
-
-    DUPLICATE = "duplicate"
-    """The same index came before; the first one counts."""
-    NO_POSITION = "no_position"
-    """Its position did not come in time; the frame is in the file all the same."""
-    CORRUPT = "corrupt"
-    """Its bytes do not decode."""
-    WRONG_SHAPE = "wrong_shape"
-    """Shape or pixel type differ from the start message."""
-    BAD_INDEX = "bad_index"
-    """Index beyond the limit."""
-    ENGINE_FULL = "engine_full"
-    """The reconstruction could not take it in time; the frame is in the file all the same."""
-    OUTSIDE = "outside"
-    """Its position lies so far out that the object would exceed the configured size."""
-    EMPTY = "empty"
-    """No valid pixel holds any count."""
-    FAILED = "failed"
-    """The reconstruction of this scan could not start or broke off; in the writer's count: its file failed."""
-
-
-class ServiceState(StrEnum):
-    """What a service is doing."""
-
-    IDLE = "idle"
-    RECEIVING = "receiving"
-    SEARCHING = "searching"
-    """Looking for a probe to start from."""
-    RECONSTRUCTING = "reconstructing"
-    POLISHING = "polishing"
-    """All frames are in; the picture is still improving."""
-    DONE = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

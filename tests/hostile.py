@@ -17,19 +17,9 @@ import numpy as np
 
 from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, encode
 from streamptycho.geometry import Geometry
-from streamptycho.messages import (
-    Frame,
-    Message,
-    Positions,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-    Stream,
-)
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
+from streamptycho.reasons import ServiceState, Stream
 from tests.strategies import bslz4
 
 PIXELS = np.arange(2 * 16 * 24, dtype=np.uint16).reshape(2, 16, 24)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from streamptycho.geometry import Geometry
-from streamptycho.messages import EndReason, Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status, Stream
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.payload import Encoding, Payload
+from streamptycho.reasons import EndReason, Stream
 
 SHAPE = (8, 8)
 FRAME_BYTES = 2 * SHAPE[0] * SHAPE[1]

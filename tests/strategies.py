@@ -11,20 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streamptycho.geometry import Geometry
-from streamptycho.messages import (
-    EndReason,
-    Frame,
-    Message,
-    Positions,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-    Stream,
-)
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
+from streamptycho.reasons import EndReason, ServiceState, Stream
 
 INT64_MAX = 2**63 - 1
 

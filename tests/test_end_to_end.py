@@ -18,8 +18,9 @@ import pytest
 from streamptycho.config import Config
 from streamptycho.files import open_scan, read_result
 from streamptycho.ledger import Ledger
-from streamptycho.messages import Positions, Stream
+from streamptycho.messages import Positions
 from streamptycho.payload import Encoding
+from streamptycho.reasons import Stream
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
 from streamptycho_services.local import LocalServices
 from streamptycho_services.services import SERVICES

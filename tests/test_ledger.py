@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamptycho.ledger import Ledger, combine, not_written
-from streamptycho.messages import ServiceState, Status
+from streamptycho.messages import Status
+from streamptycho.reasons import ServiceState
 
 reasons = st.dictionaries(st.sampled_from(["duplicate", "corrupt", "no_position"]), st.integers(0, 20))
 

@@ -11,8 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pydantic import ValidationError
 
 from streamptycho.errors import CodecError
-from streamptycho.match import Edge, Matcher, MatchOptions, OpenScan
-from streamptycho.messages import EndReason, Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Stream
+from streamptycho.join import Edge, MatchOptions, OpenScan
+from streamptycho.match import Matcher
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot
+from streamptycho.reasons import EndReason, Stream
 from tests.hostile import GOOD
 from tests.scans import FRAME_BYTES, Clock, end, ends, frame, only, place, positions, start
 from tests.strategies import same

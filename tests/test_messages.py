@@ -15,7 +15,6 @@ from streamptycho.errors import GrammarError
 from streamptycho.messages import (
     MAX_METADATA_BYTES,
     MAX_SCAN_ID,
-    EndReason,
     Frame,
     Message,
     Positions,
@@ -24,9 +23,9 @@ from streamptycho.messages import (
     ScanStart,
     Snapshot,
     Status,
-    Stream,
 )
 from streamptycho.payload import Payload
+from streamptycho.reasons import EndReason, Stream
 from tests.hostile import GOOD, PIXELS
 from tests.strategies import arrays_of, frames, messages, same
 

@@ -13,19 +13,9 @@ import zmq
 from streamptycho import codec
 from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
 from streamptycho.geometry import Geometry
-from streamptycho.messages import (
-    MAX_SCAN_ID,
-    DropReason,
-    EndReason,
-    Frame,
-    Message,
-    Positions,
-    ScanEnd,
-    ScanStart,
-    ServiceState,
-    Stream,
-)
+from streamptycho.messages import MAX_SCAN_ID, Frame, Message, Positions, ScanEnd, ScanStart
 from streamptycho.payload import MAX_LZ4_RATIO, PIXEL_DTYPES, Encoding, Payload
+from streamptycho.reasons import DropReason, EndReason, ServiceState, Stream
 from tests.hostile import GOOD, OPTIONAL, header_of
 from tests.strategies import bslz4, same
 

@@ -15,8 +15,9 @@ from streamptycho.config import Config
 from streamptycho.display import save_phase
 from streamptycho.errors import ConfigError, FormatError
 from streamptycho.files import open_scan, read_result, write_result
-from streamptycho.messages import EndReason, Frame, ScanEnd, ScanPoint, Snapshot, Stream
-from streamptycho.pipeline.reconstruct import Reconstruction
+from streamptycho.messages import Frame, ScanEnd, ScanPoint, Snapshot
+from streamptycho.pipeline.reconstruction import Reconstruction
+from streamptycho.reasons import EndReason, Stream
 from streamptycho.solve.backend import choose_backend
 from streamptycho.solve.engine import EngineState
 from streamptycho_services.interrupt import interruptible

@@ -4,7 +4,8 @@ from typing import Any
 
 from streamptycho.config import ServiceEndpoints
 from streamptycho.ledger import Ledger, combine, not_written
-from streamptycho.messages import ServiceState, Snapshot, Status
+from streamptycho.messages import Snapshot, Status
+from streamptycho.reasons import ServiceState
 from streamptycho.transport import Endpoint, Receiver, SocketKind
 
 _KEPT_SNAPSHOTS = 8

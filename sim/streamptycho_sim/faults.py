@@ -16,9 +16,10 @@ from pydantic import Field, model_validator
 
 from streamptycho.codec import Part
 from streamptycho.codec import encode as encode_message
-from streamptycho.messages import Frame, Positions, ScanEnd, Stream
+from streamptycho.messages import Frame, Positions, ScanEnd
 from streamptycho.options import Options
 from streamptycho.payload import BSLZ4_HEADER, Encoding
+from streamptycho.reasons import Stream
 from streamptycho_sim.stream import Item, Items, Raw, is_exposure
 from streamptycho_sim.tally import Tally
 

@@ -15,9 +15,10 @@ from pydantic import Field
 from streamptycho.codec import Part
 from streamptycho.codec import encode as encode_message
 from streamptycho.errors import ConfigError, ScanError
-from streamptycho.messages import EndReason, Frame, Message, ScanEnd, Stream
+from streamptycho.messages import Frame, Message, ScanEnd
 from streamptycho.options import Options
 from streamptycho.payload import Encoding
+from streamptycho.reasons import EndReason, Stream
 from streamptycho.transport import Endpoint, Sender, SocketKind
 from streamptycho_sim.stream import Item, Items, Raw, pack
 from streamptycho_sim.tally import Tally

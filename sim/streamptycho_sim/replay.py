@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from streamptycho.files import RecordedScan
-from streamptycho.messages import Positions, ScanEnd, Stream
+from streamptycho.messages import Positions, ScanEnd
 from streamptycho.options import Options
+from streamptycho.reasons import Stream
 from streamptycho_sim.scan import one_frame
 from streamptycho_sim.stream import Item, chain
 

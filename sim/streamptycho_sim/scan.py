@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamptycho.geometry import Geometry, wavelength_from_ev
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Stream
+from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.options import Options
 from streamptycho.payload import Payload
+from streamptycho.reasons import Stream
 from streamptycho_sim import illumination, specimen, trajectory
 from streamptycho_sim.forward import Detector, DetectorOptions, diffract, dose
 from streamptycho_sim.illumination import IlluminationOptions

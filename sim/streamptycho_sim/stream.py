@@ -12,8 +12,9 @@ import numpy as np
 
 from streamptycho.codec import Part
 from streamptycho.files import compress
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, Stream
+from streamptycho.messages import Frame, Message, Positions, ScanEnd
 from streamptycho.payload import Encoding, Payload
+from streamptycho.reasons import Stream
 
 _COMPRESS_TOGETHER = 32
 """Frames compressed in one go: the fixed cost of a call is worth several frames."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamptycho.codec import Part
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart, Stream
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart
+from streamptycho.reasons import Stream
 from streamptycho_sim.stream import Raw
 
 

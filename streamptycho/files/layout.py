@@ -17,7 +17,8 @@ from streamptycho.files.bslz4 import filter_options
 from streamptycho.files.dialect import DETECTOR, LIVE, LIVE_KEY
 from streamptycho.files.options import WriterOptions
 from streamptycho.geometry import JOULE_PER_EV
-from streamptycho.messages import DropReason, ScanStart
+from streamptycho.messages import ScanStart
+from streamptycho.reasons import DropReason
 
 ENTRY = "/entry_1"
 INSTRUMENT = f"{ENTRY}/instrument_1"

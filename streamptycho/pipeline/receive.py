@@ -6,19 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from streamptycho.errors import ProtocolError
-from streamptycho.match import Edge, Matcher, MatchOptions, OpenScan, Routed
-from streamptycho.messages import (
-    DropReason,
-    EndReason,
-    Frame,
-    Message,
-    ScanEnd,
-    ScanPoint,
-    ServiceState,
-    Status,
-)
+from streamptycho.join import Edge, MatchOptions, OpenScan, Routed
+from streamptycho.match import Matcher
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, Status
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
+from streamptycho.reasons import DropReason, EndReason, ServiceState
 
 log = logging.getLogger(__name__)
 

@@ -5,35 +5,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
 from pydantic import Field
 
 from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
-from streamptycho.messages import (
-    DropReason,
-    EndReason,
-    Frame,
-    Message,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-)
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.options import Options
 from streamptycho.pipeline.last_words import LastWords
-from streamptycho.pipeline.receive import Rate
+from streamptycho.pipeline.reconstruction import Reconstruction
 from streamptycho.pipeline.stage import Output, Port
-from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
-from streamptycho.solve.backend import Backend, choose_backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.reasons import DropReason, ServiceState
+from streamptycho.solve.backend import choose_backend
+from streamptycho.solve.engine import EngineOptions, EngineState
 from streamptycho.solve.kernels import warm_up
-
-_RESERVE_BYTES = 1 << 30
-"""Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
-
-_SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
 
 _STATES = {
     EngineState.EMPTY: ServiceState.RECEIVING,
@@ -42,10 +26,6 @@ _STATES = {
     EngineState.POLISHING: ServiceState.POLISHING,
     EngineState.DONE: ServiceState.DONE,
 }
-
-
-MAX_OUTLIERS = 3
-"""First positions that are given up if more that follow lie too far from them: a stage still on its way."""
 
 
 class ReconstructOptions(Options):
@@ -57,108 +37,6 @@ class ReconstructOptions(Options):
     """Time computed between two looks at the stream."""
     max_scans: int = Field(3, ge=1)
     """Scans in work at once: the newest and earlier ones still being polished; beyond it the oldest ends as it is."""
-
-
-class Reconstruction:
-    """One scan in work."""
-
-    def __init__(
-        self, start: ScanStart, frames: FrameOptions, positions: PositionOptions, engine: EngineOptions, backend: Backend
-    ) -> None:
-        self.start = start
-        self.preprocess = FramePreprocessor(frames, start)
-        if not all(_SMALLEST_PIXEL_M <= pixel_m <= _LARGEST_PIXEL_M for pixel_m in self.preprocess.pixel_m):
-            raise ScanError(f"object pixel of {self.preprocess.pixel_m} m: wavelength, distance or pitch are not in metres")
-        self.transform = PositionTransform(positions, self.preprocess.pixel_m)
-        self._engine_options = engine
-        self._backend = backend
-        self.engine = self._new_engine()
-        self.received = 0
-        self.dropped: Counter[str] = Counter()
-        self.end: ScanEnd | None = None
-        self.sequence = 0
-        self.next_snapshot_s = 0.0
-        self.newest_ns = 0
-        self._rows: dict[int, int] = {}
-        self._refused = 0
-
-    def _new_engine(self) -> RollingEngine:
-        start, options, shape = self.start, self._engine_options, self.preprocess.shape
-        probe = self.preprocess.fit_probe(start.probe) if start.probe is not None and options.probe == "file" else None
-        expected = min(start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
-        try:
-            return RollingEngine(options, self._backend, shape, probe, expected)
-        except MemoryError as error:
-            raise ScanError(f"frames of {shape} are too large for the memory ({error}); crop or bin them") from error
-
-    def add(self, point: ScanPoint) -> None:
-        """Prepare a frame and give it to the engine."""
-        self.received += 1
-        try:
-            raw = point.frame.payload.decode()
-        except CodecError:
-            self.dropped[DropReason.CORRUPT.value] += 1
-            return
-        self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
-        for prepared in self.preprocess.add(point.index, raw):
-            row = self._rows.get(prepared.key)
-            if row is not None:
-                self.engine.replace(row, prepared.amplitude)
-            elif prepared.key == point.index:
-                self._admit(point, prepared.amplitude)
-
-    def _admit(self, point: ScanPoint, amplitude: np.ndarray) -> None:
-        if not (amplitude > 0).any():
-            self.dropped[DropReason.EMPTY.value] += 1
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            yx_px = self.transform(point.yx_m)
-        row = self.engine.add(amplitude, yx_px)
-        if row is not None:
-            self._rows[point.index] = row
-            self._refused = 0
-            return
-        self.dropped[DropReason.OUTSIDE.value] += 1
-        self._refused += 1
-        if self._refused > len(self.engine.store) <= MAX_OUTLIERS:
-            self._begin_again()
-
-    def _begin_again(self) -> None:
-        """The first positions were the odd ones, not those that follow: go on without them."""
-        self.dropped[DropReason.OUTSIDE.value] += len(self.engine.store)
-        self.engine = self._new_engine()
-        self._rows.clear()
-        self._refused = 0
-
-    @property
-    def finished(self) -> bool:
-        """True if nothing is left to do."""
-        return self.end is not None and (self.end.reason is EndReason.INTERRUPTED or self.engine.state is EngineState.DONE)
-
-    def snapshot(self, time_ns: int, *, final: bool) -> Snapshot | None:
-        """The present picture; None while there is none."""
-        picture = self.engine.picture()
-        if picture is None:
-            return None
-        pixel_m = self.preprocess.pixel_m
-        self.sequence += 1
-        return Snapshot(
-            scan_id=self.start.scan_id,
-            started_ns=self.start.started_ns,
-            sequence=self.sequence - 1,
-            final=final,
-            time_ns=time_ns,
-            frames_used=self.engine.rows_used,
-            updates=self.engine.updates,
-            error=self.engine.error,
-            error_history=np.array(self.engine.error_history, np.float32),
-            algorithm=self.engine.algorithm,
-            object=picture.object,
-            covered=picture.covered,
-            probe=picture.probe,
-            origin_m=(picture.origin_px[0] * pixel_m[0], picture.origin_px[1] * pixel_m[1]),
-            pixel_m=pixel_m,
-        )
 
 
 class ReconstructStage:
@@ -184,7 +62,6 @@ class ReconstructStage:
         """Scan id to reason, number of frames and time of start, for scans that cannot be reconstructed."""
         self.rejected: Counter[str] = Counter()
         self._turn = 0
-        self._rates: dict[str, Rate] = {}
         self._last_words = LastWords(clock)
         self._clock = clock
         self._wall_ns = wall_ns
@@ -230,7 +107,7 @@ class ReconstructStage:
             yield from self._close(next(iter(self.scans.values())))
         self.failed.pop(start.scan_id, None)
         try:
-            self.scans[start.scan_id] = Reconstruction(start, *self._tables, self.backend)
+            self.scans[start.scan_id] = Reconstruction(start, *self._tables, self.backend, self._clock)
         except (ConfigError, ScanError) as error:
             self.failed[start.scan_id] = (str(error), 0, start.started_ns)
             status = self._failed_status(start.scan_id)
@@ -286,7 +163,7 @@ class ReconstructStage:
     def _close(self, scan: Reconstruction) -> Iterator[Output]:
         """The final snapshot, with the final count before it so that the file has it."""
         del self.scans[scan.start.scan_id]
-        status = self._status(scan, ServiceState.DONE)
+        status = scan.status(ServiceState.DONE, self._wall_ns())
         snapshot = scan.snapshot(self._wall_ns(), final=True)
         if snapshot is None:
             yield from self._no_picture(status)
@@ -307,7 +184,7 @@ class ReconstructStage:
 
     def statuses(self) -> list[Status]:
         """One per scan in work, or an idle one; then the last ones of scans that have just ended."""
-        now = [self._status(scan, _STATES[scan.engine.state]) for scan in self.scans.values()]
+        now = [scan.status(_STATES[scan.engine.state], self._wall_ns()) for scan in self.scans.values()]
         return (now or [self._idle_status()]) + self._last_words.again(self.scans)
 
     def _idle_status(self) -> Status:
@@ -318,34 +195,6 @@ class ReconstructStage:
             time_ns=self._wall_ns(),
             figures={f"rejected_{reason}": float(n) for reason, n in self.rejected.items()},
             notes={"device": self.backend.device},
-        )
-
-    def _status(self, scan: Reconstruction, state: ServiceState) -> Status:
-        engine = scan.engine
-        rate = self._rates.setdefault(scan.start.scan_id, Rate(self._clock))
-        if state is ServiceState.DONE:
-            del self._rates[scan.start.scan_id]
-        dropped = dict(scan.dropped)
-        figures = {
-            "error": engine.error,
-            "updates": float(engine.updates),
-            "updates_hz": max(rate(engine.updates), 0.0),
-            "passes": float(len(engine.error_history)),
-        }
-        if scan.newest_ns and scan.end is None:
-            figures["lag_s"] = max(0.0, (self._wall_ns() - scan.newest_ns) / 1e9)
-        return Status(
-            service="reconstruct",
-            scan_id=scan.start.scan_id,
-            state=state,
-            time_ns=self._wall_ns(),
-            started_ns=scan.start.started_ns,
-            received=scan.received,
-            used=engine.rows_used,
-            waiting=scan.received - engine.rows_used - sum(dropped.values()),
-            dropped=dropped,
-            figures=figures,
-            notes={"device": self.backend.device, "probe": engine.probe_note},
         )
 
     def _failed_status(self, scan_id: str) -> Status:

@@ -12,22 +12,10 @@ from streamptycho.display import save_phase
 from streamptycho.errors import ConfigError, GrammarError, ProtocolError, ScanError
 from streamptycho.files import CxiWriter, WriterOptions, unique_path, write_result
 from streamptycho.ledger import Ledger, combine
-from streamptycho.messages import (
-    DropReason,
-    EndReason,
-    Frame,
-    Message,
-    Positions,
-    ScanEnd,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-    Stream,
-    same_run,
-)
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart, Snapshot, Status, same_run
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
+from streamptycho.reasons import DropReason, EndReason, ServiceState, Stream
 
 log = logging.getLogger(__name__)
 

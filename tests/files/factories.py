@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 
 from streamptycho.geometry import HC_EV_M, JOULE_PER_EV, Geometry
-from streamptycho.messages import EndReason, Frame, Positions, ScanEnd, ScanStart, Snapshot, Stream
+from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Snapshot
 from streamptycho.payload import Encoding, Payload
+from streamptycho.reasons import EndReason, Stream
 
 DETECTOR = "/entry_1/instrument_1/detector_1"
 SOURCE = "/entry_1/instrument_1/source_1"

@@ -6,7 +6,7 @@ import pytest
 
 from streamptycho.errors import FormatError, ScanError
 from streamptycho.files import read_result, write_result
-from streamptycho.messages import EndReason
+from streamptycho.reasons import EndReason
 from tests.files.factories import end, snapshot, start
 
 

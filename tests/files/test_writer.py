@@ -10,8 +10,8 @@ import pytest
 from streamptycho.errors import GrammarError, ScanError
 from streamptycho.files import DROP_REASONS, Appended, CxiWriter, Dialect, WriterOptions, compress, open_scan
 from streamptycho.files.disk import build
-from streamptycho.messages import DropReason, EndReason
 from streamptycho.payload import Encoding
+from streamptycho.reasons import DropReason, EndReason
 from tests.files.factories import (
     DETECTOR,
     DISTANCE_M,

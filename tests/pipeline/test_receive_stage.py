@@ -8,20 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamptycho.errors import CodecError
-from streamptycho.match import MatchOptions
-from streamptycho.messages import (
-    EndReason,
-    Frame,
-    Message,
-    Positions,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Status,
-    Stream,
-)
+from streamptycho.join import MatchOptions
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.pipeline import Port, ReceiveStage
+from streamptycho.reasons import EndReason, ServiceState, Stream
 from tests.scans import FRAME_BYTES, Clock, balanced, end, ends, frame, only, place, positions, start
 
 

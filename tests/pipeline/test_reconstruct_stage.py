@@ -8,22 +8,12 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import CodecError
-from streamptycho.messages import (
-    EndReason,
-    Frame,
-    Message,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    ServiceState,
-    Snapshot,
-    Status,
-    Stream,
-)
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
-from streamptycho.pipeline import Port, ReconstructStage, reconstruct
+from streamptycho.pipeline import Port, ReconstructStage, reconstruction
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.engine import EngineOptions
 from streamptycho_sim.scan import ProbeStart
 from tests.hostile import GOOD
@@ -403,7 +393,7 @@ def test_a_scan_that_does_not_fit_into_memory_fails_and_the_next_goes_on(monkeyp
         raise MemoryError("256 GiB")
 
     with monkeypatch.context() as patch:
-        patch.setattr(reconstruct, "RollingEngine", full)
+        patch.setattr(reconstruction, "RollingEngine", full)
         run = Run()(begin())
     reason = str(run.stage.failed["s"])
     assert "too large for the memory (256 GiB); crop or bin them" in reason

@@ -12,11 +12,12 @@ from PIL import Image
 
 from streamptycho.errors import CodecError
 from streamptycho.files import CxiWriter
-from streamptycho.match import MatchOptions
-from streamptycho.messages import EndReason, Message, ScanEnd, ServiceState, Snapshot, Status, Stream
+from streamptycho.join import MatchOptions
+from streamptycho.messages import Message, ScanEnd, Snapshot, Status
 from streamptycho.pipeline import Port, WriteStage
 from streamptycho.pipeline import write as module
 from streamptycho.pipeline.write import WriteOptions
+from streamptycho.reasons import EndReason, ServiceState, Stream
 from tests.files.factories import LIVE, LIVE_KEY, TRANSLATION
 from tests.files.factories import snapshot as picture
 from tests.hostile import GOOD

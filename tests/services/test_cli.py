@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 import streamptycho
 from streamptycho.files import CxiWriter, open_scan, read_result
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Stream
+from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.reasons import Stream
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
 from streamptycho_services import cli
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions

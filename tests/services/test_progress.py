@@ -3,7 +3,8 @@
 import pytest
 
 from streamptycho.config import ServiceEndpoints
-from streamptycho.messages import ServiceState, Status
+from streamptycho.messages import Status
+from streamptycho.reasons import ServiceState
 from streamptycho.transport import new_context
 from streamptycho_services import progress
 from streamptycho_services.watch import Watcher

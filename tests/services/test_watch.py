@@ -10,7 +10,8 @@ import pytest
 
 from streamptycho.config import ServiceEndpoints
 from streamptycho.files import write_result
-from streamptycho.messages import Message, ServiceState, Status
+from streamptycho.messages import Message, Status
+from streamptycho.reasons import ServiceState
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
 from streamptycho_services import cli, demo, summary
 from streamptycho_services.progress import Progress, gather

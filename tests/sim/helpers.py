@@ -10,8 +10,9 @@ import numpy as np
 
 from streamptycho.codec import decode, encode
 from streamptycho.errors import ProtocolError
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, Stream
+from streamptycho.messages import Frame, Message, Positions, ScanEnd
 from streamptycho.payload import Payload
+from streamptycho.reasons import Stream
 from streamptycho.transport import Endpoint, Receiver, SocketKind
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions, one_frame
 from streamptycho_sim.stream import Item, Raw

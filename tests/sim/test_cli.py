@@ -18,9 +18,10 @@ import typer
 from typer.testing import CliRunner
 
 from streamptycho.errors import ConfigError, FormatError
-from streamptycho.messages import EndReason, Frame, ScanEnd, ScanStart
+from streamptycho.messages import Frame, ScanEnd, ScanStart
 from streamptycho.options import Options
 from streamptycho.payload import Encoding
+from streamptycho.reasons import EndReason
 from streamptycho.transport import new_context
 from streamptycho_sim.cli import app, run_replay, run_synthetic
 from streamptycho_sim.console import Reporter

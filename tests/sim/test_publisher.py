@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from streamptycho.errors import ConfigError, ScanError
-from streamptycho.messages import EndReason, Frame, Positions, ScanEnd, ScanStart, Stream
+from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.reasons import EndReason, Stream
 from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
 from streamptycho_sim.faults import FaultOptions, inject, interleave
 from streamptycho_sim.forward import DetectorOptions

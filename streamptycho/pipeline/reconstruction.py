@@ -1,0 +1,157 @@
+"""One scan in work: its preprocessing, its engine, and where its frames went."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from streamptycho.errors import CodecError, ScanError
+from streamptycho.messages import ScanEnd, ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.pipeline.receive import Rate
+from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
+from streamptycho.reasons import DropReason, EndReason, ServiceState
+from streamptycho.solve.backend import Backend
+from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+
+_RESERVE_BYTES = 1 << 30
+"""Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
+
+_SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
+
+MAX_OUTLIERS = 3
+"""First positions that are given up if more that follow lie too far from them: a stage still on its way."""
+
+
+class Reconstruction:
+    """One scan in work."""
+
+    def __init__(
+        self,
+        start: ScanStart,
+        frames: FrameOptions,
+        positions: PositionOptions,
+        engine: EngineOptions,
+        backend: Backend,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.start = start
+        self.preprocess = FramePreprocessor(frames, start)
+        if not all(_SMALLEST_PIXEL_M <= pixel_m <= _LARGEST_PIXEL_M for pixel_m in self.preprocess.pixel_m):
+            raise ScanError(f"object pixel of {self.preprocess.pixel_m} m: wavelength, distance or pitch are not in metres")
+        self.transform = PositionTransform(positions, self.preprocess.pixel_m)
+        self._engine_options = engine
+        self._backend = backend
+        self.engine = self._new_engine()
+        self.received = 0
+        self.dropped: Counter[str] = Counter()
+        self.end: ScanEnd | None = None
+        self.sequence = 0
+        self.next_snapshot_s = 0.0
+        self.newest_ns = 0
+        self._rows: dict[int, int] = {}
+        self._refused = 0
+        self._rate = Rate(clock)
+
+    def _new_engine(self) -> RollingEngine:
+        start, options, shape = self.start, self._engine_options, self.preprocess.shape
+        probe = self.preprocess.fit_probe(start.probe) if start.probe is not None and options.probe == "file" else None
+        expected = min(start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
+        try:
+            return RollingEngine(options, self._backend, shape, probe, expected)
+        except MemoryError as error:
+            raise ScanError(f"frames of {shape} are too large for the memory ({error}); crop or bin them") from error
+
+    def add(self, point: ScanPoint) -> None:
+        """Prepare a frame and give it to the engine."""
+        self.received += 1
+        try:
+            raw = point.frame.payload.decode()
+        except CodecError:
+            self.dropped[DropReason.CORRUPT.value] += 1
+            return
+        self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
+        for prepared in self.preprocess.add(point.index, raw):
+            row = self._rows.get(prepared.key)
+            if row is not None:
+                self.engine.replace(row, prepared.amplitude)
+            elif prepared.key == point.index:
+                self._admit(point, prepared.amplitude)
+
+    def _admit(self, point: ScanPoint, amplitude: np.ndarray) -> None:
+        if not (amplitude > 0).any():
+            self.dropped[DropReason.EMPTY.value] += 1
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            yx_px = self.transform(point.yx_m)
+        row = self.engine.add(amplitude, yx_px)
+        if row is not None:
+            self._rows[point.index] = row
+            self._refused = 0
+            return
+        self.dropped[DropReason.OUTSIDE.value] += 1
+        self._refused += 1
+        if self._refused > len(self.engine.store) <= MAX_OUTLIERS:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """The first positions were the odd ones, not those that follow: go on without them."""
+        self.dropped[DropReason.OUTSIDE.value] += len(self.engine.store)
+        self.engine = self._new_engine()
+        self._rows.clear()
+        self._refused = 0
+
+    @property
+    def finished(self) -> bool:
+        """True if nothing is left to do."""
+        return self.end is not None and (self.end.reason is EndReason.INTERRUPTED or self.engine.state is EngineState.DONE)
+
+    def snapshot(self, time_ns: int, *, final: bool) -> Snapshot | None:
+        """The present picture; None while there is none."""
+        picture = self.engine.picture()
+        if picture is None:
+            return None
+        pixel_m = self.preprocess.pixel_m
+        self.sequence += 1
+        return Snapshot(
+            scan_id=self.start.scan_id,
+            started_ns=self.start.started_ns,
+            sequence=self.sequence - 1,
+            final=final,
+            time_ns=time_ns,
+            frames_used=self.engine.rows_used,
+            updates=self.engine.updates,
+            error=self.engine.error,
+            error_history=np.array(self.engine.error_history, np.float32),
+            algorithm=self.engine.algorithm,
+            object=picture.object,
+            covered=picture.covered,
+            probe=picture.probe,
+            origin_m=(picture.origin_px[0] * pixel_m[0], picture.origin_px[1] * pixel_m[1]),
+            pixel_m=pixel_m,
+        )
+
+    def status(self, state: ServiceState, time_ns: int) -> Status:
+        """Where every frame went, and how the reconstruction stands."""
+        engine = self.engine
+        figures = {
+            "error": engine.error,
+            "updates": float(engine.updates),
+            "updates_hz": max(self._rate(engine.updates), 0.0),
+            "passes": float(len(engine.error_history)),
+        }
+        if self.newest_ns and self.end is None:
+            figures["lag_s"] = max(0.0, (time_ns - self.newest_ns) / 1e9)
+        return Status(
+            service="reconstruct",
+            scan_id=self.start.scan_id,
+            state=state,
+            time_ns=time_ns,
+            started_ns=self.start.started_ns,
+            received=self.received,
+            used=engine.rows_used,
+            waiting=self.received - engine.rows_used - sum(self.dropped.values()),
+            dropped=dict(self.dropped),
+            figures=figures,
+            notes={"device": self._backend.device, "probe": engine.probe_note},
+        )
