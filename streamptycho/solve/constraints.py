@@ -31,14 +31,17 @@ def interval(canvas: Canvas, shape: tuple[int, int]) -> int:
     return INTERVAL * canvas.area // (shape[0] * shape[1])
 
 
-def impose(canvas: Canvas, probe: Array, backend: Backend) -> None:
-    """Keep the object level, and its rim within bounds; in place. `probe` (modes, ny, nx) takes the ramp."""
+def impose(canvas: Canvas, probe: Array, backend: Backend, *, keep_probe: bool = False) -> None:
+    """Keep the object level, and its rim within bounds; in place.
+
+    `probe` (modes, ny, nx) takes the ramp; with `keep_probe` it is held fixed, and the ramp stays where it is.
+    """
     box = canvas.reached(RIM_DOSE)
     if box is None:
         return
     slope = phase_slope(canvas.object[box], canvas.dose[box], backend)
     extent = np.array([side.stop - side.start for side in box])
-    if float(np.abs(slope * extent).max()) > RAMP_RAD:
+    if not keep_probe and float(np.abs(slope * extent).max()) > RAMP_RAD:
         exchange_ramp(canvas, probe, slope, box, backend)
     limit_rim(canvas, backend)
 

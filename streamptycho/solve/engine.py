@@ -243,7 +243,7 @@ class RollingEngine:
             return
         self._solver.orthogonalise()
         if self.options.constraints and self._solver.updates >= self._next_constraints:
-            impose(self._solver.canvas, self._solver.probe, self.backend)
+            impose(self._solver.canvas, self._solver.probe, self.backend, keep_probe=self.options.rule.probe_step == 0)
             self._next_constraints = self._solver.updates + interval(self._solver.canvas, self.store.shape)
         self.error_history.append(self._solver.error())
         if self.finished:

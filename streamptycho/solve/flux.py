@@ -94,6 +94,8 @@ class FluxEstimate:
         self._logarithm[rows] += DAMPING * self._trust(rows) * change
         self._publish(rows)
         self._since_gauge += len(rows)
+        if self._solver.rule.probe_step == 0:
+            return  # a fixed probe settles the scale
         if self._since_gauge >= len(self._solver.store) / 16:  # so that the cost per update does not grow
             self._settle_gauge()
 

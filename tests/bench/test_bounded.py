@@ -44,10 +44,10 @@ def test_where_no_address_space_is_to_be_had_it_doubles(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["raster", "fixed"])
-def test_twenty_thousand_frames_take_little_more_than_their_amplitudes(path: str):
-    command = [sys.executable, bounded.__file__, "--frames", "20000", "--updates", "0.5", "--path", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=280)
+@pytest.mark.timeout(900)
+def test_twenty_thousand_frames_take_little_more_than_their_amplitudes():
+    command = [sys.executable, bounded.__file__, "--frames", "20000", "--updates", "0.5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["frames"] == 20_000
     assert outcome["memory_ratio"] < 1.5
