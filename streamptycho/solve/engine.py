@@ -16,9 +16,12 @@ from pydantic import Field
 
 from streamptycho.options import Options
 from streamptycho.solve.backend import Backend, choose_backend
+from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.constraints import centred, impose, interval
 from streamptycho.solve.cores import MOST_THREADS
 from streamptycho.solve.cuda.options import CudaOptions
+from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -51,6 +54,12 @@ class EngineOptions(Options):
     modes: int = Field(1, ge=1, le=8)
     """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
     rule: RuleOptions = RuleOptions()
+    flux: bool = False
+    """Estimate the intensity of each frame: for a beam whose current or shutter makes it jump."""
+    background: bool = False
+    """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
+    constraints: bool = True
+    """Keep phase ramps and runaway amplitudes out of the object, and a given probe in the middle of its window."""
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)
@@ -121,7 +130,7 @@ class RollingEngine:
         if probe is not None and not probe.any():
             probe = None  # a dark beam explains nothing
         self.probe_note = "recorded with the scan" if probe is not None else "not found yet"
-        self._given = probe
+        self._given = centred(probe) if probe is not None and options.constraints else probe
         self._solver: Solver | None = None
         self._schedule = Schedule(options.seed)
         self._search: ProbeSearch | None = None
@@ -133,6 +142,7 @@ class RollingEngine:
         """Frames that the next search uses."""
         self._certain = probe is not None
         self._pass_updates = 0
+        self._next_constraints = 0
         self._polished = 0
         self._converged = False
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -246,6 +256,9 @@ class RollingEngine:
         if self._solver is None:
             return
         self._solver.orthogonalise()
+        if self.options.constraints and self._solver.updates >= self._next_constraints:
+            impose(self._solver.canvas, self._solver.probe, self.backend, keep_probe=self.options.rule.probe_step == 0)
+            self._next_constraints = self._solver.updates + interval(self._solver.canvas, self.store.shape)
         self.error_history.append(self._solver.error())
         if self.finished:
             self._polished += 1
@@ -301,6 +314,12 @@ class RollingEngine:
             poor_probe=poor,
             max_pixels=self.options.max_object_pixels,
         )
+        self._next_constraints = 0
+        self.store.flux[:] = 1
+        if self.options.flux:
+            self._solver.flux = FluxEstimate(self._solver)
+        if self.options.background:
+            self._solver.background_estimate = BackgroundEstimate(self._solver)
         for row in range(len(self.store)):
             self._solver.admit(row)
 
