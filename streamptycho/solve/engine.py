@@ -1,22 +1,27 @@
 """The rolling engine: frames may be added at any time, and the object gets better in every gap between them.
 
 It owns the frames, the reconstruction and the schedule; it knows no wire, no file and no clock but the one it is given.
-With a fixed seed, the same frames and the same number of updates give the same result on a CPU.
+With a fixed seed, the same frames and the same number of updates give the same result in one thread of a CPU.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from streamptycho.options import Options
-from streamptycho.solve.backend import Backend
+from streamptycho.solve.backend import Backend, choose_backend
+from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.constraints import centred, impose, interval
+from streamptycho.solve.cores import MOST_THREADS
+from streamptycho.solve.cuda.options import CudaOptions
+from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.modes import ModeGrowth, mode_powers
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -35,12 +40,25 @@ class EngineOptions(Options):
 
     backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
     """What computes; auto takes a GPU where one works, else compiled CPU code."""
+    cuda: CudaOptions = CudaOptions()
+    """How a GPU is used."""
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
+    """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
+    frames and number of updates every time, more only up to the order of the updates."""
+    fft: Literal["rocket", "fftw", "mkl"] = "rocket"
+    """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
     probe: Literal["file", "previous", "auto"] = "file"
     """file: the probe that came with the scan where there is one, else the last trusted one of the same geometry, else one
     found in the data; previous: the last trusted one first; auto: always one found in the data."""
     modes: int = Field(1, ge=1, le=8)
     """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
     rule: RuleOptions = RuleOptions()
+    flux: bool = False
+    """Estimate the intensity of each frame: for a beam whose current or shutter makes it jump."""
+    background: bool = False
+    """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
+    constraints: bool = True
+    """Keep phase ramps and runaway amplitudes out of the object, and a given probe in the middle of its window."""
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)
@@ -55,6 +73,10 @@ class EngineOptions(Options):
     """Largest canvas; frames whose position lies beyond it are not used."""
     seed: int = 0
     """Fixes the order of the updates."""
+
+    def make_backend(self) -> Backend:
+        """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
+        return choose_backend(self.backend, self.threads, self.fft, self.cuda)
 
 
 class EngineState(StrEnum):
@@ -106,12 +128,15 @@ class RollingEngine:
         self.store = FrameStore(backend, shape, expected)
         self.error_history: list[float] = []
         self.finished = False
+        if probe is not None and probe.any() and options.constraints:
+            probe = centred(probe)
         self._start = ProbeStart(backend, self.store, options.rule, options.seed, options.search_frames, probe, origin)
         self._modes = ModeGrowth(options.modes, options.seed)
         self._solver: Solver | None = None
         self._schedule = Schedule(options.seed)
         self._turn = 0
         self._pass_updates = 0
+        self._next_constraints = 0
         self._polished = 0
         self._converged = False
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -232,12 +257,13 @@ class RollingEngine:
         rescaled = self._start.rescale(self._solver)
         if rescaled is not None:
             self._begin(rescaled, poor=False)
-        rows = np.arange(len(self.store))
-        count = min(self.options.slice_updates, max(len(rows) - self._pass_updates, 1))
-        self._solver.sweep(self._schedule.draw(rows, count, live=not self.finished))
+        frames = len(self.store)
+        count = min(self.options.slice_updates, max(frames - self._pass_updates, 1))
+        visits, corners = self._solver.visits[:frames], self.store.corners[:frames]
+        self._solver.sweep(self._schedule.draw(visits, corners, count, live=not self.finished))
         self._modes.grow(self._solver)
         self._pass_updates += count
-        if self._pass_updates >= len(rows):
+        if self._pass_updates >= frames:
             self._pass_updates = 0
             self._end_of_pass()
         return count
@@ -246,6 +272,9 @@ class RollingEngine:
         if self._solver is None:
             return
         self._solver.orthogonalise()
+        if self.options.constraints and self._solver.updates >= self._next_constraints:
+            impose(self._solver.canvas, self._solver.probe, self.backend, keep_probe=self.options.rule.probe_step == 0)
+            self._next_constraints = self._solver.updates + interval(self._solver.canvas, self.store.shape)
         self.error_history.append(self._solver.error())
         if self.finished:
             self._modes.settle(self._solver)
@@ -266,6 +295,12 @@ class RollingEngine:
             max_pixels=self.options.max_object_pixels,
         )
         self._polished, self._converged = 0, False
+        self._next_constraints = 0
+        self.store.flux[:] = 1
+        if self.options.flux:
+            self._solver.flux = FluxEstimate(self._solver)
+        if self.options.background:
+            self._solver.background_estimate = BackgroundEstimate(self._solver)
         for row in range(len(self.store)):
             self._solver.admit(row)
 
@@ -288,7 +323,7 @@ class RollingEngine:
 
     @property
     def unexplained(self) -> float:
-        """The figure behind the trust: 0 if halves of the frames predict each other, 1 if no better than their mean."""
+        """The figure behind the trust, see :func:`trust.unexplained`."""
         return self._start.unexplained
 
     @property
@@ -299,9 +334,7 @@ class RollingEngine:
     @property
     def algorithm(self) -> str:
         """What was done, truthfully, for the metrics of the result."""
-        rule = self.options.rule
-        name = "ePIE" if rule.gamma_object == 1 else "ePIE annealed from rPIE"
-        return f"{name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        return f"{self.options.rule.name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
 
     def picture(self) -> Picture | None:
         """The present reconstruction, copied to the host; None before there is one.

@@ -95,7 +95,7 @@ class ModeGrowth:
         Several modes are told apart by the darkest pixels, where amplitudes of few counts are biased. Measured data whose
         misfit has other causes are better off without.
         """
-        if len(solver.probe) == 1:
+        if len(solver.probe) == 1 or solver.backend.cuda is not None:  # the CUDA kernels know no floor
             return
         rows = self._random.permutation(len(solver.store))[:NOISE_FRAMES]
         noise = root_count_variance(solver.store.mean_intensity(rows)).sum() / max(solver.store.power[rows].mean(), 1e-30)
