@@ -115,6 +115,16 @@ class Solver:
         for first in range(0, len(rows), SLICE):
             self._slice(rows[first : first + SLICE])
 
+    def prepare(self) -> None:
+        """Make ready for an update from any row that was admitted."""
+        self._prepare_new()
+
+    def visited(self, rows: NDArray[np.int64]) -> None:
+        """Count an update from each of `rows`."""
+        self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
+        np.add.at(self.visits, rows, 1)
+        self.updates += len(rows)
+
     def _slice(self, rows: NDArray[np.int64]) -> None:
         """Updates whose strengths are settled together, then what builds on their outcome."""
         store, canvas, xp = self.store, self.canvas, self.backend.xp
@@ -137,9 +147,7 @@ class Solver:
             self._visited.append((rows, figures[:, :2]))
             if sum(len(some) for some, _ in self._visited) >= SLICE:
                 self._correct()
-        self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
-        np.add.at(self.visits, rows, 1)
-        self.updates += len(rows)
+        self.visited(rows)
         if self.rule.momentum:
             self._recent_rows.append(rows)
             self._since_momentum += len(rows)
