@@ -8,7 +8,7 @@ from streamptycho.solve.jit import jit
 
 @jit
 def _reflect(out, psi, probe, obj, ratio, y0, x0):
-    """out = 2 pi - ratio psi, and psi = pi, with pi_m = P_m O under the window."""
+    """Set out = 2 pi - ratio psi, and psi = pi, with pi_m = P_m O under the window."""
     modes, ny, width = probe.shape
     for m in range(modes):
         for y in range(ny):

@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamptycho.solve import compiled_model as model
+from streamptycho.solve.backend import Array
 from streamptycho.solve.jit import jit
 from streamptycho.solve.lsqml import NOTHING, RIDGE, BatchStep, LsqmlWorkspace
 
@@ -17,7 +19,7 @@ def _clear(canvas, y0, x0, ny, nx):
 
 @jit
 def _divide_probe_gain(gain, weight, share):
-    """gain_m /= weight + share max weight."""
+    """Divide gain_m by weight + share max weight."""
     modes, ny, width = gain.shape
     floor = share * weight.max()
     for m in range(modes):
@@ -95,7 +97,7 @@ def _move_object(obj, gain, weight, total, floor, y0, x0, ny, nx):
 
 @jit
 def _gather(obj, probe, amplitudes, corners, rows, flux, background, misfit, changes, gain, weight, pull, seen, power, line):
-    """chi of each frame, and the sums of what they ask of object and probe."""
+    """Chi of each frame, and the sums of what they ask of object and probe."""
     ny, nx = power.shape
     o, p, g = obj.view(np.float32), probe.view(np.float32), gain.view(np.float32)
     for k in range(len(rows)):
@@ -153,8 +155,18 @@ def sweep(obj, probe, amplitudes, corners, rows, size, strengths, flux, backgrou
 
 
 def sweep_frames(
-    obj, probe, amplitudes, corners, rows, step: BatchStep, flux, background, misfit, lengths, work: LsqmlWorkspace
-):
+    obj: Array,
+    probe: Array,
+    amplitudes: Array,
+    corners: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    step: BatchStep,
+    flux: Array,
+    background: Array,
+    misfit: Array,
+    lengths: Array,
+    work: LsqmlWorkspace,
+) -> None:
     """:func:`lsqml.sweep` without its backend, compiled."""
     strengths = np.array([step.object_floor, step.probe_floor, step.object_damping, step.probe_damping], np.float32)
     buffers = (work.changes, work.gain, work.weight, work.total)

@@ -15,7 +15,7 @@ TINY = np.float32(1e-9)
 
 @jit
 def exit_waves(out, probe, obj, y0, x0):
-    """out_m = P_m O under the window at (y0, x0); float32 views."""
+    """Compute out_m = P_m O under the window at (y0, x0); float32 views."""
     modes, ny, width = probe.shape
     for m in range(modes):
         for y in range(ny):
@@ -90,7 +90,7 @@ def measure(obj, probe, amplitudes, corners, rows, flux, background, misfit):
 
 @jit
 def probe_power(power, probe):
-    """power (ny, nx) = sum over modes of |P_m|^2; returns its maximum."""
+    """Set power (ny, nx) = sum over modes of |P_m|^2; returns its maximum."""
     modes, ny, width = probe.shape
     top = np.float32(0)
     for y in range(ny):
@@ -107,7 +107,7 @@ def probe_power(power, probe):
 
 @jit
 def add_object_gain(gain, waves, probe, y0, x0):
-    """gain += sum_m conj(P_m) waves_m under the window."""
+    """Gain += sum_m conj(P_m) waves_m under the window."""
     modes, ny, width = probe.shape
     for m in range(modes):
         for y in range(ny):
@@ -120,7 +120,7 @@ def add_object_gain(gain, waves, probe, y0, x0):
 
 @jit
 def add_probe_gain(gain, weight, waves, obj, y0, x0):
-    """gain_m += conj(O) waves_m and weight += |O|^2, O under the window."""
+    """Gain_m += conj(O) waves_m and weight += |O|^2, O under the window."""
     modes, ny, width = gain.shape
     for y in range(ny):
         o, w = obj[y0 + y, 2 * x0 : 2 * x0 + width], weight[y]
@@ -136,7 +136,7 @@ def add_probe_gain(gain, weight, waves, obj, y0, x0):
 
 @jit
 def add_weight(weight, power, y0, x0, factor):
-    """weight += factor power under the window."""
+    """Weight += factor power under the window."""
     ny, nx = power.shape
     for y in range(ny):
         w, p = weight[y0 + y, x0 : x0 + nx], power[y]

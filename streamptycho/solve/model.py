@@ -1,8 +1,8 @@
 """What a model of one diffraction pattern lacks: shared by the refiners that work after the last frame.
 
 Amplitude likelihood (Gaussian on the square root of the counts): L = sum over valid pixels of (s - A / flux)^2 with
-s = sqrt(sum_m |F psi_m|^2 + background). Half its steepest descent with respect to the exit waves is :func:`change`, which is
-also the difference between the exit waves and their projection onto the measured modulus.
+s = sqrt(sum_m |F psi_m|^2 + background). Half its steepest descent with respect to the exit waves is :func:`change`, which
+is also the difference between the exit waves and their projection onto the measured modulus.
 """
 
 import numpy as np

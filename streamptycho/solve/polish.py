@@ -1,7 +1,8 @@
 """Passes: while frames arrive, and after the last one, when a refiner goes on without ever leaving a worse picture.
 
 After each pass of a refiner the Fourier error of a fixed sample of frames is measured. A refiner under which it grows far
-beyond the best is given up: the best picture is restored and the live rule goes on. At the end the best picture stays.
+beyond the best is given up: the best picture is restored and the live rule goes on. At the end the best picture stays. The
+difference map hovers above the data's floor by design: its pictures are judged after a few closing passes of the rule.
 """
 
 import math
@@ -27,10 +28,12 @@ from streamptycho.solve.solver import Solver
 
 WINDOW = 5
 """Passes over which progress is judged."""
-WATCHED = (16, 256)
+WATCHED = (32, 256)
 """Frames of the sample, at least and at most; between them a sixteenth of all, which costs some 3 % of the time."""
 GIVEN_UP = 2.0
-"""Fourier error, in units of the best so far, at which a refiner is given up. The difference map may pass through 1.5."""
+"""Fourier error, in units of the best so far, at which a refiner is given up; the difference map passes through 1.2."""
+CLOSING = 5
+"""Passes of the live rule that end a difference map."""
 AS_GOOD = 1.01
 """Fourier error, in units of the best, up to which the last picture is kept rather than the best."""
 
@@ -94,6 +97,7 @@ class Polish:
         self._limit = limit
         self._tolerance = tolerance
         self._converged = False
+        self._closing = False
         self._own: list[float] = []
         """Errors of the present refiner."""
         self._words: list[str] = []
@@ -127,7 +131,7 @@ class Polish:
     @property
     def words(self) -> str:
         """What the polish has been, for the metrics; empty while the live rule simply goes on."""
-        used = [f"polished by {NAMES[self._method]}"] if self._own and NAMES[self._method] else []
+        used = [f"polished by {NAMES[self._method]}"] if self._own and NAMES[self._method] and not self._closing else []
         return "; ".join(self._words + used)
 
     def step(self, count: int) -> int:
@@ -148,11 +152,22 @@ class Polish:
         self._own.append(error)
         if not math.isfinite(watched) or watched > GIVEN_UP * self._best.error:
             self._give_up()
-        elif watched <= self._best.error:
+        elif watched <= self._best.error and self._method != "dm":
             self._best = self._keep(watched)
         self._converged = self._no_progress()
-        if self.done:
+        if self._method == "dm" and (self._converged or self.passes >= self._limit - CLOSING):
+            self._close()
+        elif self.done:
             self._settle(watched)
+
+    def _close(self) -> None:
+        """The closing passes after a difference map."""
+        self._words.append(f"polished by DM ({len(self._own)} passes, then {CLOSING} of the rule)")
+        self._limit, self._tolerance, self._converged = self.passes + CLOSING, 0.0, False
+        self._closing = True
+        self._method = "rule"
+        self.solver.orthogonalise()
+        self._refiner = PieRefiner(self.solver, self._schedule, self._method)
 
     def _no_progress(self) -> bool:
         past = self._own[-WINDOW - 1 :]
@@ -171,6 +186,7 @@ class Polish:
         """Leave the best picture there has been, its modes orthogonal."""
         if not watched <= AS_GOOD * self._best.error:
             self._restore()
+            self._words.append(f"the picture after {self._best.passes} of {self.passes} passes kept")
         self.solver.orthogonalise()
 
     def _measure(self) -> float:

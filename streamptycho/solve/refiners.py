@@ -27,19 +27,19 @@ PROBE_SPEED = 3
 class LsqmlOptions(Options):
     """LSQ-ML as a refiner."""
 
-    batch: int = Field(24, ge=2, le=4096)
+    batch: int = Field(16, ge=2, le=4096)
     """Frames whose gradients are taken together. Alone, a frame would put all that it lacks into the probe."""
     object_floor: float = Field(1.0, gt=0)
     """Regularisation of the object's weight, in units of the probe's largest intensity; below 0.5 real data get noisier."""
     probe_floor: float = Field(0.1, gt=0)
     """The same for the probe's."""
-    damping: float = Field(0.7, gt=0, le=1)
+    damping: float = Field(0.8, gt=0, le=1)
     """Part of the best step length that is taken at first."""
     settled_damping: float = Field(0.35, gt=0, le=1)
     """The same at the end, where noise and model errors are all that is left to follow."""
-    momentum: float = Field(1.2, ge=0, le=1.4)
+    momentum: float = Field(1.4, ge=0, le=1.4)
     """Momentum of the smooth part of the object at first."""
-    memory: float = Field(10, gt=0)
+    memory: float = Field(20, gt=0)
     """Passes over which damping and momentum fall to a half."""
 
 
@@ -227,8 +227,8 @@ class DifferenceMapRefiner:
         solver = self._solver
         kernels.refining(solver.backend).dm_project(
             solver.canvas.object, solver.probe, solver.store.amplitudes, self._corners(rows), rows,
-            self._options.relaxation, solver.store.flux, solver.background, self._waves, self._ratio, self._gain, self._weight,
-            fresh=self.passes == 0,
+            self._options.relaxation, solver.store.flux, solver.background, self._waves, self._ratio,
+            self._gain, self._weight, fresh=self.passes == 0,
         )  # fmt: skip
         solver.visited(rows)
 
