@@ -18,11 +18,13 @@ from streamptycho.options import Options
 from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
-from streamptycho.solve.constraints import centred, impose, interval
+from streamptycho.solve.constraints import centred
 from streamptycho.solve.cores import MOST_THREADS
 from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.flux import FluxEstimate
+from streamptycho.solve.polish import LivePasses, Polish
 from streamptycho.solve.probe import ProbeSearch, add_modes
+from streamptycho.solve.refiners import DifferenceMapOptions, LsqmlOptions, Method
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.store import FrameStore
@@ -65,6 +67,10 @@ class EngineOptions(Options):
     search_frames: int = Field(24, ge=8)
     """Frames with which a search for a probe can be certain; again with twice as many while it is not. A first look is
     taken with six, so that a slow scan shows something."""
+    polish: Method = "rule"
+    """How passes after the last frame go on: rule (the live one, annealing on), epie, rpie, lsqml, or dm."""
+    lsqml: LsqmlOptions = LsqmlOptions()
+    dm: DifferenceMapOptions = DifferenceMapOptions()
     polish_passes: int = Field(40, ge=0)
     """Passes over all frames after the last one, at most. Every frame is used once in any case."""
     polish_tolerance: float = Field(0.003, ge=0)
@@ -141,10 +147,8 @@ class RollingEngine:
         self._look = FIRST_LOOK
         """Frames that the next search uses."""
         self._certain = probe is not None
-        self._pass_updates = 0
-        self._next_constraints = 0
-        self._polished = 0
-        self._converged = False
+        self._live = LivePasses(self.error_history)
+        self._polish: Polish | None = None
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     @property
@@ -156,7 +160,7 @@ class RollingEngine:
             return EngineState.SEARCHING
         if not self.finished:
             return EngineState.LIVE if self._solver is not None else EngineState.EMPTY
-        enough = self._converged or self._polished >= self.options.polish_passes
+        enough = self.options.polish_passes == 0 or (self._polish is not None and self._polish.done)
         return EngineState.DONE if enough and self.rows_used == len(self.store) else EngineState.POLISHING
 
     @property
@@ -216,7 +220,6 @@ class RollingEngine:
     def finish(self) -> None:
         """No more frames will come: polish from now on, in whole passes over all of them."""
         self.finished = True
-        self._pass_updates = 0
         self._schedule.restart()
 
     def step(self, budget_s: float, clock: Callable[[], float] = time.perf_counter) -> int:
@@ -240,32 +243,17 @@ class RollingEngine:
         return 0
 
     def _refine_slice(self) -> int:
-        if self._solver is None:
+        solver, options = self._solver, self.options
+        if solver is None:
             return 0
-        frames = len(self.store)
-        count = min(self.options.slice_updates, max(frames - self._pass_updates, 1))
-        visits, corners = self._solver.visits[:frames], self.store.corners[:frames]
-        self._solver.sweep(self._schedule.draw(visits, corners, count, live=not self.finished))
-        self._pass_updates += count
-        if self._pass_updates >= frames:
-            self._pass_updates = 0
-            self._end_of_pass()
-        return count
-
-    def _end_of_pass(self) -> None:
-        if self._solver is None:
-            return
-        self._solver.orthogonalise()
-        if self.options.constraints and self._solver.updates >= self._next_constraints:
-            impose(self._solver.canvas, self._solver.probe, self.backend, keep_probe=self.options.rule.probe_step == 0)
-            self._next_constraints = self._solver.updates + interval(self._solver.canvas, self.store.shape)
-        self.error_history.append(self._solver.error())
-        if self.finished:
-            self._polished += 1
-            past = self.error_history[-6:]
-            tolerance = self.options.polish_tolerance
-            if tolerance > 0 and self._polished > 10 and past[0] - past[-1] < 5 * tolerance * past[-1]:
-                self._converged = True
+        if not self.finished:
+            return self._live.step(solver, self._schedule, options.slice_updates)
+        if self._polish is None or self._polish.solver is not solver:
+            self._polish = Polish(
+                solver, self._schedule, options.polish, options.lsqml, options.dm,
+                self.error_history, options.polish_passes, options.polish_tolerance,
+            )  # fmt: skip
+        return self._polish.step(options.slice_updates)
 
     # probe start
 
@@ -316,6 +304,7 @@ class RollingEngine:
         )
         self._next_constraints = 0
         self.store.flux[:] = 1
+        self._solver.constrained = self.options.constraints
         if self.options.flux:
             self._solver.flux = FluxEstimate(self._solver)
         if self.options.background:
@@ -337,12 +326,15 @@ class RollingEngine:
     @property
     def error(self) -> float:
         """Fourier error over the latest visit of each frame; NaN before the first."""
-        return self._solver.error() if self._solver else float("nan")
+        polished = self._polish.error if self._polish else float("nan")
+        return self._solver.error() if self._solver and np.isnan(polished) else polished
 
     @property
     def algorithm(self) -> str:
         """What was done, truthfully, for the metrics of the result."""
-        return f"{self.options.rule.name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        words = self._polish.words if self._polish else ""
+        modes = f"{self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        return f"{self.options.rule.name}, rolling, {modes}{'; ' if words else ''}{words}"
 
     def picture(self) -> Picture | None:
         """The present reconstruction, copied to the host; None before there is one.

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from streamptycho.solve import epie, gradient, smooth
+from streamptycho.solve import difference_map, epie, gradient, lsqml, model, smooth
 from streamptycho.solve.backend import Backend
 
 
@@ -22,6 +22,20 @@ class Kernels:
     """:func:`gradient.correct`."""
     warm_fill: Callable[..., None]
     """:func:`smooth.warm_fill`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refining:
+    """The same for what refines after the last frame."""
+
+    lsqml: Callable[..., None]
+    """:func:`lsqml.sweep` without its backend."""
+    dm_project: Callable[..., None]
+    """:func:`difference_map.project` without its backend."""
+    dm_probe: Callable[..., None]
+    """:func:`difference_map.add_probe` without its backend."""
+    measure: Callable[..., None]
+    """:func:`model.measure` without its backend."""
 
 
 def warm_up(backend: Backend) -> None:
@@ -48,3 +62,18 @@ def kernels_for(backend: Backend) -> Kernels:
 
         return Kernels(CudaSweep(backend, backend.cuda), smooth.momentum, gradient.correct, smooth.warm_fill)
     return Kernels(partial(epie.sweep, backend), smooth.momentum, gradient.correct, smooth.warm_fill)
+
+
+def refining(backend: Backend) -> Refining:
+    """Compiled on the CPU, readable elsewhere."""
+    if backend.name == "cpu":
+        from streamptycho.solve import compiled_difference_map, compiled_lsqml, compiled_model
+
+        return Refining(
+            compiled_lsqml.sweep_frames,
+            compiled_difference_map.project,
+            compiled_difference_map.add_probe,
+            compiled_model.measure,
+        )
+    parts = (lsqml.sweep, difference_map.project, difference_map.add_probe, model.measure)
+    return Refining(*(partial(part, backend) for part in parts))

@@ -22,6 +22,7 @@ from streamptycho.options import Options
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import Canvas
+from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.gradient import footprint, missing_gradient, overlap
@@ -122,6 +123,9 @@ class Solver:
         self.misfit: Array = backend.xp.zeros(0, np.float32)
         self.background: Array = backend.xp.zeros((0, 0), np.float32)
         """(ny, nx) incoherent intensity beside the model, or empty."""
+        self.constrained = True
+        """Whether :func:`constraints.impose` is called between passes."""
+        self._next_constraints = 0
         self.flux: FluxEstimate | None = None
         self.background_estimate: BackgroundEstimate | None = None
         self._unfilled: list[int] = []
@@ -152,6 +156,21 @@ class Solver:
             self._slice(rows[:count])
             rows = rows[count:]
 
+    def prepare(self) -> None:
+        """Make ready for an update from any row that was admitted."""
+        self._prepare_new()
+
+    def coverage(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(k,) visits and (k, 2) corners of all frames, in order of arrival, for :meth:`Schedule.draw`."""
+        frames = len(self.store)
+        return self.visits[:frames], self.store.corners[:frames]
+
+    def visited(self, rows: NDArray[np.int64]) -> None:
+        """Count an update from each of `rows`."""
+        self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
+        np.add.at(self.visits, rows, 1)
+        self.updates += len(rows)
+
     def _slice(self, rows: NDArray[np.int64]) -> None:
         """Updates whose strengths are settled together, then what builds on their outcome."""
         figures = self.backend.xp.empty((len(rows), 4), np.float32)
@@ -160,9 +179,7 @@ class Solver:
             self.flux.learn(rows, figures)
         if self.background_estimate is not None:
             self.background_estimate.learn(len(rows))
-        self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
-        np.add.at(self.visits, rows, 1)
-        self.updates += len(rows)
+        self.visited(rows)
         self._visited.append((rows, figures[:, :2], self.visits[rows]))
         self._since += len(rows)
         if self._since >= self._interval():
@@ -258,6 +275,13 @@ class Solver:
         rows = rows[self.visits[rows] > 0]
         power = self.store.power[rows].sum()
         return float(misfit[rows].sum(dtype=np.float64) / power) if power > 0 else float("nan")
+
+    def settle(self) -> None:
+        """Once per pass, without changing any model: modes orthogonal, and the object within its constraints if due."""
+        self.orthogonalise()
+        if self.constrained and self.updates >= self._next_constraints:
+            impose(self.canvas, self.probe, self.backend, keep_probe=self.rule.probe_step == 0)
+            self._next_constraints = self.updates + interval(self.canvas, self.store.shape)
 
     def orthogonalise(self) -> None:
         """Rotate the modes among themselves so that they are orthogonal, strongest first; the model does not change."""
