@@ -13,6 +13,7 @@ import numpy as np
 from streamptycho.errors import MemoryBoundError
 from streamptycho.solve.backend import Array
 from streamptycho.solve.kernels import refining
+from streamptycho.solve.modes import ModeGrowth
 from streamptycho.solve.refiners import (
     NAMES,
     DifferenceMapOptions,
@@ -45,11 +46,12 @@ class LivePasses:
         self._history = history
         self._updates = 0
 
-    def step(self, solver: Solver, schedule: Schedule, count: int) -> int:
+    def step(self, solver: Solver, schedule: Schedule, modes: ModeGrowth, count: int) -> int:
         """Sweep over `count` frames, or as many as are left of the pass; returns the updates done."""
         frames = len(solver.store)
         count = min(count, max(frames - self._updates, 1))
         solver.sweep(schedule.draw(*solver.coverage(), count, live=True))
+        modes.grow(solver)
         self._updates += count
         if self._updates >= frames:
             self._updates = 0
@@ -83,6 +85,7 @@ class Polish:
         self,
         solver: Solver,
         schedule: Schedule,
+        modes: ModeGrowth,
         method: Method,
         lsqml: LsqmlOptions,
         dm: DifferenceMapOptions,
@@ -93,6 +96,7 @@ class Polish:
         self.solver = solver
         self.passes = 0
         self._schedule = schedule
+        self._modes = modes
         self._history = history
         self._limit = limit
         self._tolerance = tolerance
@@ -104,10 +108,13 @@ class Polish:
         solver.prepare()
         self._rows = _watched(len(solver.store))
         self._best = self._keep(self._measure())
-        self._refiner = self._begin(method, lsqml, dm)
+        self._method: Method = "rule"
+        self._wanted = (method, lsqml, dm)
+        """What comes when all modes are there; until then the rule goes on."""
+        self._refiner = self._begin(*self._wanted) if modes.complete else self._begin("rule", lsqml, dm)
 
     def _begin(self, method: Method, lsqml: LsqmlOptions, dm: DifferenceMapOptions) -> Refiner:
-        self._method: Method = method
+        self._method = method
         if method == "lsqml":
             return LsqmlRefiner(self.solver, self._schedule, lsqml)
         if method == "dm":
@@ -138,14 +145,24 @@ class Polish:
         """A slice of about `count` updates; returns the updates done (sums over exit waves count none)."""
         before = self._refiner.passes
         done = self._refiner.step(count)
-        if self._refiner.passes > before:
+        if not self._modes.complete and self._modes.grow(self.solver):
+            self._start_over()
+        elif self._refiner.passes > before:
             self._end_of_pass()
         return done
+
+    def _start_over(self) -> None:
+        """Another set of modes: what was the best before cannot be come back to."""
+        self._own.clear()
+        self._best = self._keep(self._measure())
+        if self._modes.complete and self._wanted[0] != self._method:
+            self._refiner = self._begin(*self._wanted)
 
     def _end_of_pass(self) -> None:
         self.passes += 1
         if self._refiner.turns:
             self.solver.settle()
+            self._modes.settle(self.solver)
         watched = self._measure()
         error = self.solver.error() if self._refiner.own_error else watched
         self._history.append(error)
@@ -171,7 +188,7 @@ class Polish:
 
     def _no_progress(self) -> bool:
         past = self._own[-WINDOW - 1 :]
-        enough = len(self._own) > self._refiner.lead
+        enough = self._modes.complete and len(self._own) > self._refiner.lead
         return enough and self._tolerance > 0 and past[0] - past[-1] < WINDOW * self._tolerance * past[-1]
 
     def _give_up(self) -> None:

@@ -112,9 +112,12 @@ class Solver:
         self.store = store
         self.rule = rule.resolved()
         self.poor_probe = poor_probe
-        self.probe: Array = backend.to_device(np.array(probe, np.complex64, order="C"))
+        self.probe_since = 0
+        """Updates after which a poor probe began to settle."""
+        self.count_floor = 0.0
+        """Counts added on both sides of the comparison of amplitudes; see :func:`epie.update`."""
+        self.take_probe(probe)
         self.canvas = Canvas(backend, max_pixels)
-        self._work = Workspace(backend, self.probe.shape)
         self._kernels = kernels_for(backend)
         self.updates = 0
         self.rows_used = 0
@@ -133,6 +136,11 @@ class Solver:
         """Updates since the smooth part was changed last, and for each slice of them the rows, the centres of mass of their
         models, and how often each had been visited by then:"""
         self._visited: list[tuple[NDArray[np.int64], Array, NDArray[np.int64]]] = []
+
+    def take_probe(self, probe: Array) -> None:
+        """Go on with this probe, (modes, ny, nx), of as many modes as it has."""
+        self.probe: Array = self.backend.to_device(np.array(probe, np.complex64, order="C"))
+        self._work = Workspace(self.backend, self.probe.shape)
 
     def admit(self, row: int) -> bool:
         """Take a new row of the store on; False if its window lies too far out for the canvas."""
@@ -174,6 +182,7 @@ class Solver:
     def _slice(self, rows: NDArray[np.int64]) -> None:
         """Updates whose strengths are settled together, then what builds on their outcome."""
         figures = self.backend.xp.empty((len(rows), 4), np.float32)
+        self._work.floor = self.count_floor
         self._run(rows, self._steps(rows), figures)
         if self.flux is not None:
             self.flux.learn(rows, figures)
@@ -191,7 +200,7 @@ class Solver:
         age = self.visits[rows] / rule.anneal_visits
         g = rule.gamma_object
         first = rule.probe_step if self.poor_probe else rule.given_probe_step
-        beta = first / (1 + (self.updates + np.arange(len(rows))) / rule.probe_memory)
+        beta = first / (1 + (self.updates - self.probe_since + np.arange(len(rows))) / rule.probe_memory)
         steps = np.empty((len(rows), 4), np.float32)
         steps[:, 0] = np.maximum(rule.settled_object_step, rule.object_step / (1 + age))
         steps[:, 1] = np.clip(beta, rule.settled_probe_step, None).clip(max=rule.probe_step)
