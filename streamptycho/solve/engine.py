@@ -1,22 +1,27 @@
 """The rolling engine: frames may be added at any time, and the object gets better in every gap between them.
 
 It owns the frames, the reconstruction and the schedule; it knows no wire, no file and no clock but the one it is given.
-With a fixed seed, the same frames and the same number of updates give the same result on a CPU.
+With a fixed seed, the same frames and the same number of updates give the same result in one thread of a CPU.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from streamptycho.options import Options
-from streamptycho.solve.backend import Backend
+from streamptycho.solve.backend import Backend, choose_backend
+from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.constraints import centred, impose, interval
+from streamptycho.solve.cores import MOST_THREADS
+from streamptycho.solve.cuda.options import CudaOptions
+from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -37,11 +42,24 @@ class EngineOptions(Options):
 
     backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
     """What computes; auto takes a GPU where one works, else compiled CPU code."""
+    cuda: CudaOptions = CudaOptions()
+    """How a GPU is used."""
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
+    """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
+    frames and number of updates every time, more only up to the order of the updates."""
+    fft: Literal["rocket", "fftw", "mkl"] = "rocket"
+    """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
     probe: Literal["file", "auto"] = "file"
     """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
     modes: int = Field(1, ge=1, le=8)
     """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
     rule: RuleOptions = RuleOptions()
+    flux: bool = False
+    """Estimate the intensity of each frame: for a beam whose current or shutter makes it jump."""
+    background: bool = False
+    """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
+    constraints: bool = True
+    """Keep phase ramps and runaway amplitudes out of the object, and a given probe in the middle of its window."""
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)
@@ -56,6 +74,10 @@ class EngineOptions(Options):
     """Largest canvas; frames whose position lies beyond it are not used."""
     seed: int = 0
     """Fixes the order of the updates."""
+
+    def make_backend(self) -> Backend:
+        """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
+        return choose_backend(self.backend, self.threads, self.fft, self.cuda)
 
 
 class EngineState(StrEnum):
@@ -108,7 +130,7 @@ class RollingEngine:
         if probe is not None and not probe.any():
             probe = None  # a dark beam explains nothing
         self.probe_note = "recorded with the scan" if probe is not None else "not found yet"
-        self._given = probe
+        self._given = centred(probe) if probe is not None and options.constraints else probe
         self._solver: Solver | None = None
         self._schedule = Schedule(options.seed)
         self._search: ProbeSearch | None = None
@@ -120,6 +142,7 @@ class RollingEngine:
         """Frames that the next search uses."""
         self._certain = probe is not None
         self._pass_updates = 0
+        self._next_constraints = 0
         self._polished = 0
         self._converged = False
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -233,6 +256,9 @@ class RollingEngine:
         if self._solver is None:
             return
         self._solver.orthogonalise()
+        if self.options.constraints and self._solver.updates >= self._next_constraints:
+            impose(self._solver.canvas, self._solver.probe, self.backend, keep_probe=self.options.rule.probe_step == 0)
+            self._next_constraints = self._solver.updates + interval(self._solver.canvas, self.store.shape)
         self.error_history.append(self._solver.error())
         if self.finished:
             self._polished += 1
@@ -288,6 +314,12 @@ class RollingEngine:
             poor_probe=poor,
             max_pixels=self.options.max_object_pixels,
         )
+        self._next_constraints = 0
+        self.store.flux[:] = 1
+        if self.options.flux:
+            self._solver.flux = FluxEstimate(self._solver)
+        if self.options.background:
+            self._solver.background_estimate = BackgroundEstimate(self._solver)
         for row in range(len(self.store)):
             self._solver.admit(row)
 

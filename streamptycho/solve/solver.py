@@ -20,14 +20,19 @@ from pydantic import Field
 
 from streamptycho.options import Options
 from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import Canvas
 from streamptycho.solve.epie import Workspace
+from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.gradient import footprint, missing_gradient, overlap
 from streamptycho.solve.kernels import kernels_for
 from streamptycho.solve.store import FrameStore
 
 SLICE = 50
 """Updates between two changes of the smooth part, while the object is small."""
+
+VANISHING = 1e-20
+"""Object step that changes nothing: in single precision x + 1e-20 x = x."""
 
 
 class RuleOptions(Options):
@@ -117,6 +122,8 @@ class Solver:
         self.misfit: Array = backend.xp.zeros(0, np.float32)
         self.background: Array = backend.xp.zeros((0, 0), np.float32)
         """(ny, nx) incoherent intensity beside the model, or empty."""
+        self.flux: FluxEstimate | None = None
+        self.background_estimate: BackgroundEstimate | None = None
         self._unfilled: list[int] = []
         self._since = 0
         """Updates since the smooth part was changed last, and for each slice of them the rows, the centres of mass of their
@@ -147,22 +154,12 @@ class Solver:
 
     def _slice(self, rows: NDArray[np.int64]) -> None:
         """Updates whose strengths are settled together, then what builds on their outcome."""
-        store, canvas, xp = self.store, self.canvas, self.backend.xp
-        corners = store.corners[rows]
-        figures = xp.empty((len(rows), 4), xp.float32)
-        self._kernels.sweep(
-            canvas.object,
-            self.probe,
-            store.amplitudes,
-            corners - np.array(canvas.origin),
-            rows,
-            self._steps(rows),
-            store.flux,
-            self.background,
-            self.misfit,
-            figures,
-            self._work,
-        )
+        figures = self.backend.xp.empty((len(rows), 4), np.float32)
+        self._run(rows, self._steps(rows), figures)
+        if self.flux is not None:
+            self.flux.learn(rows, figures)
+        if self.background_estimate is not None:
+            self.background_estimate.learn(len(rows))
         self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
         np.add.at(self.visits, rows, 1)
         self.updates += len(rows)
@@ -183,6 +180,8 @@ class Solver:
         steps[:, 1] = np.clip(beta, rule.settled_probe_step, None).clip(max=rule.probe_step)
         steps[:, 2] = np.minimum(1, g + age * (1 - g))
         steps[:, 3] = rule.gamma_probe
+        if self.flux is not None:
+            steps[:, :2] *= self.flux.weight(rows)[:, None]
         return steps
 
     def _smooth(self) -> None:
@@ -215,7 +214,32 @@ class Solver:
         power = self._work.intensity(self.backend.xp, self.probe)
         power = power / power.max()
         self.canvas.add_dose(corners, power)
+        if self.flux is not None:
+            self.flux.predict(np.array(self._unfilled))
         self._unfilled.clear()
+
+    def look(self, rows: NDArray[np.int64]) -> Array:
+        """(k, 4) figures of the models of `rows`, see :func:`epie.sweep`; object and probe stay as they are."""
+        figures = self.backend.xp.empty((len(rows), 4), np.float32)
+        steps = np.tile(np.array([VANISHING, 0, 1, 1], np.float32), (len(rows), 1))
+        self._run(rows, steps, figures)
+        return figures
+
+    def _run(self, rows: NDArray[np.int64], steps: NDArray[np.float32], figures: Array) -> None:
+        """The kernel over `rows`."""
+        self._kernels.sweep(
+            self.canvas.object,
+            self.probe,
+            self.store.amplitudes,
+            self.store.corners[rows] - np.array(self.canvas.origin),
+            rows,
+            steps,
+            self.store.flux,
+            self.background,
+            self.misfit,
+            figures,
+            self._work,
+        )
 
     def _interval(self) -> int:
         """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""

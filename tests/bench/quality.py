@@ -9,19 +9,17 @@ Star: detail correlation with the reference, larger is better. Budget: updates p
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from live import Course, Draw, Plan, Scan, adaptive, load_scan, run_live
+from courses import Course, Draw, Plan, Scan, adaptive, load_scan, run_live
 from numpy.typing import NDArray
 
 from streamptycho.solve.solver import RuleOptions, Solver
 
 COLUMNS = ("live", "50", "75", "100", "+1", "+5")
 RECENT = 100
-
 
 
 def passes(solver: Solver) -> Draw:
