@@ -1,22 +1,24 @@
 """The rolling engine: frames may be added at any time, and the object gets better in every gap between them.
 
 It owns the frames, the reconstruction and the schedule; it knows no wire, no file and no clock but the one it is given.
-With a fixed seed, the same frames and the same number of updates give the same result on a CPU.
+With a fixed seed, the same frames and the same number of updates give the same result in one thread of a CPU.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from streamptycho.options import Options
-from streamptycho.solve.backend import Backend
+from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.cores import MOST_THREADS
+from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.polish import LivePasses, Polish
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.refiners import DifferenceMapOptions, LsqmlOptions, Method
@@ -39,6 +41,13 @@ class EngineOptions(Options):
 
     backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
     """What computes; auto takes a GPU where one works, else compiled CPU code."""
+    cuda: CudaOptions = CudaOptions()
+    """How a GPU is used."""
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
+    """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
+    frames and number of updates every time, more only up to the order of the updates."""
+    fft: Literal["rocket", "fftw", "mkl"] = "rocket"
+    """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
     probe: Literal["file", "auto"] = "file"
     """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
     modes: int = Field(1, ge=1, le=8)
@@ -62,6 +71,10 @@ class EngineOptions(Options):
     """Largest canvas; frames whose position lies beyond it are not used."""
     seed: int = 0
     """Fixes the order of the updates."""
+
+    def make_backend(self) -> Backend:
+        """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
+        return choose_backend(self.backend, self.threads, self.fft, self.cuda)
 
 
 class EngineState(StrEnum):

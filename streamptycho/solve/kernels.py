@@ -48,14 +48,24 @@ def warm_up(backend: Backend) -> None:
     for i in range(4):
         solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)
+    rows = np.arange(4)
+    corners = store.corners[rows] - np.array(solver.canvas.origin)
+    refining(backend).measure(
+        solver.canvas.object, solver.probe, store.amplitudes, corners, rows, store.flux, solver.background, solver.misfit
+    )
 
 
 def kernels_for(backend: Backend) -> Kernels:
-    """Compiled on the CPU, readable elsewhere."""
+    """Compiled on the CPU; on a GPU CUDA kernels for the updates, and the readable forms of what happens between them."""
     if backend.name == "cpu":
-        from streamptycho.solve import compiled, compiled_smooth  # numba takes a second to import
+        from streamptycho.solve import compiled_fill, compiled_smooth, sweeper  # numba takes a second to import
 
-        return Kernels(compiled.sweep_frames, compiled_smooth.momentum, compiled_smooth.correct, compiled_smooth.warm_fill)
+        sweep = sweeper.Sweeper(backend.threads, backend.fft)
+        return Kernels(sweep, compiled_smooth.momentum, compiled_smooth.correct, compiled_fill.warm_fill)
+    if backend.cuda is not None:
+        from streamptycho.solve.cuda.sweep import CudaSweep
+
+        return Kernels(CudaSweep(backend, backend.cuda), smooth.momentum, gradient.correct, smooth.warm_fill)
     return Kernels(partial(epie.sweep, backend), smooth.momentum, gradient.correct, smooth.warm_fill)
 
 
