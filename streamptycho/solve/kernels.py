@@ -48,6 +48,11 @@ def warm_up(backend: Backend) -> None:
     for i in range(4):
         solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)
+    rows = np.arange(4)
+    corners = store.corners[rows] - np.array(solver.canvas.origin)
+    refining(backend).measure(
+        solver.canvas.object, solver.probe, store.amplitudes, corners, rows, store.flux, solver.background, solver.misfit
+    )
 
 
 def kernels_for(backend: Backend) -> Kernels:

@@ -120,6 +120,8 @@ class LsqmlRefiner:
         solver.canvas.velocity[...] = 0
         self._moved: list[Array] = []
         """Rows since the last momentum."""
+        self._sweep = kernels.refining(solver.backend).lsqml
+        self._carry = kernels.kernels_for(solver.backend).momentum
         self._work = LsqmlWorkspace(solver.backend, solver.probe.shape, solver.canvas.shape, options.batch)
 
     def _strengths(self) -> tuple[BatchStep, float]:
@@ -140,8 +142,7 @@ class LsqmlRefiner:
         corners = store.corners[chosen] - np.array(canvas.origin)
         lengths = solver.backend.xp.empty((count, 2), np.float32)
         step, momentum = self._strengths()
-        sweep = kernels.refining(solver.backend).lsqml
-        sweep(
+        self._sweep(
             canvas.object, solver.probe, store.amplitudes, corners, chosen, step,
             store.flux, solver.background, solver.misfit, lengths, self._work,
         )  # fmt: skip
@@ -149,7 +150,7 @@ class LsqmlRefiner:
         self._moved.append(chosen)
         if momentum > 0 and sum(map(len, self._moved)) >= max(MOMENTUM_UPDATES, 4 * canvas.area // solver.probe[0].size):
             corners = store.corners[np.concatenate(self._moved)]
-            kernels.kernels_for(solver.backend).momentum(canvas, solver.backend, corners, store.shape, momentum)
+            self._carry(canvas, solver.backend, corners, store.shape, momentum)
             self._moved.clear()
         self._done += count
         if self._done >= frames:
