@@ -139,6 +139,7 @@ class Reconstruction:
             "updates": float(engine.updates),
             "updates_hz": max(self._rate(engine.updates), 0.0),
             "passes": float(len(engine.error_history)),
+            "position_shift_px": engine.position_summary.shift_px,
         }
         if self.newest_ns and self.end is None:
             figures["lag_s"] = max(0.0, (time_ns - self.newest_ns) / 1e9)

@@ -17,6 +17,7 @@ from pydantic import Field
 from streamptycho.options import Options
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.positions import PositionRefinement, PositionRefiner, PositionSummary
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -42,6 +43,7 @@ class EngineOptions(Options):
     modes: int = Field(1, ge=1, le=8)
     """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
     rule: RuleOptions = RuleOptions()
+    positions: PositionRefinement = PositionRefinement()
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)
@@ -103,6 +105,7 @@ class RollingEngine:
         self.options = options
         self.backend = backend
         self.store = FrameStore(backend, shape, expected)
+        self.positions = PositionRefiner(options.positions, options.seed)
         self.error_history: list[float] = []
         self.finished = False
         if probe is not None and not probe.any():
@@ -161,10 +164,12 @@ class RollingEngine:
         if not np.abs(yx_px).max() < FARTHEST_PX:
             return None
         shape = self.store.shape
-        corner = (round(yx_px[0]) - shape[0] // 2, round(yx_px[1]) - shape[1] // 2)
+        y, x = self.positions.expected(yx_px)
+        corner = (round(y) - shape[0] // 2, round(x) - shape[1] // 2)
         if not self._fits(corner):
             return None
         row = self.store.append(amplitude, corner)
+        self.positions.add(row, yx_px)
         if self._solver is not None:
             self._solver.admit(row)
         elif self._given is not None:
@@ -222,6 +227,7 @@ class RollingEngine:
         rows = np.arange(len(self.store))
         count = min(self.options.slice_updates, max(len(rows) - self._pass_updates, 1))
         self._solver.sweep(self._schedule.draw(rows, count, live=not self.finished))
+        self.positions.after(self._solver, count, live=not self.finished)
         self._pass_updates += count
         if self._pass_updates >= len(rows):
             self._pass_updates = 0
@@ -235,6 +241,7 @@ class RollingEngine:
         self.error_history.append(self._solver.error())
         if self.finished:
             self._polished += 1
+            self.positions.end_of_pass(self._solver)
             past = self.error_history[-6:]
             tolerance = self.options.polish_tolerance
             if tolerance > 0 and self._polished > 10 and past[0] - past[-1] < 5 * tolerance * past[-1]:
@@ -300,6 +307,16 @@ class RollingEngine:
         return scaled
 
     # what can be seen
+
+    @property
+    def position_offsets_px(self) -> NDArray[np.float64]:
+        """(n, 2) where the frames were found to stand, less where they were recorded (y, x); 0 where not refined."""
+        return self.positions.offsets_px
+
+    @property
+    def position_summary(self) -> PositionSummary:
+        """How far positions were found to be off."""
+        return self.positions.summary
 
     @property
     def error(self) -> float:

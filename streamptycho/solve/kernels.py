@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from streamptycho.solve import epie, gradient, smooth
+from streamptycho.solve import epie, gradient, positions_kernels, smooth
 from streamptycho.solve.backend import Backend
 
 
@@ -22,6 +22,10 @@ class Kernels:
     """:func:`gradient.correct`."""
     warm_fill: Callable[..., None]
     """:func:`smooth.warm_fill`."""
+    shift_sums: Callable[..., None]
+    """:func:`positions_kernels.shift_sums` without its backend."""
+    misfits: Callable[..., None]
+    """:func:`positions_kernels.misfits` without its backend."""
 
 
 def warm_up(backend: Backend) -> None:
@@ -34,12 +38,29 @@ def warm_up(backend: Backend) -> None:
     for i in range(4):
         solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)
+    rows = np.arange(4)
+    solver.shift_sums(rows)
+    solver.misfits_at(rows, store.corners[rows])
 
 
 def kernels_for(backend: Backend) -> Kernels:
     """Compiled on the CPU, readable elsewhere."""
     if backend.name == "cpu":
-        from streamptycho.solve import compiled, compiled_smooth  # numba takes a second to import
+        from streamptycho.solve import compiled, compiled_positions, compiled_smooth  # numba takes a second to import
 
-        return Kernels(compiled.sweep_frames, compiled_smooth.momentum, compiled_smooth.correct, compiled_smooth.warm_fill)
-    return Kernels(partial(epie.sweep, backend), smooth.momentum, gradient.correct, smooth.warm_fill)
+        return Kernels(
+            compiled.sweep_frames,
+            compiled_smooth.momentum,
+            compiled_smooth.correct,
+            compiled_smooth.warm_fill,
+            compiled_positions.shift_sums,
+            compiled_positions.misfits,
+        )
+    return Kernels(
+        partial(epie.sweep, backend),
+        smooth.momentum,
+        gradient.correct,
+        smooth.warm_fill,
+        partial(positions_kernels.shift_sums, backend),
+        partial(positions_kernels.misfits, backend),
+    )
