@@ -30,9 +30,12 @@ BATCH = 16
 SETTLED_UPDATES = 2000
 """Updates before which neither object nor probe can tell a shift from their own faults."""
 ENOUGH_VISITS = 1
-ENOUGH_OVERLAP = 3.0
+ENOUGH_OVERLAP = 1.5
 """Dose under a window, in units of what its own frame brings, from which others say where it stands."""
 GAIN = 0.7
+STRETCH = 1.3
+"""The step is so much longer than the tangent says: the object has partly adapted to the wrong place, and detail finer than the
+shift flattens the misfit."""
 LONGEST_STEP_PX = 1.0
 CAUTION = 2.0
 """Standard errors are taken so much larger than the misfit of independent pixels suggests."""
@@ -173,7 +176,7 @@ class PositionRefiner:
         anchor = 1 / self.spread_px**2
         force = force + anchor * (self.recorded[rows] + self.drift[rows] - at)
         step = np.linalg.solve(stiffness + anchor * np.eye(2), force[..., None])[..., 0]
-        step = _shortened(step, LONGEST_STEP_PX)
+        step = _shortened(STRETCH * step, LONGEST_STEP_PX)
         found = at + step - self.recorded[rows]
         self.offsets[rows] += GAIN * (found - self.offsets[rows])
         self._bound(solver, rows)
@@ -252,7 +255,8 @@ class PositionRefiner:
     def _smooth(self) -> None:
         """Drift and spread from the offsets; of a long scan only the recent part, the rest no longer changes quickly."""
         self._since = 0
-        width = float(np.clip(30 * self.spread_px, 10, 100))
+        # jitter leaves spread / sqrt(3.5 width) in the mean, which new frames build on: a random walk over the scan
+        width = float(np.clip(100 * (self.spread_px - 0.2), 10, 150))
         first = max(0, self._n - 4096) if self._passes == 0 else 0
         here = slice(first, self._n)
         weight = (self.seen[here] > 0) + 1e-3

@@ -3,23 +3,21 @@
 Sources: Guizar-Sicairos & Fienup, Opt. Express 16, 7264 (2008) for the derivative of the misfit with the window's shift;
 Odstrcil, Menzel & Guizar-Sicairos, Opt. Express 26, 3108 (2018) for its use with a least-squares step.
 
-A shift s of the window changes the exit wave by P (s . grad O). The misfit sum (A - |model|)^2 / 2 then falls by F . s with
+A shift s of the window changes the exit wave by P (s . grad O), and hence the modulus at the detector by s . J with
 
-    F_a = Re sum conj(P d_a O) d,    d = F^-1 of (projected - model),
+    J_a = Re sum over modes conj(Psi) F(P d_a O) / modulus.
 
-exactly. The curvature is that of the exit wave, K_ab = Re sum |P|^2 conj(d_a O) d_b O less what only turns the global phase,
-times `SEEN`.
+Force F_a = sum J_a (A - modulus) is minus the derivative of the misfit sum (A - modulus)^2 / 2, K_ab = sum J_a J_b its
+curvature (Gauss-Newton). The cheaper curvature of the exit wave, sum |P|^2 |grad O|^2, is 3 to 6 times too large, by a factor
+that depends on the object: windows then stop short of the next pixel.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.epie import Workspace, far_field, near_field
+from streamptycho.solve.epie import Workspace, far_field
 
-SEEN = 0.28
-"""Share of a shift's change of the exit wave that changes moduli; 1/4 to 0.3 on simulated and on measured scans, where
-the exact curvature costs two more transforms and leads to the same places."""
 _TINY = 1e-9
 
 
@@ -46,25 +44,21 @@ def shift_sums(
     rows : (k,) int64 of `amplitudes` and `flux`.
     flux : (capacity,) float32, amplitude of each frame relative to the usual one.
     background : (ny, nx) float32 incoherent intensity, zero frequency first, or (0, 0).
-    sums : (k, 6) float32, written: F_y, F_x, K_yy, K_yx, K_xx in intensity per px and px^2, misfit.
+    sums : (k, 6) float32, written: F_y, F_x per px, K_yy, K_yx, K_xx per px^2, and the misfit.
     work : buffers.
     """
     xp = backend.xp
     ny, nx = probe.shape[1:]
     for k, (row, (y, x)) in enumerate(zip(rows.tolist(), corners.tolist(), strict=True)):
         window = obj[y : y + ny, x : x + nx]
-        change, misfit = _difference(backend, probe, window, amplitudes[row] / flux[row], background, work)
-        pull = (probe.conj() * change).sum(0)
-        power = (probe.real**2 + probe.imag**2).sum(0)
-        slopes = _slopes(xp, window)
-        total = (power * (window.real**2 + window.imag**2))[1:-1, 1:-1].sum() + _TINY
-        turns = [(power * (slope * window.conj()).imag).sum() for slope in slopes]
+        field, residual, modulus = _model(backend, probe, window, amplitudes[row] / flux[row], background, work)
+        phase = field.conj() / (modulus + _TINY) * (amplitudes[row] >= 0)
+        slopes = [(phase * far_field(backend, probe * slope)).real.sum(0) for slope in _slopes(xp, window)]
         for a in (0, 1):
-            sums[k, a] = (slopes[a].conj() * pull).real.sum()
+            sums[k, a] = (slopes[a] * residual).sum()
             for b in range(a, 2):
-                stiffness = (power * (slopes[a].conj() * slopes[b]).real).sum() - turns[a] * turns[b] / total
-                sums[k, 2 + a + b] = SEEN * stiffness
-        sums[k, 5] = misfit
+                sums[k, 2 + a + b] = (slopes[a] * slopes[b]).sum()
+        sums[k, 5] = (residual * residual).sum()
 
 
 def misfits(
@@ -98,14 +92,6 @@ def _model(
     power = work.intensity(xp, field)
     modulus = xp.sqrt(power + background) if background.size else xp.sqrt(power)
     return field, xp.where(amplitude >= 0, amplitude - modulus, 0), modulus
-
-
-def _difference(
-    backend: Backend, probe: Array, window: Array, amplitude: Array, background: Array, work: Workspace
-) -> tuple[Array, Array]:
-    """Projected less modelled exit waves (modes, ny, nx), and the misfit."""
-    field, residual, modulus = _model(backend, probe, window, amplitude, background, work)
-    return near_field(backend, field * (residual / (modulus + _TINY))), (residual * residual).sum()
 
 
 def _slopes(xp: Array, window: Array) -> tuple[Array, Array]:
