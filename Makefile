@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
+BENCH ?=
 GPU ?= gpu13
 
 .PHONY: demo test slow check format bench gpu clean
@@ -33,10 +34,13 @@ format: $(BIN)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(BIN)/.ready  ## costs and live quality on this CPU beside transforms and peers; BENCH="--peers ptylab" passes flags on
+	$(BIN)/python -m tests.bench.cpu $(BENCH)
+
 gpu: $(BIN)/.ready  ## on a machine with a CUDA device: correctness against NumPy first, then figures; GPU=gpu12 for CUDA 12
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(GPU)]"
 	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python tests/bench/gpu.py
+	$(BIN)/python -m tests.bench.gpu
 
 clean:
-	rm -rf $(VENV) out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .bench out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -18,7 +18,6 @@ from streamptycho.files import open_scan, read_result, write_result
 from streamptycho.messages import Frame, ScanEnd, ScanPoint, Snapshot
 from streamptycho.pipeline.reconstruction import Reconstruction
 from streamptycho.reasons import EndReason, Stream
-from streamptycho.solve.backend import choose_backend
 from streamptycho.solve.engine import EngineState
 from streamptycho_services.interrupt import interruptible
 from streamptycho_services.summary import correlation_with_truth
@@ -47,7 +46,7 @@ def reconstruct_file(
         config = config.model_copy(update={"engine": engine})
     with open_scan(path, config.read) as scan, interruptible() as interrupted, _bar(as_json) as bar:
         start = scan.start(scan.scan_id, time.time_ns())
-        backend = choose_backend(config.engine.backend)
+        backend = config.engine.make_backend()
         work = Reconstruction(start, config.preprocess, config.positions, config.engine, backend)
         waiting = 0
         for index in bar.track(scan.index.tolist(), description="reading"):

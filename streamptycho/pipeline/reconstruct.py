@@ -15,7 +15,6 @@ from streamptycho.pipeline.reconstruction import Reconstruction
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.preprocess import FrameOptions, PositionOptions
 from streamptycho.reasons import DropReason, ServiceState
-from streamptycho.solve.backend import choose_backend
 from streamptycho.solve.engine import EngineOptions, EngineState
 from streamptycho.solve.kernels import warm_up
 
@@ -55,7 +54,7 @@ class ReconstructStage:
     ) -> None:
         self.options = options
         self._tables = (frames, positions, engine)
-        self.backend = choose_backend(engine.backend)
+        self.backend = engine.make_backend()
         warm_up(self.backend)
         self.scans: dict[str, Reconstruction] = {}
         self.failed: dict[str, tuple[str, int, int]] = {}

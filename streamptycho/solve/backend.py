@@ -7,13 +7,17 @@ alike. Nothing here waits for the device except :meth:`Backend.to_host` and :met
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage
+from numpy.typing import NDArray
 
 from streamptycho.errors import BackendError
+from streamptycho.solve.cores import usable_threads
+from streamptycho.solve.cuda.device import CupyDevice, Device
+from streamptycho.solve.cuda.options import CudaOptions
 
 Array: TypeAlias = Any
 """An array of either library; a union type is not worth the fight."""
@@ -33,10 +37,26 @@ class Backend:
     gaussian_filter: Callable[..., Array]
     to_host: Callable[[Array], Any]
     synchronize: Callable[[], None]
+    cuda: Device | None = None
+    """Where CUDA kernels can be launched."""
+    threads: int = 1
+    """Threads of a compiled sweep on the CPU; one gives the same result every time."""
+    fft: str = "rocket"
+    """Library that transforms inside compiled sweeps, see :mod:`transforms`."""
 
     def to_device(self, array: Any) -> Array:
         """Copy a host array to where the computing happens."""
         return self.xp.asarray(array)
+
+    def upload(self, target: Array, source: NDArray[Any], *, fresh: bool) -> None:
+        """Copy a host array over `target`, while computing goes on where that is possible; `source` may be changed at once.
+
+        `fresh`: nothing that was started before this reads or writes `target`.
+        """
+        if isinstance(self.cuda, CupyDevice):
+            self.cuda.upload(target, np.ascontiguousarray(source, target.dtype), fresh=fresh)
+        else:
+            target[...] = source
 
 
 def numpy_backend() -> Backend:
@@ -60,16 +80,17 @@ def numpy_backend() -> Backend:
     )
 
 
-def cpu_backend() -> Backend:
+def cpu_backend(threads: int = 1, fft: str = "rocket") -> Backend:
     """The CPU with compiled kernels; arrays and all else as in :func:`numpy_backend`."""
-    return dataclasses.replace(numpy_backend(), name="cpu")
+    return dataclasses.replace(numpy_backend(), name="cpu", threads=threads, fft=fft)
 
 
-def cupy_backend(device: int = 0) -> Backend:
-    """A CUDA device through CuPy.
+def cupy_backend(options: CudaOptions | None = None) -> Backend:
+    """A CUDA device through CuPy, with a limit on the memory that it takes.
 
     Raises :class:`BackendError` with the reason if CuPy or the device is missing.
     """
+    options = options or CudaOptions()
     try:
         import cupy
         import cupyx.scipy.fft
@@ -77,10 +98,12 @@ def cupy_backend(device: int = 0) -> Backend:
     except ImportError as error:
         raise BackendError("backend cupy: CuPy is not installed; pip install 'streamptycho[gpu12]' or [gpu13]") from error
     try:
-        cupy.cuda.Device(device).use()
-        name = cupy.cuda.runtime.getDeviceProperties(device)["name"].decode()
+        cupy.cuda.Device(options.device).use()
+        name = cupy.cuda.runtime.getDeviceProperties(options.device)["name"].decode()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendError(f"backend cupy: device {device} cannot be used ({error})") from error
+        raise BackendError(f"backend cupy: device {options.device} cannot be used ({error})") from error
+
+    cupy.get_default_memory_pool().set_limit(fraction=options.memory_fraction)
 
     def fft2(x: Array) -> Array:
         return cupyx.scipy.fft.fft2(x, norm="ortho", overwrite_x=True)
@@ -97,20 +120,27 @@ def cupy_backend(device: int = 0) -> Backend:
         gaussian_filter=cupyx.scipy.ndimage.gaussian_filter,
         to_host=cupy.asnumpy,
         synchronize=cupy.cuda.get_current_stream().synchronize,
+        cuda=CupyDevice(cupy, cupyx.scipy.fft.get_fft_plan, options),
     )
 
 
-def choose_backend(name: str) -> Backend:
-    """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU."""
+def choose_backend(
+    name: str, threads: int | Literal["auto"] = 1, fft: str = "rocket", cuda: CudaOptions | None = None
+) -> Backend:
+    """``cpu`` (compiled), ``numpy`` (readable), ``cupy``, or ``auto``: CuPy where it works, else the compiled CPU.
+
+    `threads` (auto: :func:`usable_threads`) and `fft` are for the compiled CPU, `cuda` for the GPU.
+    """
+    threads = usable_threads() if threads == "auto" else threads
     if name == "numpy":
         return numpy_backend()
     if name == "cpu":
-        return cpu_backend()
+        return cpu_backend(threads, fft)
     if name == "cupy":
-        return cupy_backend()
+        return cupy_backend(cuda)
     if name != "auto":
         raise BackendError(f"backend {name!r} is not one of auto, cpu, numpy, cupy")
     try:
-        return cupy_backend()
+        return cupy_backend(cuda)
     except BackendError:
-        return cpu_backend()
+        return cpu_backend(threads, fft)

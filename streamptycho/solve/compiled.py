@@ -2,114 +2,167 @@
 
 Same arithmetic as the readable form, to rounding: float32 throughout, three passes over the pixels per update (product,
 modulus, fused object and probe update), no allocation, no Python, and no interpreter lock, so that streams keep flowing.
-Rows of complex pixels are handled as interleaved float32, which is what the compiler can vectorise.
+Rows of complex pixels are handled as interleaved float32, which is what the compiler can vectorise. It does so only while a
+loop touches few arrays (each pair needs a check that they do not overlap): hence the scratch rows, and loops of their own
+for a single mode. Several threads may walk through the same frames together, see :func:`share`.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rocket_fft import c2c
 
-from streamptycho.solve.backend import Array
-from streamptycho.solve.epie import Workspace
+from streamptycho.solve.atomic import call_transform, fetch_add, give_way, prefetch, swap
 from streamptycho.solve.jit import jit
 
-TINY = np.float32(1e-9)
+LINE = 16
+"""Numbers of float32 in a line of the cache."""
+LARGEST_MOVE = np.float32(0.35)
+"""Sum of probe steps after which a thread adds its changes of the probe to the shared one. More, and two threads that have
+both gone most of the way to the same probe go beyond it together; the live error then is up to a third larger (ADR 9)."""
+PATIENCE = 5000
+"""Times a thread gives way while it waits for the last frames of the others."""
+TINY = np.float32(1e-12)
+"""Added to the unnormalised intensity, so that darkness in the model divides by no zero."""
 
 
 @jit
-def _product(psi, probe, obj, y0, x0):
-    """psi_m = P_m O under the window at (y0, x0)."""
+def _product_one(psi, probe, obj, y0, x0, tops):
+    """Exit wave P O of the window at (y0, x0); `tops` (2 nx) takes each column's maxima of |P|^2 and |O|^2, interleaved."""
+    ny, width = probe.shape[1], probe.shape[2]
+    for x in range(width):
+        tops[x] = 0
+    for y in range(ny):
+        p, o, q = probe[0, y], obj[y0 + y, 2 * x0 : 2 * x0 + width], psi[0, y]
+        for x in range(width // 2):
+            pr, pi, a, b = p[2 * x], p[2 * x + 1], o[2 * x], o[2 * x + 1]
+            q[2 * x] = pr * a - pi * b
+            q[2 * x + 1] = pr * b + pi * a
+            own, there = pr * pr + pi * pi, a * a + b * b
+            tops[2 * x] = own if own > tops[2 * x] else tops[2 * x]
+            tops[2 * x + 1] = there if there > tops[2 * x + 1] else tops[2 * x + 1]
+
+
+@jit
+def _product(psi, probe, obj, y0, x0, tops, power):
+    """:func:`_product_one` for several modes; `power` (ny, nx) takes the sum over modes of |P|^2."""
     modes, ny, width = probe.shape
-    for m in range(modes):
-        for y in range(ny):
-            p, o, q = probe[m, y], obj[y0 + y, 2 * x0 : 2 * x0 + width], psi[m, y]
-            for x in range(width // 2):
+    nx = width // 2
+    for x in range(width):
+        tops[x] = 0
+    for y in range(ny):
+        o, w = obj[y0 + y, 2 * x0 : 2 * x0 + width], power[y]
+        for x in range(nx):
+            w[x] = 0
+        for m in range(modes):
+            p, q = probe[m, y], psi[m, y]
+            for x in range(nx):
                 pr, pi, a, b = p[2 * x], p[2 * x + 1], o[2 * x], o[2 * x + 1]
                 q[2 * x] = pr * a - pi * b
                 q[2 * x + 1] = pr * b + pi * a
+                w[x] += pr * pr + pi * pi
+        for x in range(nx):
+            own, there = w[x], o[2 * x] * o[2 * x] + o[2 * x + 1] * o[2 * x + 1]
+            tops[2 * x] = own if own > tops[2 * x] else tops[2 * x]
+            tops[2 * x + 1] = there if there > tops[2 * x + 1] else tops[2 * x + 1]
 
 
 @jit
-def _modulus(psi, amplitude, flux, background, norm, line, figures):
+def _announce(rows, y0, x0, ny, width):
+    """Have a window of `rows` fetched while something else is computed: it lies in memory, and its turn comes next."""
+    for y in range(y0, y0 + ny):
+        row = rows[y]
+        for x in range(x0, x0 + width, LINE):
+            prefetch(row, x)
+
+
+@jit
+def _intensity(psi, background, y, square, line):
+    """Row y of sum over modes of |psi|^2 and the background, unnormalised."""
+    modes, nx = psi.shape[0], len(line)
+    q = psi[0, y]
+    for x in range(nx):
+        line[x] = q[2 * x] * q[2 * x] + q[2 * x + 1] * q[2 * x + 1]
+    for m in range(1, modes):
+        q = psi[m, y]
+        for x in range(nx):
+            line[x] += q[2 * x] * q[2 * x] + q[2 * x + 1] * q[2 * x + 1]
+    if background.size:
+        b, scale = background[y], np.float32(1) / square
+        for x in range(nx):
+            line[x] += b[x] * scale
+
+
+@jit
+def _compared(a, power, inverse):
+    """A / |field| - 1 where valid, and there its square times the power, the power, and A times the modulus."""
+    reciprocal = np.float32(1) / np.sqrt(power + TINY)
+    valid = np.float32(1) if a >= 0 else np.float32(0)
+    excess = (a * inverse * reciprocal - np.float32(1)) * valid
+    known = power * valid
+    return excess, excess * excess * power, known, a * known * reciprocal
+
+
+@jit
+def _modulus(psi, amplitude, flux, background, frequency, line, figures):
     """Field times (A / |field| - 1) where valid, 0 elsewhere; returns the misfit and leaves the figures of the model.
 
-    `norm` makes the unnormalised transforms orthonormal; `line` is a scratch row.
+    The transforms are unnormalised, which is made up for here. `frequency` (nx,) are signed frequencies, `line` is a scratch
+    row.
     """
     modes, ny = psi.shape[0], psi.shape[1]
     nx = amplitude.shape[1]
-    misfit: Any = np.float32(0)
+    misfit: Any = 0.0
     total: Any = 0.0
     moment_y: Any = 0.0
     moment_x: Any = 0.0
     product: Any = 0.0
-    brightness = np.float32(1) / flux
+    norm = np.float32(1 / np.sqrt(ny * nx))
+    square, inverse = norm * norm, np.float32(1) / (flux * norm)
     for y in range(ny):
-        for x in range(nx):
-            line[x] = 0
-        for m in range(modes):
-            q = psi[m, y]
-            for x in range(nx):
-                line[x] += q[2 * x] * q[2 * x] + q[2 * x + 1] * q[2 * x + 1]
-        if background.size:
-            for x in range(nx):
-                line[x] += background[y, x] / (norm * norm)
-        a = amplitude[y]
+        a, q = amplitude[y], psi[0, y]
         row_misfit, row_total, row_moment, row_product = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        for x in range(nx):
-            valid = np.float32(1) if a[x] >= 0 else np.float32(0)
-            frequency = np.float32(x) if x < (nx + 1) // 2 else np.float32(x - nx)
-            power = line[x] * valid
-            row_total += power
-            row_moment += power * frequency
-            modulus = np.sqrt(line[x]) * norm
-            measured = a[x] * brightness
-            residual = (measured - modulus) * valid
-            row_product += measured * modulus * valid
-            line[x] = residual / (modulus + TINY) * norm * norm
-            row_misfit += residual * residual
+        if modes == 1 and not background.size:
+            for x in range(nx):
+                power = q[2 * x] * q[2 * x] + q[2 * x + 1] * q[2 * x + 1]
+                excess, off, known, both = _compared(a[x], power, inverse)
+                row_misfit += off
+                row_total += known
+                row_moment += known * frequency[x]
+                row_product += both
+                q[2 * x] *= excess * square
+                q[2 * x + 1] *= excess * square
+        else:
+            _intensity(psi, background, y, square, line)
+            for x in range(nx):
+                excess, off, known, both = _compared(a[x], line[x], inverse)
+                row_misfit += off
+                row_total += known
+                row_moment += known * frequency[x]
+                row_product += both
+                line[x] = excess * square
+            for m in range(modes):
+                q = psi[m, y]
+                for x in range(nx):
+                    q[2 * x] *= line[x]
+                    q[2 * x + 1] *= line[x]
         misfit += row_misfit
         total += row_total
         moment_y += row_total * np.float32(y if y < (ny + 1) // 2 else y - ny)
         moment_x += row_moment
         product += row_product
-        for m in range(modes):
-            q = psi[m, y]
-            for x in range(nx):
-                q[2 * x] *= line[x]
-                q[2 * x + 1] *= line[x]
     figures[0] = moment_y / total if total > 0 else 0.0
     figures[1] = moment_x / total if total > 0 else 0.0
-    figures[2] = product * flux
-    figures[3] = total * norm * norm
-    return misfit
+    figures[2] = product * norm
+    figures[3] = total * square
+    return misfit * square
 
 
 @jit
-def _largest_power(waves, y0, x0, ny, nx, line):
-    """Maximum over the pixels of a window of the sum over modes of |wave|^2; column by column, which vectorises."""
-    for x in range(nx):
-        line[x] = 0
-    for y in range(y0, y0 + ny):
-        if waves.shape[0] == 1:
-            w = waves[0, y, 2 * x0 : 2 * (x0 + nx)]
-            for x in range(nx):
-                power = w[2 * x] * w[2 * x] + w[2 * x + 1] * w[2 * x + 1]
-                line[x] = power if power > line[x] else line[x]
-        else:
-            for x in range(nx):
-                power = np.float32(0)
-                for m in range(waves.shape[0]):
-                    power += waves[m, y, 2 * x] ** 2 + waves[m, y, 2 * x + 1] ** 2
-                line[x] = power if power > line[x] else line[x]
-    return line.max()
-
-
-@jit
-def _apply_one(psi, probe, obj, y0, x0, object_slope, object_floor, probe_slope, probe_floor):
-    """:func:`_apply` for a single mode and a probe that changes: one pass, three times as fast."""
+def _apply_one(psi, probe, obj, y0, x0, slopes):
+    """:func:`_apply` for a single mode and a probe that changes: one pass."""
     ny, width = probe.shape[1], probe.shape[2]
+    object_slope, object_floor, probe_slope, probe_floor = slopes
     for y in range(ny):
         p, d, o = probe[0, y], psi[0, y], obj[y0 + y, 2 * x0 : 2 * x0 + width]
         for x in range(width // 2):
@@ -123,94 +176,189 @@ def _apply_one(psi, probe, obj, y0, x0, object_slope, object_floor, probe_slope,
 
 
 @jit
-def _apply(psi, probe, obj, y0, x0, object_slope, object_floor, probe_slope, probe_floor, scratch):
-    """Add the changes to object and probe, both from their old values.
+def _apply_object(psi, probe, obj, y0, x0, slopes):
+    """:func:`_apply` for a single mode and a probe that stays."""
+    ny, width = probe.shape[1], probe.shape[2]
+    for y in range(ny):
+        p, d, o = probe[0, y], psi[0, y], obj[y0 + y, 2 * x0 : 2 * x0 + width]
+        for x in range(width // 2):
+            pr, pi, dr, di = p[2 * x], p[2 * x + 1], d[2 * x], d[2 * x + 1]
+            weight = np.float32(1) / (slopes[0] * (pr * pr + pi * pi) + slopes[1])
+            o[2 * x] += weight * (pr * dr + pi * di)
+            o[2 * x + 1] += weight * (pr * di - pi * dr)
 
-    Weights are 1 / (slope |.|^2 + floor); a negative `probe_floor` leaves the probe alone.
+
+@jit
+def _apply(psi, probe, obj, y0, x0, slopes, power, gain, line):
+    """Add the changes to object and probe, both from their old values; `power` is the old probe's.
+
+    Weights are 1 / (slope |.|^2 + floor); a negative floor of the probe leaves it alone.
     """
     modes, ny, width = probe.shape
     nx = width // 2
+    object_slope, object_floor, probe_slope, probe_floor = slopes
+    moving = probe_floor >= 0
     for y in range(ny):
-        o, gain, power = obj[y0 + y, 2 * x0 : 2 * x0 + width], scratch[0], scratch[1]
+        o, w = obj[y0 + y, 2 * x0 : 2 * x0 + width], power[y]
         for x in range(nx):
+            line[x] = np.float32(1) / (probe_slope * (o[2 * x] * o[2 * x] + o[2 * x + 1] * o[2 * x + 1]) + probe_floor)
             gain[2 * x] = 0
             gain[2 * x + 1] = 0
-            power[x] = 0
         for m in range(modes):
             p, d = probe[m, y], psi[m, y]
-            for x in range(nx):
-                pr, pi, dr, di = p[2 * x], p[2 * x + 1], d[2 * x], d[2 * x + 1]
-                gain[2 * x] += pr * dr + pi * di
-                gain[2 * x + 1] += pr * di - pi * dr
-                power[x] += pr * pr + pi * pi
-            if probe_floor >= 0:
+            if moving:
                 for x in range(nx):
-                    a, b, dr, di = o[2 * x], o[2 * x + 1], d[2 * x], d[2 * x + 1]
-                    weight = np.float32(1) / (probe_slope * (a * a + b * b) + probe_floor)
-                    p[2 * x] += weight * (a * dr + b * di)
-                    p[2 * x + 1] += weight * (a * di - b * dr)
+                    pr, pi, dr, di, a, b = p[2 * x], p[2 * x + 1], d[2 * x], d[2 * x + 1], o[2 * x], o[2 * x + 1]
+                    gain[2 * x] += pr * dr + pi * di
+                    gain[2 * x + 1] += pr * di - pi * dr
+                    p[2 * x] = pr + line[x] * (a * dr + b * di)
+                    p[2 * x + 1] = pi + line[x] * (a * di - b * dr)
+            else:
+                for x in range(nx):
+                    pr, pi, dr, di = p[2 * x], p[2 * x + 1], d[2 * x], d[2 * x + 1]
+                    gain[2 * x] += pr * dr + pi * di
+                    gain[2 * x + 1] += pr * di - pi * dr
         for x in range(nx):
-            weight = np.float32(1) / (object_slope * power[x] + object_floor)
+            weight = np.float32(1) / (object_slope * w[x] + object_floor)
             o[2 * x] += weight * gain[2 * x]
             o[2 * x + 1] += weight * gain[2 * x + 1]
 
 
 @jit
-def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field):
-    """Update `obj` and `probe` from each of `rows` in order, in place.
+def _slopes(alpha, beta, gamma_object, gamma_probe, tops):
+    """Slope and floor of the object's weight, slope and floor of the probe's; floor -1 where the probe stays."""
+    one, probe_top, object_top = np.float32(1), np.float32(0), np.float32(0)
+    for x in range(len(tops) // 2):
+        probe_top, object_top = max(probe_top, tops[2 * x]), max(object_top, tops[2 * x + 1])
+    probe_slope, probe_floor = np.float32(0), np.float32(-1)
+    if beta > 0:
+        probe_slope, probe_floor = (one - gamma_probe) / beta, gamma_probe * object_top / beta
+    return (one - gamma_object) / alpha, gamma_object * probe_top / alpha, probe_slope, probe_floor
+
+
+@jit
+def _transform(field, axes, forward, plans):
+    """Unnormalised transform in place: by rocket-fft, or by the foreign library of `plans`."""
+    if plans[0] != 0:
+        call_transform(plans[0], plans[1] if forward else plans[2], field.ctypes.data)
+    else:
+        c2c(field, field, axes, forward, np.float32(1), 1)  # type: ignore[arg-type]
+
+
+@jit
+def _update(o, p, amplitude, here, then, step, flux, background, figures, field, power, lines, axes, plans):
+    """One frame: object and probe, as float32 rows, in place; returns the misfit. `then` is the next frame's corner."""
+    psi, ny, nx = field.view(np.float32), field.shape[1], field.shape[2]
+    y0, x0 = here[0], here[1]
+    tops, gain, line = lines[0], lines[1], lines[2, :nx]
+    several = len(field) > 1
+    if several:
+        _product(psi, p, o, y0, x0, tops, power)
+    else:
+        _product_one(psi, p, o, y0, x0, tops)
+    slopes = _slopes(step[0], step[1], step[2], step[3], tops)
+    _transform(field, axes, True, plans)
+    misfit = _modulus(psi, amplitude, flux, background, lines[3], line, figures)
+    _announce(o, then[0], 2 * then[1], ny, 2 * nx)
+    _transform(field, axes, False, plans)
+    if several:
+        _apply(psi, p, o, y0, x0, slopes, power, gain, line)
+    elif slopes[3] >= 0:
+        _apply_one(psi, p, o, y0, x0, slopes)
+    else:
+        _apply_object(psi, p, o, y0, x0, slopes)
+    return misfit
+
+
+@jit
+def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, power, lines, plans):
+    """:func:`streamptycho.solve.epie.sweep`, with scratch memory instead of its workspace.
 
     Parameters
     ----------
-    obj : (H, W) complex64 canvas.
-    probe : (modes, ny, nx) complex64.
-    amplitudes : (capacity, ny, nx) float32, zero frequency first, negative where masked.
-    corners : (k, 2) int64, windows on the canvas.
-    rows : (k,) int64 of `amplitudes` and `misfit`.
-    steps : (k, 4) float32: alpha, beta, gamma_object, gamma_probe.
-    flux : (capacity,) float32, amplitude of each frame relative to the usual one; the measured one is divided by it.
-    background : (ny, nx) float32, incoherent intensity beside the model's, zero frequency first; (0, 0) for none.
-    misfit : (capacity,) float32, written: sum of (|model| - A)^2 before the update.
-    figures : (k, 4) float32, written, all over valid pixels: centre of mass (y, x) of the model's intensity in signed
-        frequencies, sum of (undivided) amplitude times model modulus, sum of the model's intensity.
     field : (modes, ny, nx) complex64 scratch.
+    power : (ny, nx) float32 scratch.
+    lines : (4, 2 nx) float32 scratch; the last begins with the signed frequencies of x.
+    plans : (3,) int64, see :mod:`transforms`; 0 first for rocket-fft.
     """
-    modes, ny, nx = probe.shape
-    o, p, psi = obj.view(np.float32), probe.view(np.float32), field.view(np.float32)
-    objects = o.reshape((1, o.shape[0], o.shape[1]))
-    norm = np.float32(1 / np.sqrt(ny * nx))
-    line, scratch, axes = np.empty(nx, np.float32), np.empty((2, 2 * nx), np.float32), np.array([1, 2])
-    one = np.float32(1)
+    o, p, axes = obj.view(np.float32), probe.view(np.float32), np.array([1, 2])
     for k in range(len(rows)):
-        row, y0, x0 = rows[k], corners[k, 0], corners[k, 1]
-        alpha, beta, gamma_object, gamma_probe = steps[k, 0], steps[k, 1], steps[k, 2], steps[k, 3]
-        _product(psi, p, o, y0, x0)
-        c2c(field, field, axes, True, one, 1)  # type: ignore[arg-type]
-        misfit[row] = _modulus(psi, amplitudes[row], flux[row], background, norm, line, figures[k])
-        c2c(field, field, axes, False, one, 1)  # type: ignore[arg-type]
-        probe_slope, probe_floor = np.float32(0), np.float32(-1)
-        if beta > 0:
-            probe_slope = (one - gamma_probe) / beta
-            probe_floor = gamma_probe * _largest_power(objects, y0, x0, ny, nx, line) / beta
-        object_slope = (one - gamma_object) / alpha
-        object_floor = gamma_object * _largest_power(p, 0, 0, ny, nx, line) / alpha
-        if modes == 1 and beta > 0:
-            _apply_one(psi, p, o, y0, x0, object_slope, object_floor, probe_slope, probe_floor)
-        else:
-            _apply(psi, p, o, y0, x0, object_slope, object_floor, probe_slope, probe_floor, scratch)
+        row, step, here, then = rows[k], steps[k], corners[k], corners[min(k + 1, len(rows) - 1)]
+        misfit[row] = _update(
+            o, p, amplitudes[row], here, then, step, flux[row], background, figures[k], field, power, lines, axes, plans
+        )
 
 
-def sweep_frames(
-    obj: Array,
-    probe: Array,
-    amplitudes: Array,
-    corners: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    steps: NDArray[np.float32],
-    flux: Array,
-    background: Array,
-    misfit: Array,
-    figures: Array,
-    work: Workspace,
-) -> None:
-    """:func:`streamptycho.solve.epie.sweep`, compiled."""
-    sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, work.field)
+@jit
+def share(
+    obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, power, lines, plans, copies,
+    order, starts, tickets, me,
+):  # fmt: skip
+    """What one of several threads contributes to a :func:`sweep`: its own part of the frames, then what others have left.
+
+    The object is shared without locks: threads seldom touch the same pixel at once, and what is lost then is one small
+    change of it. The probe changes everywhere with every frame, so that each thread has its own, and adds its changes to the
+    shared one, and takes over those of the others, after every few frames.
+
+    Parameters
+    ----------
+    copies : (2, modes, ny, nx) complex64 scratch: this thread's probe, and what it was at the last exchange.
+    order, starts : (k,) and (threads + 1,) int64: part t of the frames is ``order[starts[t] : starts[t + 1]]``.
+    tickets : (2 + threads,) int64, zeros at first: 1 while the shared probe is locked, threads that have finished, frames
+        taken from each part.
+    me : which part is this thread's.
+    """
+    o, p, own, base = obj.view(np.float32), probe.view(np.float32), copies[0].view(np.float32), copies[1].view(np.float32)
+    axes, threads, moved = np.array([1, 2]), len(starts) - 1, np.float32(0)
+    _lock(tickets)
+    own[:] = p
+    base[:] = p
+    swap(tickets, 0, 0)
+    for turn in range(threads):
+        part = (me + turn) % threads
+        i = starts[part] + fetch_add(tickets, 2 + part, 1)
+        while i < starts[part + 1]:
+            k, after = order[i], order[min(i + 1, len(order) - 1)]
+            row = rows[k]
+            misfit[row] = _update(
+                o, own, amplitudes[row], corners[k], corners[after], steps[k], flux[row], background, figures[k], field,
+                power, lines, axes, plans,
+            )  # fmt: skip
+            moved += steps[k, 1]
+            if moved >= LARGEST_MOVE:
+                _exchange(p, own, base, tickets)
+                moved = np.float32(0)
+            i = starts[part] + fetch_add(tickets, 2 + part, 1)
+    _exchange(p, own, base, tickets)
+    fetch_add(tickets, 1, 1)
+
+
+@jit
+def wait(tickets, helpers):
+    """Until so many have done their share, or for some milliseconds; a thread that sleeps would be woken too late."""
+    for _ in range(PATIENCE):
+        if fetch_add(tickets, 1, 0) > helpers:
+            break
+        give_way()
+
+
+@jit
+def _lock(tickets):
+    """Wait for the shared probe; whoever has it is done with it within some microseconds, if it has a core."""
+    while swap(tickets, 0, 1) != 0:
+        give_way()
+
+
+@jit
+def _exchange(shared, own, base, tickets):
+    """Add the change since the last exchange to the shared probe, and take over what others have added."""
+    _lock(tickets)
+    for m in range(shared.shape[0]):
+        for y in range(shared.shape[1]):
+            s, q, b = shared[m, y], own[m, y], base[m, y]
+            for x in range(len(s)):
+                value = s[x] + (q[x] - b[x])
+                s[x] = value
+                q[x] = value
+                b[x] = value
+    swap(tickets, 0, 0)

@@ -5,11 +5,23 @@ from numpy.typing import NDArray
 from rocket_fft import c2c
 
 from streamptycho.solve.backend import Array
-from streamptycho.solve.compiled import _product
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.jit import jit
 
 TINY = np.float32(1e-9)
+
+
+@jit
+def _product(psi, probe, obj, y0, x0):
+    """psi_m = P_m O under the window at (y0, x0)."""
+    modes, ny, width = probe.shape
+    for m in range(modes):
+        for y in range(ny):
+            p, o, q = probe[m, y], obj[y0 + y, 2 * x0 : 2 * x0 + width], psi[m, y]
+            for x in range(width // 2):
+                pr, pi, a, b = p[2 * x], p[2 * x + 1], o[2 * x], o[2 * x + 1]
+                q[2 * x] = pr * a - pi * b
+                q[2 * x + 1] = pr * b + pi * a
 
 
 @jit

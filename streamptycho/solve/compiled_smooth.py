@@ -8,7 +8,7 @@ from streamptycho.solve.canvas import BLOCK, Canvas
 from streamptycho.solve.gradient import ANCHOR, ITERATIONS, STIFFNESS, reach
 from streamptycho.solve.gradient import GAIN as CORRECTION_GAIN
 from streamptycho.solve.jit import jit
-from streamptycho.solve.smooth import GAIN, KNOWN_DOSE, carried_on, fill_box, fill_sigma, momentum_trust
+from streamptycho.solve.smooth import GAIN, carried_on, momentum_trust
 
 
 @jit
@@ -35,7 +35,7 @@ def block_change(target, last, trust):
 
 
 @jit
-def _stretched(coarse, y, line, row):
+def stretched(coarse, y, line, row):
     """Row y of the bilinear interpolation of `coarse` (ny, nx, channels) into `line` (channels, nx * BLOCK).
 
     Cell centres lie at BLOCK * (i + 1/2) - 1/2; beyond the outermost the value stays.
@@ -65,7 +65,7 @@ def add_smooth(target, last, coarse):
     ny, nx = coarse.shape[0] * BLOCK, coarse.shape[1] * BLOCK
     line, row = np.empty((2, nx), np.float32), np.empty(coarse.shape[1], np.float32)
     for y in range(ny):
-        _stretched(coarse, y, line, row)
+        stretched(coarse, y, line, row)
         t, q, real, imag = target[y], last[y], line[0], line[1]
         for x in range(nx):
             a, b = t[2 * x] + real[x], t[2 * x + 1] + imag[x]
@@ -81,7 +81,7 @@ def turn_phase(target, phase):
     ny, nx = phase.shape[0] * BLOCK, phase.shape[1] * BLOCK
     line, row = np.empty((1, nx), np.float32), np.empty(phase.shape[1], np.float32)
     for y in range(ny):
-        _stretched(phase, y, line, row)
+        stretched(phase, y, line, row)
         t, angle = target[y], line[0]
         for x in range(nx):
             p = angle[x]
@@ -201,102 +201,3 @@ def _rows(array: NDArray[np.complex64], box: tuple[slice, slice]) -> NDArray[np.
     """A box of a complex canvas as rows of interleaved float32; a view."""
     columns = slice(2 * box[1].start, 2 * box[1].stop)
     return array.view(np.float32)[box[0], columns]
-
-
-@jit
-def _amounts(obj, dose, cell_dose, cells):
-    """(3, ny, nx) per cell: mean dose, and mean of dose times object, real and imaginary; only where there is dose."""
-    ny, nx = cells[1] - cells[0], cells[3] - cells[2]
-    result = np.zeros((3, ny, nx), np.float32)
-    share = np.float32(1 / (BLOCK * BLOCK))
-    for cy in range(ny):
-        for cx in range(nx):
-            weight = cell_dose[cells[0] + cy, cells[2] + cx]
-            if weight > 0:
-                real, imag = np.float32(0), np.float32(0)
-                for y in range((cells[0] + cy) * BLOCK, (cells[0] + cy + 1) * BLOCK):
-                    for x in range((cells[2] + cx) * BLOCK, (cells[2] + cx + 1) * BLOCK):
-                        real += dose[y, x] * obj[y, 2 * x]
-                        imag += dose[y, x] * obj[y, 2 * x + 1]
-                result[0, cy, cx] = weight
-                result[1, cy, cx] = real * share
-                result[2, cy, cx] = imag * share
-    return result
-
-
-@jit
-def _blurred(planes, kernel):
-    """Each plane convolved along both axes, reflected at the edges as scipy.ndimage does."""
-    count, ny, nx = planes.shape
-    radius = len(kernel) // 2
-    middle, result = np.zeros_like(planes), np.zeros_like(planes)
-    for c in range(count):
-        for y in range(ny):
-            for k in range(-radius, radius + 1):
-                source = _reflected(y + k, ny)
-                for x in range(nx):
-                    middle[c, y, x] += kernel[k + radius] * planes[c, source, x]
-        for k in range(-radius, radius + 1):
-            for x in range(nx):
-                source = _reflected(x + k, nx)
-                for y in range(ny):
-                    result[c, y, x] += kernel[k + radius] * middle[c, y, source]
-    return result
-
-
-@jit
-def _reflected(i, n):
-    """Index of i in a sequence of n mirrored at its ends, the end elements repeated."""
-    i = i % (2 * n)
-    return i if i < n else 2 * n - 1 - i
-
-
-@jit
-def _fill(obj, last, dose, cell_dose, cells, kernel):
-    """Blend the blurred surroundings into pixels of little dose; float32 rows."""
-    smooth = _blurred(_amounts(obj, dose, cell_dose, cells), kernel)
-    ny, nx = smooth.shape[1], smooth.shape[2]
-    mean = np.empty((ny, nx, 2), np.float32)
-    for y in range(ny):
-        for x in range(nx):
-            known = smooth[0, y, x] > np.float32(1e-6)
-            mean[y, x, 0] = smooth[1, y, x] / smooth[0, y, x] if known else np.float32(1)
-            mean[y, x, 1] = smooth[2, y, x] / smooth[0, y, x] if known else np.float32(0)
-    line, row = np.empty((2, nx * BLOCK), np.float32), np.empty(nx, np.float32)
-    first = cells[2] * BLOCK
-    for y in range(ny * BLOCK):
-        at = cells[0] * BLOCK + y
-        _stretched(mean, y, line, row)
-        o, q, d = obj[at], last[at], dose[at]
-        for x in range(nx * BLOCK):
-            blend = np.float32(1) - d[first + x] * np.float32(1 / KNOWN_DOSE)
-            blend = blend if blend > 0 else np.float32(0)
-            for c in range(2):
-                i = 2 * (first + x) + c
-                value = o[i] + blend * (line[c, x] - o[i])
-                o[i] = value
-                q[i] += blend * (value - q[i])
-
-
-def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shape: tuple[int, int]) -> None:
-    """:func:`streamptycho.solve.smooth.warm_fill`, compiled."""
-    kernel = gaussian(fill_sigma(shape))
-    for corner in corners:
-        y, x = canvas.cells(fill_box(canvas, corner, shape))
-        _fill(
-            canvas.object.view(np.float32),
-            canvas.last.view(np.float32),
-            canvas.dose,
-            canvas.cell_dose,
-            (y.start, y.stop, x.start, x.stop),
-            kernel,
-        )
-
-
-def gaussian(sigma: float) -> NDArray[np.float32]:
-    """Normalised kernel out to four sigma, as scipy.ndimage takes it."""
-    radius = int(4 * sigma + 0.5)
-    x = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * (x / sigma) ** 2)
-    normalised: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
-    return normalised

@@ -1,22 +1,24 @@
 """The rolling engine: frames may be added at any time, and the object gets better in every gap between them.
 
 It owns the frames, the reconstruction and the schedule; it knows no wire, no file and no clock but the one it is given.
-With a fixed seed, the same frames and the same number of updates give the same result on a CPU.
+With a fixed seed, the same frames and the same number of updates give the same result in one thread of a CPU.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from streamptycho.options import Options
-from streamptycho.solve.backend import Backend
+from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.canvas import BLOCK, surroundings
+from streamptycho.solve.cores import MOST_THREADS
+from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.positions import PositionRefinement, PositionRefiner, PositionSummary
 from streamptycho.solve.probe import ProbeSearch, add_modes
 from streamptycho.solve.schedule import Schedule
@@ -38,6 +40,13 @@ class EngineOptions(Options):
 
     backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
     """What computes; auto takes a GPU where one works, else compiled CPU code."""
+    cuda: CudaOptions = CudaOptions()
+    """How a GPU is used."""
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
+    """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
+    frames and number of updates every time, more only up to the order of the updates."""
+    fft: Literal["rocket", "fftw", "mkl"] = "rocket"
+    """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
     probe: Literal["file", "auto"] = "file"
     """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
     modes: int = Field(1, ge=1, le=8)
@@ -58,6 +67,10 @@ class EngineOptions(Options):
     """Largest canvas; frames whose position lies beyond it are not used."""
     seed: int = 0
     """Fixes the order of the updates."""
+
+    def make_backend(self) -> Backend:
+        """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
+        return choose_backend(self.backend, self.threads, self.fft, self.cuda)
 
 
 class EngineState(StrEnum):
@@ -224,12 +237,13 @@ class RollingEngine:
     def _refine_slice(self) -> int:
         if self._solver is None:
             return 0
-        rows = np.arange(len(self.store))
-        count = min(self.options.slice_updates, max(len(rows) - self._pass_updates, 1))
-        self._solver.sweep(self._schedule.draw(rows, count, live=not self.finished))
+        frames = len(self.store)
+        count = min(self.options.slice_updates, max(frames - self._pass_updates, 1))
+        visits, corners = self._solver.visits[:frames], self.store.corners[:frames]
+        self._solver.sweep(self._schedule.draw(visits, corners, count, live=not self.finished))
         self.positions.after(self._solver, count, live=not self.finished)
         self._pass_updates += count
-        if self._pass_updates >= len(rows):
+        if self._pass_updates >= frames:
             self._pass_updates = 0
             self._end_of_pass()
         return count
@@ -326,9 +340,7 @@ class RollingEngine:
     @property
     def algorithm(self) -> str:
         """What was done, truthfully, for the metrics of the result."""
-        rule = self.options.rule
-        name = "ePIE" if rule.gamma_object == 1 else "ePIE annealed from rPIE"
-        return f"{name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        return f"{self.options.rule.name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
 
     def picture(self) -> Picture | None:
         """The present reconstruction, copied to the host; None before there is one.

@@ -143,7 +143,7 @@ def update(
     work.figures[:2] = centre_of_mass(xp, power, work.frequencies)
     work.figures[2] = ((residual + modulus * valid) * modulus).sum() * flux
     work.figures[3] = power.sum()
-    modulus += _TINY
+    modulus += TINY
     field *= xp.divide(residual, modulus, out=modulus)
     change = near_field(backend, field)
 
@@ -181,9 +181,9 @@ def frequencies(xp: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
 def centre_of_mass(xp: Array, power: Array, frequencies: tuple[Array, Array]) -> Array:
     """(2,) float32 mean frequency (y, x), weighted by `power` (ny, nx); 0 for an empty pattern."""
     rows, columns = power.sum(1), power.sum(0)
-    total = xp.maximum(rows.sum(), _TINY)
+    total = xp.maximum(rows.sum(), TINY)
     return xp.stack([(rows * frequencies[0]).sum() / total, (columns * frequencies[1]).sum() / total])
 
 
-_TINY = 1e-9
+TINY = 1e-9
 """Keeps 0/0 away where model and measurement are both dark; amplitudes are of order 1 to 1000."""

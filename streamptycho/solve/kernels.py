@@ -34,7 +34,7 @@ def warm_up(backend: Backend) -> None:
     from streamptycho.solve.store import FrameStore
 
     store = FrameStore(backend, (16, 16))
-    solver = Solver(backend, store, np.ones((1, 16, 16), np.complex64), RuleOptions(correction=True), poor_probe=True)
+    solver = Solver(backend, store, np.ones((1, 16, 16), np.complex64), RuleOptions(), poor_probe=True)
     for i in range(4):
         solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)
@@ -44,20 +44,25 @@ def warm_up(backend: Backend) -> None:
 
 
 def kernels_for(backend: Backend) -> Kernels:
-    """Compiled on the CPU, readable elsewhere."""
+    """Compiled on the CPU; on a GPU CUDA kernels for the updates, and the readable forms of what happens between them."""
     if backend.name == "cpu":
-        from streamptycho.solve import compiled, compiled_positions, compiled_smooth  # numba takes a second to import
+        from streamptycho.solve import compiled_fill, compiled_positions, compiled_smooth, sweeper  # numba takes a second
 
         return Kernels(
-            compiled.sweep_frames,
+            sweeper.Sweeper(backend.threads, backend.fft),
             compiled_smooth.momentum,
             compiled_smooth.correct,
-            compiled_smooth.warm_fill,
+            compiled_fill.warm_fill,
             compiled_positions.shift_sums,
             compiled_positions.misfits,
         )
+    sweep: Callable[..., None] = partial(epie.sweep, backend)
+    if backend.cuda is not None:
+        from streamptycho.solve.cuda.sweep import CudaSweep
+
+        sweep = CudaSweep(backend, backend.cuda)
     return Kernels(
-        partial(epie.sweep, backend),
+        sweep,
         smooth.momentum,
         gradient.correct,
         smooth.warm_fill,

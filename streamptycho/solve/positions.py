@@ -1,7 +1,7 @@
 """Position refinement: where each frame's window really stands, while frames arrive and after the last one.
 
-Each visit of a frame yields an estimate of its shift from the derivative of the misfit (:mod:`positions_kernels`), taken
-together with what is expected of it: the recorded position plus a slow drift, within the usual spread of jitter. The drift is
+Each refinement of a frame takes its shift from the derivative of the misfit (:mod:`positions_kernels`), together with
+what is expected of it: the recorded position plus a slow drift, within the usual spread of jitter. The drift is
 a low-pass of the offsets in order of arrival; new frames start from it, so that a drift is followed and not, as by shifts
 alone, diffused away. After the last frame, frames that fit badly try other places, and offsets that whole neighbourhoods
 share and no drift explains are taken back together with the object: nothing but boundaries would ever pull on them.
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BATCH = 16
 """Frames refined together."""
+RECENT = 100
+"""Frames that count as the newest."""
 SETTLED_UPDATES = 2000
 """Updates before which neither object nor probe can tell a shift from their own faults."""
 ENOUGH_VISITS = 1
@@ -34,8 +36,8 @@ ENOUGH_OVERLAP = 1.5
 """Dose under a window, in units of what its own frame brings, from which others say where it stands."""
 GAIN = 0.7
 STRETCH = 1.3
-"""The step is so much longer than the tangent says: the object has partly adapted to the wrong place, and detail finer than the
-shift flattens the misfit."""
+"""The step is so much longer than the tangent says: the object has partly adapted to the wrong place, and detail finer than
+the shift flattens the misfit."""
 LONGEST_STEP_PX = 1.0
 CAUTION = 2.0
 """Standard errors are taken so much larger than the misfit of independent pixels suggests."""
@@ -160,8 +162,14 @@ class PositionRefiner:
         self._due += share * updates
         while self._due >= BATCH:
             self._due -= BATCH
-            rows = np.unique(self._schedule.draw(np.arange(self._n), BATCH, live=live))
-            self.refine(solver, rows)
+            self.refine(solver, self._next_rows(solver, live=live))
+
+    def _next_rows(self, solver: "Solver", *, live: bool) -> NDArray[np.int64]:
+        """Live, half of a batch from the newest frames, whose drift the next ones take over; the rest in passes over all."""
+        newest = BATCH // 2 if live else 0
+        recent = self._n - 1 - self._random.integers(0, min(RECENT, self._n), newest)
+        visits, corners = solver.visits[: self._n], solver.store.corners[: self._n]
+        return np.unique(np.concatenate([recent, self._schedule.draw(visits, corners, BATCH - newest, live=False)]))
 
     def refine(self, solver: "Solver", rows: NDArray[np.int64]) -> None:
         """One step of the offsets of those of `rows` whose surroundings are known."""
@@ -175,7 +183,7 @@ class PositionRefiner:
         stiffness = sums[:, [2, 3, 3, 4]].reshape(-1, 2, 2) / variance[:, None, None]
         anchor = 1 / self.spread_px**2
         force = force + anchor * (self.recorded[rows] + self.drift[rows] - at)
-        step = np.linalg.solve(stiffness + anchor * np.eye(2), force[..., None])[..., 0]
+        step = np.asarray(np.linalg.solve(stiffness + anchor * np.eye(2), force[..., None])[..., 0], np.float64)
         step = _shortened(STRETCH * step, LONGEST_STEP_PX)
         found = at + step - self.recorded[rows]
         self.offsets[rows] += GAIN * (found - self.offsets[rows])
@@ -207,8 +215,8 @@ class PositionRefiner:
     def _try_elsewhere(self, solver: "Solver") -> None:
         """Frames of the largest misfits take the best of a few random places, if it is clearly better.
 
-        Half of the tries are near where the frame stands, half where it was recorded: far from the right place the derivative
-        points nowhere in particular.
+        Half of the tries are near where the frame stands, half where it was recorded: far from the right place the
+        derivative points nowhere in particular.
         """
         rows = solver.worst(max(1, int(TRIED * self._n)))
         rows = rows[self._ready(solver, rows)]

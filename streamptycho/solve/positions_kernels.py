@@ -8,8 +8,8 @@ A shift s of the window changes the exit wave by P (s . grad O), and hence the m
     J_a = Re sum over modes conj(Psi) F(P d_a O) / modulus.
 
 Force F_a = sum J_a (A - modulus) is minus the derivative of the misfit sum (A - modulus)^2 / 2, K_ab = sum J_a J_b its
-curvature (Gauss-Newton). The cheaper curvature of the exit wave, sum |P|^2 |grad O|^2, is 3 to 6 times too large, by a factor
-that depends on the object: windows then stop short of the next pixel.
+curvature (Gauss-Newton). The cheaper curvature of the exit wave, sum |P|^2 |grad O|^2, is 3 to 6 times too large, by a
+factor that depends on the object: windows then stop short of the next pixel.
 """
 
 import numpy as np

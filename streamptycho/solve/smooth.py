@@ -4,6 +4,8 @@ The update of a single pattern is quick at fine detail and slow at phase that va
 on cells of `BLOCK` pixels only: momentum on the full grid is unstable.
 """
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,14 +26,14 @@ def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shap
     """
     xp = backend.xp
     sigma = fill_sigma(shape)
-    for corner in corners:
-        box = fill_box(canvas, corner, shape)
-        dose, target, last = canvas.dose[box], canvas.object[box], canvas.last[box]
-        amount = block_mean(dose * target)
+    for inner, box in fill_boxes(canvas, corners, shape):
+        amount = block_mean(canvas.dose[box] * canvas.object[box])
         weight = backend.gaussian_filter(canvas.cell_dose[canvas.cells(box)], sigma)
         amount = backend.gaussian_filter(amount.real, sigma) + 1j * backend.gaussian_filter(amount.imag, sigma)
         known = weight > 1e-6
         mean = bilinear(xp.where(known, amount / xp.where(known, weight, 1), 1).astype(xp.complex64), backend)
+        mean = mean[tuple(slice(i.start - b.start, i.stop - b.start) for i, b in zip(inner, box, strict=True))]
+        dose, target, last = canvas.dose[inner], canvas.object[inner], canvas.last[inner]
         blend = xp.clip(1 - dose / KNOWN_DOSE, 0, 1)
         target += blend * (mean - target)
         last += blend * (target - last)
@@ -42,9 +44,30 @@ def fill_sigma(shape: tuple[int, int]) -> float:
     return max(shape) / 8 / BLOCK
 
 
-def fill_box(canvas: Canvas, corner: NDArray[np.int64], shape: tuple[int, int]) -> tuple[slice, slice]:
-    """A window and the surroundings it is filled from."""
-    return canvas.box(corner[None], shape, margin=surroundings(shape) - BLOCK)
+Box: TypeAlias = tuple[slice, slice]
+
+
+def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -> list[tuple[Box, Box]]:
+    """Windows, and the same with the surroundings they are filled from.
+
+    Neighbours come in one box where that is less work than one by one.
+    """
+    margin = surroundings(shape) - BLOCK
+    height, width = shape[0] + 2 * margin, shape[1] + 2 * margin
+    groups: list[tuple[int, int, int, int]] = []
+    area = 0
+    for y, x in corners.tolist():
+        if groups:
+            top, bottom, left, right = groups[-1]
+            together = (min(top, y), max(bottom, y), min(left, x), max(right, x))
+            joint = (together[1] - together[0] + height) * (together[3] - together[2] + width)
+            if joint <= area + height * width:
+                groups[-1], area = together, joint
+                continue
+        groups.append((y, y, x, x))
+        area = height * width
+    extremes = (np.array([[top, left], [bottom, right]]) for top, bottom, left, right in groups)
+    return [(canvas.box(pair, shape), canvas.box(pair, shape, margin)) for pair in extremes]
 
 
 def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int], fade: float) -> None:

@@ -1,13 +1,19 @@
 """One reconstruction: object, probe, and the rule by which frames change them.
 
 The rule anneals with the visits v of each frame from an aggressive start (rPIE weights, full step, momentum on the coarse
-grid) to plain ePIE, because model errors of real data make aggressive rules plateau:
+grid, correction from the centres of mass) to plain ePIE, because model errors of real data make aggressive rules plateau:
 
-    gamma_O = min(1, g (1 + v/32 (1/g - 1)))     alpha = max(1/2, 1 / (1 + v/32))     momentum ~ mean of 1 / (1 + v/16)
-    beta = max(0.1, 1 / (1 + updates/1000))      from a poor probe; 0.1 from a good one
+    gamma_O = min(1, g (1 + v/32 (1/g - 1)))     alpha = max(1/2, 1 / (1 + v/32))
+    beta = max(0.1, b / (1 + updates/1000))      b = 1 from a guessed probe, 0.7 from one that was given
+    momentum ~ mean of 1 / (1 + v/16)            correction ~ 1 / (1 + (v/4)^2) for each frame
+
+Momentum and correction act once per `SLICE` updates, counted across calls, or more rarely on a large object, so that their
+share of the computing stays the same. ADR 10 has the measurements behind the constants.
 """
 
+import math
 from collections.abc import Callable
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +28,15 @@ from streamptycho.solve.kernels import kernels_for
 from streamptycho.solve.store import FrameStore
 
 SLICE = 50
-"""Updates between two corrections of the smooth phase."""
-CORRECTION_VISITS = 1
-"""Visits after which a frame's correction is halved: on real data, residuals that no object explains would wind up. With 3
-simulated pictures are a little better while few updates are to be had, and the measured star worse."""
+"""Updates between two changes of the smooth part, while the object is small."""
 
 
 class RuleOptions(Options):
     """Strength of the updates."""
 
+    algorithm: Literal["streaming", "rpie", "epie"] = "streaming"
+    """The whole rule below (streaming), or plain rPIE (`gamma_object` and `object_step` throughout) or ePIE (the same with
+    gamma 1): constant object step, no momentum, no correction and no fill. The probe step falls as set in each case."""
     gamma_object: float = Field(0.2, gt=0, le=1)
     """Regularisation of the object's weight for fresh frames; 1 is plain ePIE throughout."""
     gamma_probe: float = Field(1.0, gt=0, le=1)
@@ -41,19 +47,40 @@ class RuleOptions(Options):
     """Object step for frames visited very often."""
     probe_step: float = Field(1.0, ge=0, le=1)
     """Probe step at the start, from a probe that was guessed; 0 keeps the probe."""
+    given_probe_step: float = Field(0.7, ge=0, le=1)
+    """The same from a probe that came with the scan: the beam may have drifted since. `probe_step` limits it."""
     settled_probe_step: float = Field(0.1, ge=0, le=1)
-    """Probe step at the end, and throughout from a probe that was given."""
+    """Probe step at the end."""
     probe_memory: float = Field(1000, gt=0)
     """Updates over which the probe step falls to a half."""
     anneal_visits: float = Field(32, gt=0)
     """Visits of a frame over which the rule turns to plain ePIE."""
     momentum: bool = True
     """Momentum of the smooth part of the object."""
-    correction: bool = False
-    """Correction of the smooth phase from the patterns' centres of mass: halves the live error of simulated scans, and costs
-    the measured star 0.005 in detail correlation when only few updates are to be had (ADR 7)."""
+    correction: bool = True
+    """Correction of the smooth phase from the patterns' centres of mass."""
+    correction_visits: float = Field(4, gt=0)
+    """Visits of a frame after which its part in the correction is halved. It then falls with their square: residuals that no
+    object explains must not wind up."""
     warm_fill: bool = True
     """Continue the known object smoothly into newly covered area."""
+
+    def resolved(self) -> Self:
+        """What the chosen algorithm makes of the other settings."""
+        if self.algorithm == "streaming":
+            return self
+        plain = {"momentum": False, "correction": False, "warm_fill": False, "anneal_visits": math.inf}
+        gamma = 1.0 if self.algorithm == "epie" else self.gamma_object
+        return self.model_copy(update=plain | {"gamma_object": gamma})
+
+    @property
+    def name(self) -> str:
+        """The algorithm in the field's words."""
+        if self.algorithm != "streaming":
+            return {"rpie": "rPIE", "epie": "ePIE"}[self.algorithm]
+        aids = {"momentum": self.momentum, "centre-of-mass correction": self.correction}
+        base = "ePIE" if self.gamma_object == 1 else "ePIE annealed from rPIE"
+        return " with ".join([base, *filter(None, [" and ".join(aid for aid, on in aids.items() if on)])])
 
 
 class Solver:
@@ -78,7 +105,7 @@ class Solver:
     ) -> None:
         self.backend = backend
         self.store = store
-        self.rule = rule
+        self.rule = rule.resolved()
         self.poor_probe = poor_probe
         self.probe: Array = backend.to_device(np.array(probe, np.complex64, order="C"))
         self.canvas = Canvas(backend, max_pixels)
@@ -92,10 +119,10 @@ class Solver:
         self.background: Array = backend.xp.zeros((0, 0), np.float32)
         """(ny, nx) incoherent intensity beside the model, or empty."""
         self._unfilled: list[int] = []
-        self._recent_rows: list[NDArray[np.int64]] = []
-        self._since_momentum = 0
-        self._visited: list[tuple[NDArray[np.int64], Array]] = []
-        """Rows since the last correction, and the centres of mass of their models."""
+        self._since = 0
+        """Updates since the smooth part was changed last, and for each slice of them the rows, the centres of mass of their
+        models, and how often each had been visited by then:"""
+        self._visited: list[tuple[NDArray[np.int64], Array, NDArray[np.int64]]] = []
 
     def admit(self, row: int) -> bool:
         """Take a new row of the store on; False if its window lies too far out for the canvas."""
@@ -114,8 +141,10 @@ class Solver:
     def sweep(self, rows: NDArray[np.int64]) -> None:
         """One update from each of `rows` in order, in place; nothing waits for the device."""
         self._prepare_new()
-        for first in range(0, len(rows), SLICE):
-            self._slice(rows[first : first + SLICE])
+        while len(rows):
+            count = min(SLICE, max(self._interval() - self._since, 1))
+            self._slice(rows[:count])
+            rows = rows[count:]
 
     def _slice(self, rows: NDArray[np.int64]) -> None:
         """Updates whose strengths are settled together, then what builds on their outcome."""
@@ -135,45 +164,45 @@ class Solver:
             figures,
             self._work,
         )
-        if self.rule.correction:
-            self._visited.append((rows, figures[:, :2]))
-            if sum(len(some) for some, _ in self._visited) >= SLICE:
-                self._correct()
         self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
         np.add.at(self.visits, rows, 1)
         self.updates += len(rows)
-        if self.rule.momentum:
-            self._recent_rows.append(rows)
-            self._since_momentum += len(rows)
-            if self._since_momentum >= self._momentum_interval():
-                self._momentum()
+        self._visited.append((rows, figures[:, :2], self.visits[rows]))
+        self._since += len(rows)
+        if self._since >= self._interval():
+            self._smooth()
 
     def _steps(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(k, 4) alpha, beta, gamma_object, gamma_probe."""
         rule = self.rule
         age = self.visits[rows] / rule.anneal_visits
         g = rule.gamma_object
-        beta = np.full(len(rows), rule.settled_probe_step)
-        if self.poor_probe:
-            updates = self.updates + np.arange(len(rows))
-            beta = np.maximum(beta, rule.probe_step / (1 + updates / rule.probe_memory))
+        first = rule.probe_step if self.poor_probe else rule.given_probe_step
+        beta = first / (1 + (self.updates + np.arange(len(rows))) / rule.probe_memory)
         steps = np.empty((len(rows), 4), np.float32)
         steps[:, 0] = np.maximum(rule.settled_object_step, rule.object_step / (1 + age))
-        steps[:, 1] = np.minimum(beta, rule.probe_step)
+        steps[:, 1] = np.clip(beta, rule.settled_probe_step, None).clip(max=rule.probe_step)
         steps[:, 2] = np.minimum(1, g + age * (1 - g))
         steps[:, 3] = rule.gamma_probe
         return steps
 
-    def _correct(self) -> None:
+    def _smooth(self) -> None:
+        """Change the smooth part by what the frames visited since the last time tell about it."""
+        slices, self._visited, self._since = self._visited, [], 0
+        rows = np.concatenate([rows for rows, _, _ in slices])
+        if self.rule.correction:
+            centres = self.backend.xp.concatenate([centres for _, centres, _ in slices])
+            self._correct(rows, centres, np.concatenate([visits for _, _, visits in slices]))
+        if self.rule.momentum:
+            self._momentum(np.unique(rows))
+
+    def _correct(self, rows: NDArray[np.int64], centres: Array, visits: NDArray[np.int64]) -> None:
         """Correction from the centres of mass, weak for frames seen often or covered by no other."""
-        rows = np.concatenate([rows for rows, _ in self._visited])
-        centres = self.backend.xp.concatenate([centres for _, centres in self._visited])
-        self._visited.clear()
         corners = self.store.corners[rows]
         share = footprint(self.probe)
         covered = overlap(self.backend, self.canvas, share, corners)
-        seen = self.backend.to_device((1 / (1 + self.visits[rows] / CORRECTION_VISITS)).astype(np.float32))
-        trust = seen * self.backend.xp.clip((covered - 1) / 2, 0, 1)
+        fresh = 1 / (1 + (visits / self.rule.correction_visits) ** 2)
+        trust = self.backend.to_device(fresh.astype(np.float32)) * self.backend.xp.clip((covered - 1) / 2, 0, 1)
         missing = missing_gradient(self.backend, self.store.centres[rows], centres, trust, self.store.shape)
         self._kernels.correct(self.canvas, self.backend, share, corners, missing)
 
@@ -189,17 +218,14 @@ class Solver:
         self.canvas.add_dose(corners, power)
         self._unfilled.clear()
 
-    def _momentum_interval(self) -> int:
-        """Updates between two steps of momentum: 50, or more over a large area so that its share of the time stays small."""
+    def _interval(self) -> int:
+        """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""
         window = self.store.shape[0] * self.store.shape[1]
-        return max(50, 4 * self.canvas.area // window)
+        return max(SLICE, 4 * self.canvas.area // window)
 
-    def _momentum(self) -> None:
-        rows = np.unique(np.concatenate(self._recent_rows))
+    def _momentum(self, rows: NDArray[np.int64]) -> None:
         fade = float((1 / (1 + 2 * self.visits[rows] / self.rule.anneal_visits)).mean())
         self._kernels.momentum(self.canvas, self.backend, self.store.corners[rows], self.store.shape, fade)
-        self._recent_rows.clear()
-        self._since_momentum = 0
 
     # places of the windows
 

@@ -47,6 +47,7 @@ class FrameStore:
         self.flux: Array = backend.xp.ones(capacity, np.float32)
         self._frequencies = frequencies(np, shape)
         self._n = 0
+        self._n_when_allocated = 0
 
     def __len__(self) -> int:
         return self._n
@@ -58,20 +59,25 @@ class FrameStore:
         row = self._n
         self.corners[row] = corner
         self._n += 1
-        self.replace(row, amplitude)
+        # the first row of new memory waits until what may have used that memory before has ended
+        self._put(row, amplitude, fresh=row != self._n_when_allocated)
         return row
 
     def replace(self, row: int, amplitude: NDArray[np.float32]) -> None:
         """Exchange the amplitudes of a row, e.g. when the calibration of the detector has become better."""
+        self._put(row, amplitude, fresh=False)
+
+    def _put(self, row: int, amplitude: NDArray[np.float32], *, fresh: bool) -> None:
         if amplitude.shape != self.shape:
             raise ValueError(f"amplitude: shape {amplitude.shape} differs from the engine's {self.shape}")
-        self.amplitudes[row] = self.backend.to_device(amplitude)
+        self.backend.upload(self.amplitudes[row], amplitude, fresh=fresh)
         counts = np.square(np.maximum(amplitude, 0))
         self.power[row] = float(counts.sum(dtype=np.float64))
-        self.centres[row] = self.backend.to_device(centre_of_mass(np, counts, self._frequencies))
+        self.backend.upload(self.centres[row], centre_of_mass(np, counts, self._frequencies), fresh=fresh)
 
     def _double(self) -> None:
         n = len(self.corners)
+        self._n_when_allocated = n
         if 2 * n > len(self._reserve):
             reserve = _reserved(self.backend, (2 * n, *self.shape))
             reserve[:n] = self._reserve[:n]

@@ -1,5 +1,8 @@
 """The backend to test with."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from streamptycho.errors import BackendError
@@ -13,3 +16,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return choose_backend(request.param)
     except BackendError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where CUDA kernels compiled for the CPU lie; one compilation for all tests."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to run the CUDA kernels on the CPU with")
+    return tmp_path_factory.mktemp("kernels")

@@ -12,7 +12,6 @@ from streamptycho.solve.epie import Workspace
 from streamptycho.solve.positions import PositionRefinement, PositionRefiner
 from streamptycho.solve.positions_field import level, local_mean
 from streamptycho.solve.solver import RuleOptions, Solver
-from streamptycho_sim.forward import diffract
 from tests.solve.helpers import Scene, random_complex, scene, stored
 
 READABLE = numpy_backend()
@@ -181,11 +180,9 @@ def test_common_offsets_are_taken_back_with_the_object(backend: Backend):
     np.testing.assert_allclose(moved, 1 - 2j, atol=0.3)
 
 
-def positions_engine(made: Scene, yx_px: NDArray[np.float64], refine: str, updates_per_frame: int = 25) -> RollingEngine:
+def positions_engine(made: Scene, yx_px: NDArray[np.float64], refine: str, updates_per_frame: int = 20) -> RollingEngine:
     n = made.scan.options.shape
-    options = EngineOptions(
-        backend="cpu", polish_passes=30, polish_tolerance=0, positions=PositionRefinement(refine=refine)
-    )
+    options = EngineOptions(backend="cpu", polish_passes=20, polish_tolerance=0, positions=PositionRefinement(refine=refine))
     engine = RollingEngine(options, cpu_backend(), (n, n), made.scan.probe)
     for first in range(0, len(yx_px), 10):
         for i in range(first, first + 10):

@@ -5,7 +5,7 @@ import pytest
 
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.canvas import BLOCK, Canvas, block_mean
-from streamptycho.solve.smooth import KNOWN_DOSE, momentum, warm_fill
+from streamptycho.solve.smooth import KNOWN_DOSE, fill_boxes, momentum, warm_fill
 
 SHAPE = (32, 32)
 FULL = 1.0
@@ -143,3 +143,16 @@ def test_momentum_stays_bounded_under_a_change_that_never_ends(backend: Backend)
         canvas.object[window] += backend.to_device((0.3 * pull).astype(np.complex64))
         momentum(canvas, backend, PLACES, SHAPE, 1.0)
     assert abs(read(backend, canvas) - 1).max() < 0.3
+
+
+def test_neighbours_are_filled_together_and_others_apart(backend: Backend):
+    canvas = Canvas(backend, 1 << 24)
+    corners = np.array([[0, 0], [0, 10], [3, 22], [400, 400], [0, 30]])
+    for y, x in corners.tolist():
+        assert canvas.ensure((y, x), SHAPE)
+    boxes = fill_boxes(canvas, corners, SHAPE)
+    assert len(boxes) == 3
+    assert boxes[0][0] == canvas.box(corners[:3], SHAPE)
+    assert boxes[1][0] == canvas.box(corners[3:4], SHAPE)
+    for inner, box in boxes:
+        assert all(outer.start <= side.start < side.stop <= outer.stop for side, outer in zip(inner, box, strict=True))

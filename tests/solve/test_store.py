@@ -1,15 +1,10 @@
 """Frames on the device, and the order in which they are used."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from streamptycho.errors import BackendError
 from streamptycho.solve.backend import Backend, choose_backend, numpy_backend
-from streamptycho.solve.schedule import RECENT, Schedule
 from streamptycho.solve.store import FrameStore
 
 
@@ -66,60 +61,3 @@ def test_backends_by_name():
     assert choose_backend("auto").name in ("cpu", "cupy")
     with pytest.raises(BackendError, match=r"'torch'.*auto, cpu, numpy, cupy"):
         choose_backend("torch")
-
-
-# schedule
-
-
-@settings(max_examples=30)
-@given(st.integers(1, 400), st.integers(1, 120), st.booleans(), st.integers(0, 5))
-def test_every_row_comes_within_two_passes(rows: int, count: int, live: bool, seed: int):
-    schedule, waiting = Schedule(seed), np.zeros(rows, int)
-    for _ in range(3 * rows // count + 10):
-        drawn = schedule.draw(np.arange(rows), count, live=live)
-        assert len(drawn) == count
-        assert drawn.min() >= 0
-        assert drawn.max() < rows
-        waiting += count
-        waiting[drawn] = 0
-        assert waiting.max() <= (4 if live else 2) * rows + 2 * count
-
-
-def test_rows_that_come_later_are_walked_too():
-    schedule, seen = Schedule(0), set()
-    for rows in range(RECENT + 1, 3000, 7):
-        seen |= set(schedule.draw(np.arange(rows), 50, live=True).tolist())
-    for _ in range(2 * 2 * 3000 // 50 + 2):
-        seen |= set(schedule.draw(np.arange(3000), 50, live=True).tolist())
-    assert seen == set(range(3000))
-
-
-def test_half_of_a_live_slice_is_recent():
-    schedule, rows = Schedule(0), np.arange(5000)
-    drawn = [schedule.draw(rows, 50, live=True) for _ in range(100)]
-    recent = np.array([(d >= 5000 - RECENT).sum() for d in drawn])
-    assert recent.min() >= 25
-    assert recent.mean() == pytest.approx(25 + 25 * RECENT / 5000, abs=1)
-    middle = np.concatenate([d[20:30] for d in drawn])
-    assert 0.3 < (middle >= 5000 - RECENT).mean() < 0.7  # mixed, not one after the other
-
-
-def test_slices_longer_than_the_recent_frames():
-    drawn = Schedule(0).draw(np.arange(150), 500, live=True)
-    assert len(drawn) == 500
-    assert set(drawn.tolist()) == set(range(150))
-
-
-@pytest.mark.parametrize("live", [True, False])
-def test_few_rows_or_the_end_are_whole_passes(live: bool):
-    schedule, rows = Schedule(0), np.arange(RECENT if live else 700)
-    drawn = np.concatenate([schedule.draw(rows, 50, live=live) for _ in range(3 * len(rows) // 50)])
-    assert set(Counter(drawn.tolist()).values()) == {3}
-
-
-def test_same_seed_same_order():
-    def order(seed: int) -> list[int]:
-        schedule = Schedule(seed)
-        return [int(i) for n in (50, 150, 300) for i in schedule.draw(np.arange(n), 60, live=True)]
-
-    assert order(1) == order(1) != order(2)

@@ -1,0 +1,158 @@
+"""The warm fill of :mod:`smooth`, compiled. Same arithmetic, and no work where all is known."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.solve.backend import Backend
+from streamptycho.solve.canvas import BLOCK, Canvas
+from streamptycho.solve.compiled_smooth import stretched
+from streamptycho.solve.jit import jit
+from streamptycho.solve.smooth import KNOWN_DOSE, fill_boxes, fill_sigma
+
+
+@jit
+def _amounts(obj, dose, cell_dose, cells):
+    """(3, ny, nx) per cell: mean dose, and mean of dose times object, real and imaginary."""
+    ny, nx = cells[1] - cells[0], cells[3] - cells[2]
+    result = np.empty((3, ny, nx), np.float32)
+    line = np.empty(2 * nx * BLOCK, np.float32)
+    first, share = cells[2] * BLOCK, np.float32(1 / (BLOCK * BLOCK))
+    for cy in range(ny):
+        line[:] = 0
+        for y in range((cells[0] + cy) * BLOCK, (cells[0] + cy + 1) * BLOCK):
+            o, d = obj[y, 2 * first : 2 * first + len(line)], dose[y, first : first + nx * BLOCK]
+            for x in range(nx * BLOCK):
+                line[2 * x] += d[x] * o[2 * x]
+                line[2 * x + 1] += d[x] * o[2 * x + 1]
+        for cx in range(nx):
+            real, imag = np.float32(0), np.float32(0)
+            for x in range(cx * BLOCK, (cx + 1) * BLOCK):
+                real += line[2 * x]
+                imag += line[2 * x + 1]
+            result[0, cy, cx] = cell_dose[cells[0] + cy, cells[2] + cx]
+            result[1, cy, cx] = real * share
+            result[2, cy, cx] = imag * share
+    return result
+
+
+@jit
+def _blurred(planes, kernel):
+    """Each plane convolved along both axes, reflected at the edges as scipy.ndimage does."""
+    count, ny, nx = planes.shape
+    radius = len(kernel) // 2
+    result = np.zeros_like(planes)
+    line = np.empty(nx + 2 * radius, np.float32)
+    for c in range(count):
+        for y in range(ny):
+            line[:] = 0
+            middle = line[radius : radius + nx]
+            for k in range(len(kernel)):
+                source, part = planes[c, _reflected(y + k - radius, ny)], kernel[k]
+                for x in range(nx):
+                    middle[x] += part * source[x]
+            for x in range(radius):
+                line[radius - 1 - x] = middle[_reflected(-1 - x, nx)]
+                line[radius + nx + x] = middle[_reflected(nx + x, nx)]
+            out = result[c, y]
+            for k in range(len(kernel)):
+                part = kernel[k]
+                for x in range(nx):
+                    out[x] += part * line[x + k]
+    return result
+
+
+@jit
+def _reflected(i, n):
+    """Index of i in a sequence of n mirrored at its ends, the end elements repeated."""
+    i = i % (2 * n)
+    return i if i < n else 2 * n - 1 - i
+
+
+@jit
+def _unknown(dose, least):
+    """First and one past the last cell of a row of cells in which a pixel has been illuminated too little.
+
+    `dose` is a strip of `BLOCK` rows, `least` a scratch row.
+    """
+    width = dose.shape[1]
+    for x in range(width):
+        least[x] = KNOWN_DOSE
+    for y in range(BLOCK):
+        d = dose[y]
+        for x in range(width):
+            least[x] = d[x] if d[x] < least[x] else least[x]
+    first, end = 0, width
+    while first < width and least[first] >= np.float32(KNOWN_DOSE):
+        first += 1
+    while end > first and least[end - 1] >= np.float32(KNOWN_DOSE):
+        end -= 1
+    return first // BLOCK, (end + BLOCK - 1) // BLOCK if end > first else 0
+
+
+@jit
+def _mean(amounts):
+    """(ny, nx, 2) object from dose and dose times object; 1 where there is no dose."""
+    ny, nx = amounts.shape[1], amounts.shape[2]
+    mean = np.empty((ny, nx, 2), np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            known = amounts[0, y, x] > np.float32(1e-6)
+            mean[y, x, 0] = amounts[1, y, x] / amounts[0, y, x] if known else np.float32(1)
+            mean[y, x, 1] = amounts[2, y, x] / amounts[0, y, x] if known else np.float32(0)
+    return mean
+
+
+@jit
+def _fill(obj, last, dose, cell_dose, inner, cells, kernel):
+    """Blend the blurred surroundings (`cells`) into pixels of little dose (of the cells `inner`); float32 rows."""
+    left, width = inner[2] * BLOCK, (inner[3] - inner[2]) * BLOCK
+    ny, wide = inner[1] - inner[0], cells[3] - cells[2]
+    line, row = np.empty((2, wide * BLOCK), np.float32), np.empty(wide, np.float32)
+    ends = np.empty((ny, 2), np.int64)
+    needed = 0
+    for cy in range(ny):
+        top = (inner[0] + cy) * BLOCK
+        ends[cy] = _unknown(dose[top : top + BLOCK, left : left + width], line[0])
+        needed = max(needed, ends[cy, 1])
+    if needed == 0:
+        return
+    mean = _mean(_blurred(_amounts(obj, dose, cell_dose, cells), kernel))
+    shift = left - cells[2] * BLOCK
+    real, imag = line[0, shift : shift + width], line[1, shift : shift + width]
+    for y in range(ny * BLOCK):
+        start, end = ends[y // BLOCK, 0] * BLOCK, ends[y // BLOCK, 1] * BLOCK
+        if end == 0:
+            continue
+        at = inner[0] * BLOCK + y
+        stretched(mean, at - cells[0] * BLOCK, line, row)
+        o, q, d = (
+            obj[at, 2 * left : 2 * (left + width)],
+            last[at, 2 * left : 2 * (left + width)],
+            dose[at, left : left + width],
+        )
+        for x in range(start, end):
+            blend = max(np.float32(1) - d[x] * np.float32(1 / KNOWN_DOSE), np.float32(0))
+            a = o[2 * x] + blend * (real[x] - o[2 * x])
+            b = o[2 * x + 1] + blend * (imag[x] - o[2 * x + 1])
+            o[2 * x] = a
+            o[2 * x + 1] = b
+            q[2 * x] += blend * (a - q[2 * x])
+            q[2 * x + 1] += blend * (b - q[2 * x + 1])
+
+
+def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shape: tuple[int, int]) -> None:
+    """:func:`streamptycho.solve.smooth.warm_fill`, compiled."""
+    kernel = gaussian(fill_sigma(shape))
+    for boxes in fill_boxes(canvas, corners, shape):
+        inner, cells = ((y.start, y.stop, x.start, x.stop) for y, x in map(canvas.cells, boxes))
+        rows = canvas.object.view(np.float32), canvas.last.view(np.float32)
+        _fill(*rows, canvas.dose, canvas.cell_dose, inner, cells, kernel)
+
+
+def gaussian(sigma: float) -> NDArray[np.float32]:
+    """Normalised kernel out to four sigma, as scipy.ndimage takes it."""
+    radius = int(4 * sigma + 0.5)
+    x = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (x / sigma) ** 2)
+    normalised: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
+    return normalised
