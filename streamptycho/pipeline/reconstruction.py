@@ -178,6 +178,7 @@ class Reconstruction:
             "updates": float(engine.updates),
             "updates_hz": max(self._rate(engine.updates), 0.0),
             "passes": float(len(engine.error_history)),
+            "position_shift_px": engine.position_summary.shift_px,
         }
         if len(engine.mode_powers) > 1:
             figures |= {f"mode_power_{i}": float(power) for i, power in enumerate(engine.mode_powers)}

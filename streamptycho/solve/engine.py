@@ -24,6 +24,7 @@ from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.modes import ModeGrowth, mode_powers
 from streamptycho.solve.polish import LivePasses, Polish
+from streamptycho.solve.positions import PositionRefinement, PositionRefiner, PositionSummary
 from streamptycho.solve.refiners import DifferenceMapOptions, LsqmlOptions, Method
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -61,6 +62,7 @@ class EngineOptions(Options):
     """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
     constraints: bool = True
     """Keep phase ramps and runaway amplitudes out of the object, and a given probe in the middle of its window."""
+    positions: PositionRefinement = PositionRefinement()
     slice_updates: int = Field(50, ge=1)
     """Updates between two looks at the clock and at the stream."""
     search_frames: int = Field(24, ge=8)
@@ -132,6 +134,7 @@ class RollingEngine:
         self.options = options
         self.backend = backend
         self.store = FrameStore(backend, shape, expected)
+        self.positions = PositionRefiner(options.positions, options.seed)
         self.error_history: list[float] = []
         self.finished = False
         if probe is not None and probe.any() and options.constraints:
@@ -189,10 +192,12 @@ class RollingEngine:
         if not np.abs(yx_px).max() < FARTHEST_PX:
             return None
         shape = self.store.shape
-        corner = (round(yx_px[0]) - shape[0] // 2, round(yx_px[1]) - shape[1] // 2)
+        y, x = self.positions.expected(yx_px)
+        corner = (round(y) - shape[0] // 2, round(x) - shape[1] // 2)
         if not self._fits(corner):
             return None
         row = self.store.append(amplitude, corner)
+        self.positions.add(row, yx_px)
         if self._solver is not None:
             self._solver.admit(row)
         elif self._start.given is not None:
@@ -261,10 +266,12 @@ class RollingEngine:
         if solver is None:
             return 0
         if not self.finished:
-            return self._live.step(solver, self._schedule, self._modes, options.slice_updates)
+            done = self._live.step(solver, self._schedule, self._modes, options.slice_updates)
+            self.positions.after(solver, done, live=True)
+            return done
         if self._polish is None:
             self._polish = Polish(
-                solver, self._schedule, self._modes, options.polish, options.lsqml, options.dm,
+                solver, self._schedule, self._modes, self.positions, options.polish, options.lsqml, options.dm,
                 self.error_history, options.polish_passes, options.polish_tolerance,
             )  # fmt: skip
         return self._polish.step(options.slice_updates)
@@ -280,6 +287,7 @@ class RollingEngine:
             max_pixels=self.options.max_object_pixels,
         )
         self._polish = None
+        self.positions.forget(self.store)
         self.store.flux[:] = 1
         self._solver.constrained = self.options.constraints
         if self.options.flux:
@@ -290,6 +298,16 @@ class RollingEngine:
             self._solver.admit(row)
 
     # what can be seen
+
+    @property
+    def position_offsets_px(self) -> NDArray[np.float64]:
+        """(n, 2) where the frames were found to stand, less where they were recorded (y, x); 0 where not refined."""
+        return self.positions.offsets_px
+
+    @property
+    def position_summary(self) -> PositionSummary:
+        """How far positions were found to be off."""
+        return self.positions.summary
 
     @property
     def error(self) -> float:

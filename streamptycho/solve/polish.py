@@ -14,6 +14,7 @@ from streamptycho.errors import MemoryBoundError
 from streamptycho.solve.backend import Array
 from streamptycho.solve.kernels import refining
 from streamptycho.solve.modes import ModeGrowth
+from streamptycho.solve.positions import PositionRefiner
 from streamptycho.solve.refiners import (
     NAMES,
     DifferenceMapOptions,
@@ -86,6 +87,7 @@ class Polish:
         solver: Solver,
         schedule: Schedule,
         modes: ModeGrowth,
+        positions: PositionRefiner,
         method: Method,
         lsqml: LsqmlOptions,
         dm: DifferenceMapOptions,
@@ -97,6 +99,7 @@ class Polish:
         self.passes = 0
         self._schedule = schedule
         self._modes = modes
+        self._positions = positions
         self._history = history
         self._limit = limit
         self._tolerance = tolerance
@@ -145,6 +148,8 @@ class Polish:
         """A slice of about `count` updates; returns the updates done (sums over exit waves count none)."""
         before = self._refiner.passes
         done = self._refiner.step(count)
+        if self._refiner.movable:
+            self._positions.after(self.solver, done, live=False)
         if not self._modes.complete and self._modes.grow(self.solver):
             self._start_over()
         elif self._refiner.passes > before:
@@ -163,6 +168,8 @@ class Polish:
         if self._refiner.turns:
             self.solver.settle()
             self._modes.settle(self.solver)
+        if self._refiner.movable and self._positions.end_of_pass(self.solver):
+            self._best = self._keep(self._measure())  # of an object under windows that have moved since there is no use
         watched = self._measure()
         error = self.solver.error() if self._refiner.own_error else watched
         self._history.append(error)

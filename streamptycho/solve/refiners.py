@@ -73,6 +73,10 @@ class Refiner(Protocol):
         """True if it leaves each frame's Fourier error in the solver as it goes."""
 
     @property
+    def movable(self) -> bool:
+        """True if windows may move, and the canvas grow, between its steps."""
+
+    @property
     def turns(self) -> bool:
         """True if the modes may be rotated among themselves between its passes."""
 
@@ -81,7 +85,7 @@ class PieRefiner:
     """ePIE, rPIE, or the live rule going on, in random passes."""
 
     lead = 10
-    own_error = turns = True
+    own_error = turns = movable = True
 
     def __init__(self, solver: Solver, schedule: Schedule, method: Method) -> None:
         self._solver = solver
@@ -108,6 +112,7 @@ class LsqmlRefiner:
 
     lead = 10
     own_error = turns = True
+    movable = False
 
     def __init__(self, solver: Solver, schedule: Schedule, options: LsqmlOptions) -> None:
         self._solver = solver
@@ -166,7 +171,7 @@ class DifferenceMapRefiner:
     """
 
     lead = 20
-    own_error = turns = False  # it looks at reflected waves, and keeps waves of each mode
+    own_error = turns = movable = False  # it looks at reflected waves, and keeps waves of each mode
 
     def __init__(self, solver: Solver, options: DifferenceMapOptions) -> None:
         self._solver = solver

@@ -12,6 +12,7 @@ share of the computing stays the same. ADR 10 has the measurements behind the co
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal, Self
 
 import numpy as np
@@ -275,6 +276,45 @@ class Solver:
     def _momentum(self, rows: NDArray[np.int64]) -> None:
         fade = float((1 / (1 + 2 * self.visits[rows] / self.rule.anneal_visits)).mean())
         self._kernels.momentum(self.canvas, self.backend, self.store.corners[rows], self.store.shape, fade)
+
+    # places of the windows
+
+    def shift_sums(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(k, 6) of :func:`positions_kernels.shift_sums`, on the host."""
+        sums = self.backend.xp.zeros((len(rows), 6), np.float32)
+        self._measure(self._kernels.shift_sums, rows, self.store.corners[rows], sums)
+        found: NDArray[np.float64] = self.backend.to_host(sums).astype(np.float64)
+        return found
+
+    def misfits_at(self, rows: NDArray[np.int64], corners: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(k,) misfits of `rows` if their windows stood at the absolute `corners` (k, 2), which must lie on the canvas."""
+        out = self.backend.xp.zeros(len(rows), np.float32)
+        self._measure(self._kernels.misfits, rows, corners, out)
+        found: NDArray[np.float64] = self.backend.to_host(out).astype(np.float64)
+        return found
+
+    def _measure(self, kernel: Callable[..., None], rows: Array, corners: Array, out: Array) -> None:
+        places = corners - np.array(self.canvas.origin)
+        store = self.store
+        kernel(self.canvas.object, self.probe, store.amplitudes, places, rows, store.flux, self.background, out, self._work)
+
+    def worst(self, count: int) -> NDArray[np.int64]:
+        """The `count` rows of the largest misfit for their power."""
+        n = len(self.store)
+        misfit = self.backend.to_host(self.misfit)[:n] / np.maximum(self.store.power[:n], 1e-30)
+        worst: NDArray[np.int64] = np.argsort(misfit)[-count:]
+        return worst
+
+    def move(self, rows: NDArray[np.int64], corners: NDArray[np.int64]) -> None:
+        """Let the windows of `rows` stand at `corners` from now on; those for which the canvas is too small stay.
+
+        What a moved frame has taught counts half. The dose is not moved with it: it is wanted to a cell, not to a pixel.
+        """
+        for row, corner in zip(rows.tolist(), corners.tolist(), strict=True):
+            moved = (self.store.corners[row] != corner).any()
+            if moved and self.canvas.ensure((corner[0], corner[1]), self.store.shape):
+                self.store.corners[row] = corner
+                self.visits[row] = (self.visits[row] + 1) // 2
 
     def error(self, rows: NDArray[np.int64] | None = None) -> float:
         """Fourier error sum (|model| - A)^2 / sum A^2 over the latest visit of each row visited; NaN before the first."""
