@@ -13,7 +13,8 @@ from streamptycho.pipeline.receive import Rate
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust
 
 _RESERVE_BYTES = 1 << 30
