@@ -15,8 +15,9 @@ from streamptycho.pipeline.reconstruction import PreviousProbe, Reconstruction
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.preprocess import FrameOptions, PositionOptions
 from streamptycho.reasons import DropReason, ServiceState
-from streamptycho.solve.engine import EngineOptions, EngineState
+from streamptycho.solve.engine import EngineState
 from streamptycho.solve.kernels import warm_up
+from streamptycho.solve.settings import EngineOptions
 
 _STATES = {
     EngineState.EMPTY: ServiceState.RECEIVING,

@@ -13,7 +13,8 @@ from streamptycho.pipeline.receive import Rate
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust
 
 _RESERVE_BYTES = 1 << 30
@@ -178,6 +179,7 @@ class Reconstruction:
             "updates": float(engine.updates),
             "updates_hz": max(self._rate(engine.updates), 0.0),
             "passes": float(len(engine.error_history)),
+            "position_shift_px": engine.position_summary.shift_px,
         }
         if len(engine.mode_powers) > 1:
             figures |= {f"mode_power_{i}": float(power) for i, power in enumerate(engine.mode_powers)}

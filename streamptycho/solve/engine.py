@@ -8,23 +8,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from streamptycho.options import Options
-from streamptycho.solve.backend import Backend, choose_backend
+from streamptycho.solve.backend import Backend
 from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
-from streamptycho.solve.constraints import centred, impose, interval
-from streamptycho.solve.cores import MOST_THREADS
-from streamptycho.solve.cuda.options import CudaOptions
+from streamptycho.solve.constraints import centred
 from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.modes import ModeGrowth, mode_powers
+from streamptycho.solve.polish import LivePasses, Polish
+from streamptycho.solve.positions import PositionRefiner, PositionSummary
 from streamptycho.solve.schedule import Schedule
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.start import ProbeStart
 from streamptycho.solve.store import FrameStore
 from streamptycho.solve.trust import Trust
@@ -33,50 +31,6 @@ COVERED_DOSE = 0.05
 """Dose, in units of the probe's maximum, from which a pixel is shown as part of the picture."""
 FARTHEST_PX = 1e12
 """Positions beyond it are nonsense, and would overflow."""
-
-
-class EngineOptions(Options):
-    """How the object is reconstructed."""
-
-    backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
-    """What computes; auto takes a GPU where one works, else compiled CPU code."""
-    cuda: CudaOptions = CudaOptions()
-    """How a GPU is used."""
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
-    """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
-    frames and number of updates every time, more only up to the order of the updates."""
-    fft: Literal["rocket", "fftw", "mkl"] = "rocket"
-    """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
-    probe: Literal["file", "previous", "auto"] = "file"
-    """file: the probe that came with the scan where there is one, else the last trusted one of the same geometry, else one
-    found in the data; previous: the last trusted one first; auto: always one found in the data."""
-    modes: int = Field(1, ge=1, le=8)
-    """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
-    rule: RuleOptions = RuleOptions()
-    flux: bool = False
-    """Estimate the intensity of each frame: for a beam whose current or shutter makes it jump."""
-    background: bool = False
-    """Estimate an incoherent intensity common to all frames: air scatter, stray light, light that is partly coherent."""
-    constraints: bool = True
-    """Keep phase ramps and runaway amplitudes out of the object, and a given probe in the middle of its window."""
-    slice_updates: int = Field(50, ge=1)
-    """Updates between two looks at the clock and at the stream."""
-    search_frames: int = Field(24, ge=8)
-    """Frames with which a search for a probe can be certain; again with twice as many while it is not. A first look is
-    taken with six, so that a slow scan shows something."""
-    polish_passes: int = Field(40, ge=0)
-    """Passes over all frames after the last one, at most. Every frame is used once in any case."""
-    polish_tolerance: float = Field(0.003, ge=0)
-    """Polishing ends when the Fourier error falls by less than this fraction per pass, over five passes; 0: only after
-    `polish_passes`."""
-    max_object_pixels: int = Field(1 << 26, ge=1 << 16)
-    """Largest canvas; frames whose position lies beyond it are not used."""
-    seed: int = 0
-    """Fixes the order of the updates."""
-
-    def make_backend(self) -> Backend:
-        """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
-        return choose_backend(self.backend, self.threads, self.fft, self.cuda)
 
 
 class EngineState(StrEnum):
@@ -126,6 +80,7 @@ class RollingEngine:
         self.options = options
         self.backend = backend
         self.store = FrameStore(backend, shape, expected)
+        self.positions = PositionRefiner(options.positions, options.seed)
         self.error_history: list[float] = []
         self.finished = False
         if probe is not None and probe.any() and options.constraints:
@@ -135,10 +90,8 @@ class RollingEngine:
         self._solver: Solver | None = None
         self._schedule = Schedule(options.seed)
         self._turn = 0
-        self._pass_updates = 0
-        self._next_constraints = 0
-        self._polished = 0
-        self._converged = False
+        self._live = LivePasses(self.error_history)
+        self._polish: Polish | None = None
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     @property
@@ -154,8 +107,7 @@ class RollingEngine:
 
     @property
     def _polish_ended(self) -> bool:
-        converged = self._converged and self._modes.complete
-        enough = converged or self._polished >= self.options.polish_passes
+        enough = self.options.polish_passes == 0 or (self._polish is not None and self._polish.done)
         return self.finished and enough and self.rows_used == len(self.store)
 
     def _probe_is_due(self) -> bool:
@@ -186,10 +138,12 @@ class RollingEngine:
         if not np.abs(yx_px).max() < FARTHEST_PX:
             return None
         shape = self.store.shape
-        corner = (round(yx_px[0]) - shape[0] // 2, round(yx_px[1]) - shape[1] // 2)
+        y, x = self.positions.expected(yx_px)
+        corner = (round(y) - shape[0] // 2, round(x) - shape[1] // 2)
         if not self._fits(corner):
             return None
         row = self.store.append(amplitude, corner)
+        self.positions.add(row, yx_px)
         if self._solver is not None:
             self._solver.admit(row)
         elif self._start.given is not None:
@@ -218,7 +172,6 @@ class RollingEngine:
     def finish(self) -> None:
         """No more frames will come: polish from now on, in whole passes over all of them."""
         self.finished = True
-        self._pass_updates = 0
         self._schedule.restart()
 
     def step(self, budget_s: float, clock: Callable[[], float] = time.perf_counter) -> int:
@@ -252,37 +205,22 @@ class RollingEngine:
         return done
 
     def _refine_slice(self) -> int:
-        if self._solver is None:
-            return 0
-        rescaled = self._start.rescale(self._solver)
+        rescaled = self._start.rescale(self._solver) if self._solver else None
         if rescaled is not None:
             self._begin(rescaled, poor=False)
-        frames = len(self.store)
-        count = min(self.options.slice_updates, max(frames - self._pass_updates, 1))
-        visits, corners = self._solver.visits[:frames], self.store.corners[:frames]
-        self._solver.sweep(self._schedule.draw(visits, corners, count, live=not self.finished))
-        self._modes.grow(self._solver)
-        self._pass_updates += count
-        if self._pass_updates >= frames:
-            self._pass_updates = 0
-            self._end_of_pass()
-        return count
-
-    def _end_of_pass(self) -> None:
-        if self._solver is None:
-            return
-        self._solver.orthogonalise()
-        if self.options.constraints and self._solver.updates >= self._next_constraints:
-            impose(self._solver.canvas, self._solver.probe, self.backend, keep_probe=self.options.rule.probe_step == 0)
-            self._next_constraints = self._solver.updates + interval(self._solver.canvas, self.store.shape)
-        self.error_history.append(self._solver.error())
-        if self.finished:
-            self._modes.settle(self._solver)
-            self._polished += 1
-            past = self.error_history[-6:]
-            tolerance = self.options.polish_tolerance
-            if tolerance > 0 and self._polished > 10 * self.options.modes and past[0] - past[-1] < 5 * tolerance * past[-1]:
-                self._converged = True
+        solver, options = self._solver, self.options
+        if solver is None:
+            return 0
+        if not self.finished:
+            done = self._live.step(solver, self._schedule, self._modes, options.slice_updates)
+            self.positions.after(solver, done, live=True)
+            return done
+        if self._polish is None:
+            self._polish = Polish(
+                solver, self._schedule, self._modes, self.positions, options.polish, options.lsqml, options.dm,
+                self.error_history, options.polish_passes, options.polish_tolerance,
+            )  # fmt: skip
+        return self._polish.step(options.slice_updates)
 
     def _begin(self, probe: NDArray[np.complex64], *, poor: bool) -> None:
         """Begin the reconstruction, or begin again, from `probe` with all frames so far."""
@@ -294,9 +232,10 @@ class RollingEngine:
             poor_probe=poor,
             max_pixels=self.options.max_object_pixels,
         )
-        self._polished, self._converged = 0, False
-        self._next_constraints = 0
+        self._polish = None
+        self.positions.forget(self.store)
         self.store.flux[:] = 1
+        self._solver.constrained = self.options.constraints
         if self.options.flux:
             self._solver.flux = FluxEstimate(self._solver)
         if self.options.background:
@@ -307,9 +246,20 @@ class RollingEngine:
     # what can be seen
 
     @property
+    def position_offsets_px(self) -> NDArray[np.float64]:
+        """(n, 2) where the frames were found to stand, less where they were recorded (y, x); 0 where not refined."""
+        return self.positions.offsets_px
+
+    @property
+    def position_summary(self) -> PositionSummary:
+        """How far positions were found to be off."""
+        return self.positions.summary
+
+    @property
     def error(self) -> float:
         """Fourier error over the latest visit of each frame; NaN before the first."""
-        return self._solver.error() if self._solver else float("nan")
+        polished = self._polish.error if self._polish else float("nan")
+        return self._solver.error() if self._solver and np.isnan(polished) else polished
 
     @property
     def probe_note(self) -> str:
@@ -334,7 +284,9 @@ class RollingEngine:
     @property
     def algorithm(self) -> str:
         """What was done, truthfully, for the metrics of the result."""
-        return f"{self.options.rule.name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        words = self._polish.words if self._polish else ""
+        modes = f"{self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        return f"{self.options.rule.name}, rolling, {modes}{'; ' if words else ''}{words}"
 
     def picture(self) -> Picture | None:
         """The present reconstruction, copied to the host; None before there is one.

@@ -15,7 +15,7 @@ from streamptycho.pipeline import Port, ReconstructStage, reconstruction
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.preprocess import FrameOptions, PositionOptions
 from streamptycho.reasons import EndReason, ServiceState, Stream
-from streamptycho.solve.engine import EngineOptions
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust
 from streamptycho_sim.scan import ProbeStart
 from tests.hostile import GOOD

@@ -13,7 +13,8 @@ from streamptycho.files.scan import open_scan
 from streamptycho.preprocess import FrameOptions, FramePreprocessor
 from streamptycho.quality import Agreement
 from streamptycho.solve.backend import Backend, numpy_backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.start import FIRST_LOOK
 from streamptycho_sim.forward import diffract
