@@ -106,11 +106,22 @@ class ProbeSearch:
     best : the leading candidate so far; None before the first verdict.
     """
 
-    def __init__(self, backend: Backend, store: FrameStore, rule: RuleOptions, seed: int, limit: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        store: FrameStore,
+        rule: RuleOptions,
+        seed: int,
+        limit: int,
+        present: NDArray[np.complex64] | None = None,
+    ) -> None:
         self.backend = backend
         self.store = store
         self.rule = rule
         self.best: Candidate | None = None
+        self.present: Candidate | None = None
+        """The probe in use, if it takes part, after as many sweeps as the winner."""
+        self._present = present
         self.rival = float("inf")
         """Score of the best candidate of another kind: other sign, or a clearly different footprint."""
         self._random = np.random.default_rng(seed)
@@ -148,6 +159,11 @@ class ProbeSearch:
             candidate.judge()
             if _rank(candidate) < _rank(self.best or candidate):
                 self.best = candidate
+        if self._present is not None:
+            self.present = self._from(self._present, float("nan"))
+            for _ in range(total):
+                yield from self.present.sweep(self._random)
+            self.present.judge()
         leader = contest[0].defocus_px2
         others = [s for d, s in verdicts.items() if d * leader < 0 or not 0.5 < d / leader < 2]
         self.rival = min(others, default=float("inf"))
@@ -161,7 +177,9 @@ class ProbeSearch:
         return [sign * f * min(self.store.shape) / (2 * k_mean) for f in FOOTPRINTS for sign in (-1, 1)]
 
     def _candidate(self, defocus_px2: float) -> Candidate:
-        probe = defocused_probe(self._mean, defocus_px2)
+        return self._from(defocused_probe(self._mean, defocus_px2), defocus_px2)
+
+    def _from(self, probe: NDArray[np.complex64], defocus_px2: float) -> Candidate:
         halves = halves_of(self.backend, self.store, self._rows, probe, self.rule, poor=True)
         return Candidate(defocus_px2, halves, (self._rows[0::2], self._rows[1::2]))
 

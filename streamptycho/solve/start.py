@@ -152,7 +152,10 @@ class ProbeStart:
 
     def _begin(self, solver: Solver | None) -> None:
         if not self._settled or solver is None:
-            self.search = ProbeSearch(self._backend, self._store, self._rule, self._seed, self._look)
+            present = None
+            if self._doubted and solver is not None:  # as it was given: fitted to few frames for long it predicts worse
+                present = self.scaled(self.given) if self.given is not None else self._backend.to_host(solver.probe)
+            self.search = ProbeSearch(self._backend, self._store, self._rule, self._seed, self._look, present)
             self._steps = self.search.run()
             return
         self._check = Check(self._backend, self._store, self._backend.to_host(solver.probe), self._rule, self._seed)
@@ -197,7 +200,10 @@ class ProbeStart:
         certain = search.limit >= self._search_frames and search.confident
         self._hopeless = search.limit >= self._search_frames and bool(HOPELESS < rate < np.inf)
         self._plan(search, settled=doubted or certain, finished=finished)
-        if doubted and present and not (rate < min(CLEARLY_BETTER * self.unexplained, HOPELESS)):
+        there = self.unexplained
+        if search.present is not None:
+            there = float(np.fmin(there, unexplained(search.present)))
+        if doubted and present and not (rate < min(CLEARLY_BETTER * there, HOPELESS)):
             if np.isfinite(rate) and not np.isfinite(self.unexplained):
                 self.trust = Trust.FAILED  # the frames overlap, but neither this probe nor any other explains them
             return None

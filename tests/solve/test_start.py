@@ -90,7 +90,7 @@ def test_a_right_probe_is_confirmed_and_kept(made: Scene):
     assert engine.trust is Trust.CONFIDENT
     assert engine.probe_note == "recorded with the scan"
     assert engine.unexplained < CONFIDENT
-    assert made.judge(engine).phase_correlation > 0.97
+    assert made.judge(engine).phase_correlation > 0.95
 
 
 @pytest.mark.parametrize("factor", [-1.0, 0.0, 0.4, 1.8])
@@ -98,7 +98,7 @@ def test_a_wrong_probe_is_found_out_and_replaced(made: Scene, factor: float):
     engine = streamed(made, engine_for(made, BACKEND, wrong_start(made, factor)), 8)
     polish(engine)
     agreement = made.judge(engine)
-    assert agreement.phase_correlation > 0.97
+    assert agreement.phase_correlation > 0.95
     assert agreement.error < 0.12
     assert engine.trust is Trust.CONFIDENT
 
@@ -108,7 +108,7 @@ def test_a_flat_phase_is_found_out(made: Scene):
     engine = streamed(made, engine_for(made, BACKEND, flat), 8)
     polish(engine)
     assert engine.probe_note.startswith("from the data")
-    assert made.judge(engine).phase_correlation > 0.97
+    assert made.judge(engine).phase_correlation > 0.95
 
 
 @pytest.mark.parametrize("given", [True, False])
