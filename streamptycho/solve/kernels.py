@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from streamptycho.solve import epie, gradient, smooth
+from streamptycho.solve import difference_map, epie, gradient, lsqml, model, positions_kernels, smooth
 from streamptycho.solve.backend import Backend
 
 
@@ -22,6 +22,24 @@ class Kernels:
     """:func:`gradient.correct`."""
     warm_fill: Callable[..., None]
     """:func:`smooth.warm_fill`."""
+    shift_sums: Callable[..., None]
+    """:func:`positions_kernels.shift_sums` without its backend."""
+    misfits: Callable[..., None]
+    """:func:`positions_kernels.misfits` without its backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refining:
+    """The same for what refines after the last frame."""
+
+    lsqml: Callable[..., None]
+    """:func:`lsqml.sweep` without its backend."""
+    dm_project: Callable[..., None]
+    """:func:`difference_map.project` without its backend."""
+    dm_probe: Callable[..., None]
+    """:func:`difference_map.add_probe` without its backend."""
+    measure: Callable[..., None]
+    """:func:`model.measure` without its backend."""
 
 
 def warm_up(backend: Backend) -> None:
@@ -34,17 +52,53 @@ def warm_up(backend: Backend) -> None:
     for i in range(4):
         solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)
+    rows = np.arange(4)
+    corners = store.corners[rows] - np.array(solver.canvas.origin)
+    refining(backend).measure(
+        solver.canvas.object, solver.probe, store.amplitudes, corners, rows, store.flux, solver.background, solver.misfit
+    )
+    solver.shift_sums(rows)
+    solver.misfits_at(rows, store.corners[rows])
 
 
 def kernels_for(backend: Backend) -> Kernels:
     """Compiled on the CPU; on a GPU CUDA kernels for the updates, and the readable forms of what happens between them."""
     if backend.name == "cpu":
-        from streamptycho.solve import compiled_fill, compiled_smooth, sweeper  # numba takes a second to import
+        from streamptycho.solve import compiled_fill, compiled_positions, compiled_smooth, sweeper  # numba takes a second
 
-        sweep = sweeper.Sweeper(backend.threads, backend.fft)
-        return Kernels(sweep, compiled_smooth.momentum, compiled_smooth.correct, compiled_fill.warm_fill)
+        return Kernels(
+            sweeper.Sweeper(backend.threads, backend.fft),
+            compiled_smooth.momentum,
+            compiled_smooth.correct,
+            compiled_fill.warm_fill,
+            compiled_positions.shift_sums,
+            compiled_positions.misfits,
+        )
+    sweep: Callable[..., None] = partial(epie.sweep, backend)
     if backend.cuda is not None:
         from streamptycho.solve.cuda.sweep import CudaSweep
 
-        return Kernels(CudaSweep(backend, backend.cuda), smooth.momentum, gradient.correct, smooth.warm_fill)
-    return Kernels(partial(epie.sweep, backend), smooth.momentum, gradient.correct, smooth.warm_fill)
+        sweep = CudaSweep(backend, backend.cuda)
+    return Kernels(
+        sweep,
+        smooth.momentum,
+        gradient.correct,
+        smooth.warm_fill,
+        partial(positions_kernels.shift_sums, backend),
+        partial(positions_kernels.misfits, backend),
+    )
+
+
+def refining(backend: Backend) -> Refining:
+    """Compiled on the CPU, readable elsewhere."""
+    if backend.name == "cpu":
+        from streamptycho.solve import compiled_difference_map, compiled_lsqml, compiled_model
+
+        return Refining(
+            compiled_lsqml.sweep_frames,
+            compiled_difference_map.project,
+            compiled_difference_map.add_probe,
+            compiled_model.measure,
+        )
+    parts = (lsqml.sweep, difference_map.project, difference_map.add_probe, model.measure)
+    return Refining(*(partial(part, backend) for part in parts))

@@ -12,6 +12,7 @@ share of the computing stays the same. ADR 10 has the measurements behind the co
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from streamptycho.options import Options
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import Canvas
+from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.gradient import footprint, missing_gradient, overlap
@@ -111,9 +113,12 @@ class Solver:
         self.store = store
         self.rule = rule.resolved()
         self.poor_probe = poor_probe
-        self.probe: Array = backend.to_device(np.array(probe, np.complex64, order="C"))
+        self.probe_since = 0
+        """Updates after which a poor probe began to settle."""
+        self.count_floor = 0.0
+        """Counts added on both sides of the comparison of amplitudes; see :func:`epie.update`."""
+        self.take_probe(probe)
         self.canvas = Canvas(backend, max_pixels)
-        self._work = Workspace(backend, self.probe.shape)
         self._kernels = kernels_for(backend)
         self.updates = 0
         self.rows_used = 0
@@ -122,6 +127,9 @@ class Solver:
         self.misfit: Array = backend.xp.zeros(0, np.float32)
         self.background: Array = backend.xp.zeros((0, 0), np.float32)
         """(ny, nx) incoherent intensity beside the model, or empty."""
+        self.constrained = True
+        """Whether :func:`constraints.impose` is called between passes."""
+        self._next_constraints = 0
         self.flux: FluxEstimate | None = None
         self.background_estimate: BackgroundEstimate | None = None
         self._unfilled: list[int] = []
@@ -129,6 +137,11 @@ class Solver:
         """Updates since the smooth part was changed last, and for each slice of them the rows, the centres of mass of their
         models, and how often each had been visited by then:"""
         self._visited: list[tuple[NDArray[np.int64], Array, NDArray[np.int64]]] = []
+
+    def take_probe(self, probe: Array) -> None:
+        """Go on with this probe, (modes, ny, nx), of as many modes as it has."""
+        self.probe: Array = self.backend.to_device(np.array(probe, np.complex64, order="C"))
+        self._work = Workspace(self.backend, self.probe.shape)
 
     def admit(self, row: int) -> bool:
         """Take a new row of the store on; False if its window lies too far out for the canvas."""
@@ -152,17 +165,31 @@ class Solver:
             self._slice(rows[:count])
             rows = rows[count:]
 
+    def prepare(self) -> None:
+        """Make ready for an update from any row that was admitted."""
+        self._prepare_new()
+
+    def coverage(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(k,) visits and (k, 2) corners of all frames, in order of arrival, for :meth:`Schedule.draw`."""
+        frames = len(self.store)
+        return self.visits[:frames], self.store.corners[:frames]
+
+    def visited(self, rows: NDArray[np.int64]) -> None:
+        """Count an update from each of `rows`."""
+        self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
+        np.add.at(self.visits, rows, 1)
+        self.updates += len(rows)
+
     def _slice(self, rows: NDArray[np.int64]) -> None:
         """Updates whose strengths are settled together, then what builds on their outcome."""
         figures = self.backend.xp.empty((len(rows), 4), np.float32)
+        self._work.floor = self.count_floor
         self._run(rows, self._steps(rows), figures)
         if self.flux is not None:
             self.flux.learn(rows, figures)
         if self.background_estimate is not None:
             self.background_estimate.learn(len(rows))
-        self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
-        np.add.at(self.visits, rows, 1)
-        self.updates += len(rows)
+        self.visited(rows)
         self._visited.append((rows, figures[:, :2], self.visits[rows]))
         self._since += len(rows)
         if self._since >= self._interval():
@@ -174,7 +201,7 @@ class Solver:
         age = self.visits[rows] / rule.anneal_visits
         g = rule.gamma_object
         first = rule.probe_step if self.poor_probe else rule.given_probe_step
-        beta = first / (1 + (self.updates + np.arange(len(rows))) / rule.probe_memory)
+        beta = first / (1 + (self.updates - self.probe_since + np.arange(len(rows))) / rule.probe_memory)
         steps = np.empty((len(rows), 4), np.float32)
         steps[:, 0] = np.maximum(rule.settled_object_step, rule.object_step / (1 + age))
         steps[:, 1] = np.clip(beta, rule.settled_probe_step, None).clip(max=rule.probe_step)
@@ -250,6 +277,45 @@ class Solver:
         fade = float((1 / (1 + 2 * self.visits[rows] / self.rule.anneal_visits)).mean())
         self._kernels.momentum(self.canvas, self.backend, self.store.corners[rows], self.store.shape, fade)
 
+    # places of the windows
+
+    def shift_sums(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(k, 6) of :func:`positions_kernels.shift_sums`, on the host."""
+        sums = self.backend.xp.zeros((len(rows), 6), np.float32)
+        self._measure(self._kernels.shift_sums, rows, self.store.corners[rows], sums)
+        found: NDArray[np.float64] = self.backend.to_host(sums).astype(np.float64)
+        return found
+
+    def misfits_at(self, rows: NDArray[np.int64], corners: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(k,) misfits of `rows` if their windows stood at the absolute `corners` (k, 2), which must lie on the canvas."""
+        out = self.backend.xp.zeros(len(rows), np.float32)
+        self._measure(self._kernels.misfits, rows, corners, out)
+        found: NDArray[np.float64] = self.backend.to_host(out).astype(np.float64)
+        return found
+
+    def _measure(self, kernel: Callable[..., None], rows: Array, corners: Array, out: Array) -> None:
+        places = corners - np.array(self.canvas.origin)
+        store = self.store
+        kernel(self.canvas.object, self.probe, store.amplitudes, places, rows, store.flux, self.background, out, self._work)
+
+    def worst(self, count: int) -> NDArray[np.int64]:
+        """The `count` rows of the largest misfit for their power."""
+        n = len(self.store)
+        misfit = self.backend.to_host(self.misfit)[:n] / np.maximum(self.store.power[:n], 1e-30)
+        worst: NDArray[np.int64] = np.argsort(misfit)[-count:]
+        return worst
+
+    def move(self, rows: NDArray[np.int64], corners: NDArray[np.int64]) -> None:
+        """Let the windows of `rows` stand at `corners` from now on; those for which the canvas is too small stay.
+
+        What a moved frame has taught counts half. The dose is not moved with it: it is wanted to a cell, not to a pixel.
+        """
+        for row, corner in zip(rows.tolist(), corners.tolist(), strict=True):
+            moved = (self.store.corners[row] != corner).any()
+            if moved and self.canvas.ensure((corner[0], corner[1]), self.store.shape):
+                self.store.corners[row] = corner
+                self.visits[row] = (self.visits[row] + 1) // 2
+
     def error(self, rows: NDArray[np.int64] | None = None) -> float:
         """Fourier error sum (|model| - A)^2 / sum A^2 over the latest visit of each row visited; NaN before the first."""
         misfit = self.backend.to_host(self.misfit)
@@ -258,6 +324,13 @@ class Solver:
         rows = rows[self.visits[rows] > 0]
         power = self.store.power[rows].sum()
         return float(misfit[rows].sum(dtype=np.float64) / power) if power > 0 else float("nan")
+
+    def settle(self) -> None:
+        """Once per pass, without changing any model: modes orthogonal, and the object within its constraints if due."""
+        self.orthogonalise()
+        if self.constrained and self.updates >= self._next_constraints:
+            impose(self.canvas, self.probe, self.backend, keep_probe=self.rule.probe_step == 0)
+            self._next_constraints = self.updates + interval(self.canvas, self.store.shape)
 
     def orthogonalise(self) -> None:
         """Rotate the modes among themselves so that they are orthogonal, strongest first; the model does not change."""

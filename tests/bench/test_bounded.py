@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from streamptycho.solve.backend import cpu_backend, numpy_backend
-from streamptycho.solve.engine import EngineOptions, RollingEngine
+from streamptycho.solve.engine import RollingEngine
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.store import FrameStore
 from tests.bench import bounded
 from tests.bench.bounded import Patterns, scan_places, stream

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from streamptycho.preprocess import FrameOptions, FramePreprocessor
 from streamptycho.quality import Agreement, compare
 from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.probe import defocused_probe
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions
 from tests import scans
 from tests.solve.helpers import polish, run
