@@ -255,7 +255,7 @@ class ProbeStart:
         self._scaled_by = frames if solver.updates else 0
         power = float(np.median(self._store.power[:frames]))
         off = float(np.sqrt(power / self._power)) if self._power > 0 else 1.0
-        if power > 0 and (not solver.updates or abs(off - 1) > SCALE_TOLERANCE):
+        if power > 0 and abs(off - 1) > SCALE_TOLERANCE:
             return self.scaled(self.given)
         if frames == SCALING_FRAMES:
             balance(solver, power)
