@@ -153,7 +153,7 @@ def _modulus(psi, amplitude, flux, background, frequency, line, figures):
                 row_moment += known * frequency[x]
                 row_product += both
                 line[x] = excess * square
-            if floor > 0:
+            if floor > 0 and modes > 1:
                 _soften(a, psi, background, y, square, inverse, floor, line)
             for m in range(modes):
                 q = psi[m, y]

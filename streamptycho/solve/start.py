@@ -26,8 +26,14 @@ SCALING_FRAMES = 32
 """Frames whose median power sets the scale of a given probe."""
 SCALE_TOLERANCE = 0.15
 """Relative error of that scale that is left alone: the object takes it up."""
+LARGEST_DRIFT = 1.3
+"""Factor by which the amplitude of a probe may differ from that of its frames."""
+KNOWN_DOSE = 0.05
+"""Dose from which a pixel of the object follows a change of scale entirely."""
 DOUBT_FRAMES = 32
 """Frames at most of a search that a check has called for: about 1600 updates."""
+FORMED_VISITS = 5
+"""Updates per frame before the check at the end of a scan: a young picture predicts badly whatever its probe."""
 NEVER = 1 << 62
 DOUBTFUL = 0.75
 """What a check may find while few frames are there, without calling for a search: a picture that is still forming."""
@@ -116,6 +122,8 @@ class ProbeStart:
         if not finished:
             return len(self._store) >= self._next_check
         # at the end, unless it was settled with nearly as many frames; and after polishing unless it is trusted by then
+        if not polished and solver.updates < FORMED_VISITS * len(self._store):
+            return False
         again = self._last_frames < 0.75 * min(len(self._store), 4 * CHECK_FRAMES)
         return again or (polished and self.trust is not Trust.CONFIDENT)
 
@@ -232,8 +240,8 @@ class ProbeStart:
     def rescale(self, solver: Solver) -> NDArray[np.complex64] | None:
         """Follow the median power of the early frames; the first may have met a shutter on its way.
 
-        Returns the probe to begin again from if the scale was far off: few frames are lost by that, and an object made with
-        it would keep the wrong scale.
+        Returns the probe to begin again from if the scale was far off: few frames are lost by that. Their power then still
+        drifts between object and probe, which is undone once there are enough of them.
         """
         frames = min(len(self._store), SCALING_FRAMES)
         if self.given is None or self._scaled_by >= frames:
@@ -241,6 +249,20 @@ class ProbeStart:
         self._scaled_by = frames if solver.updates else 0
         power = float(np.median(self._store.power[:frames]))
         off = float(np.sqrt(power / self._power)) if self._power > 0 else 1.0
-        if power <= 0 or (solver.updates and abs(off - 1) < SCALE_TOLERANCE):
-            return None
-        return self.scaled(self.given)
+        if power > 0 and (not solver.updates or abs(off - 1) > SCALE_TOLERANCE):
+            return self.scaled(self.given)
+        if frames == SCALING_FRAMES:
+            balance(solver, power)
+        return None
+
+
+def balance(solver: Solver, power: float) -> None:
+    """Share the scale out between object and probe anew if the probe is far from `power`; the exit waves stay the same."""
+    factor = float(np.sqrt(power / max(float((abs(solver.probe) ** 2).sum()), 1e-30)))
+    if power <= 0 or 1 / LARGEST_DRIFT < factor < LARGEST_DRIFT:
+        return
+    solver.probe *= np.float32(factor)
+    known = solver.backend.xp.clip(solver.canvas.dose / KNOWN_DOSE, 0, 1)
+    gain = 1 + known * np.float32(1 / factor - 1)
+    solver.canvas.object *= gain
+    solver.canvas.last *= gain

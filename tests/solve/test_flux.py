@@ -44,13 +44,15 @@ def live(made: Scene, backend: Backend, factor: np.ndarray, **options: object) -
 @pytest.mark.parametrize("kind", ["noise", "step", "dump"])
 def test_jumps_hardly_show(kind: str, steady: Scene):
     """Near the error of a steady beam, and well below that of an engine that takes it for steady."""
-    best = steady.judge(live(steady, cpu_backend(), np.ones(FRAMES))).error
-    ignored = steady.judge(live(steady, cpu_backend(), factors(kind))).error
-    engine = live(steady, cpu_backend(), factors(kind), flux=True)
-    known = steady.judge(engine).error
+    errors, engine = [], None
+    for factor, known in ((np.ones(FRAMES), False), (factors(kind), False), (factors(kind), True)):
+        engine = live(steady, cpu_backend(), factor, flux=known)
+        polish(engine)
+        errors.append(steady.judge(engine).error)
+    best, ignored, known_error = errors
     assert ignored > 1.3 * best
-    assert known < best + 0.7 * (ignored - best)
-    polish(engine)
+    assert known_error < best + 0.5 * (ignored - best)
+    assert engine is not None
     ratio = np.log(engine.store.flux[:FRAMES] / factors(kind))
     lit = factors(kind) > 0.5
     assert (ratio - np.median(ratio))[lit].std() < 0.06
@@ -86,7 +88,7 @@ def test_an_absorbing_object_is_not_taken_for_a_weak_beam(steady: Scene):
     lower = made.scan.corners[:, 0] > np.quantile(made.scan.corners[:, 0], 0.7)
     counts = engine.store.power[:FRAMES]
     assert np.sqrt(counts[lower].mean() / counts[upper].mean()) < 0.6
-    assert factor[lower].mean() / factor[upper].mean() > 0.85
+    assert factor[lower].mean() / factor[upper].mean() > 0.8  # the rest is taken for the beam; 0.5 would be all
 
 
 def test_frames_that_come_before_anything_is_known_are_left_alone(steady: Scene):
