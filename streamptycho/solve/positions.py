@@ -31,6 +31,8 @@ RECENT = 100
 """Frames that count as the newest."""
 SETTLED_UPDATES = 2000
 """Updates before which neither object nor probe can tell a shift from their own faults."""
+ENOUGH_LOOKS = 2.5
+"""Refinements per frame after which positions that seem right are taken to be right."""
 ENOUGH_VISITS = 1
 ENOUGH_OVERLAP = 1.5
 """Dose under a window, in units of what its own frame brings, from which others say where it stands."""
@@ -67,7 +69,7 @@ class PositionRefinement(Options):
     """on: all the time; auto: a little, and thoroughly once it is seen that positions are wrong; off: never."""
     max_shift_px: float | None = Field(None, gt=0)
     """Largest offset from the recorded position, drift included; a fifth of the beam's diameter where not given."""
-    share: float = Field(0.125, gt=0, le=1)
+    share: float = Field(0.25, gt=0, le=1)
     """Refined frames per update while positions seem right."""
     busy_share: float = Field(0.5, gt=0, le=1)
     """Refined frames per update when they are not."""
@@ -158,8 +160,10 @@ class PositionRefiner:
         """Refine what is due after so many updates of `solver`."""
         if self.options.refine == "off" or solver.updates < SETTLED_UPDATES:
             return
-        share = self.options.busy_share if self.busy else self.options.share
-        self._due += share * updates
+        if self.busy:
+            self._due += self.options.busy_share * updates
+        elif self.seen[: self._n].sum() < ENOUGH_LOOKS * self._n:
+            self._due += self.options.share * updates
         while self._due >= BATCH:
             self._due -= BATCH
             self.refine(solver, self._next_rows(solver, live=live))
