@@ -19,7 +19,7 @@ from streamptycho.options import Options
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.pipeline.write import WriteOptions
 from streamptycho.preprocess import FrameOptions, PositionOptions
-from streamptycho.solve.engine import EngineOptions
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.transport import Endpoint, SocketKind
 
 

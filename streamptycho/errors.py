@@ -9,6 +9,7 @@
     │   └── GrammarError a message that does not fit the scan  drop it, count it, go on
     ├── FormatError      a file that cannot be understood      exit code 2, no traceback
     ├── ScanError        this scan cannot go on (disk full)    end this scan, wait for the next
+    ├── MemoryBoundError a method needs more than it may have  use another one, and say so
     └── BackendError     the compute device cannot be used     exit code 1, no traceback
 
 Every error names the field, the value found and the remedy. Anything outside the tree is a bug: it stops the process.
@@ -52,6 +53,10 @@ class GrammarError(ProtocolError):
 
 class FormatError(StreamPtychoError):
     """A file that cannot be understood without guessing."""
+
+
+class MemoryBoundError(StreamPtychoError):
+    """A method needs more memory than it was allowed; nothing has been allocated."""
 
 
 class ScanError(StreamPtychoError):

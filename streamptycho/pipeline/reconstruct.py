@@ -11,12 +11,13 @@ from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanErro
 from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.options import Options
 from streamptycho.pipeline.last_words import LastWords
-from streamptycho.pipeline.reconstruction import Reconstruction
+from streamptycho.pipeline.reconstruction import PreviousProbe, Reconstruction
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.preprocess import FrameOptions, PositionOptions
 from streamptycho.reasons import DropReason, ServiceState
-from streamptycho.solve.engine import EngineOptions, EngineState
+from streamptycho.solve.engine import EngineState
 from streamptycho.solve.kernels import warm_up
+from streamptycho.solve.settings import EngineOptions
 
 _STATES = {
     EngineState.EMPTY: ServiceState.RECEIVING,
@@ -60,6 +61,7 @@ class ReconstructStage:
         self.failed: dict[str, tuple[str, int, int]] = {}
         """Scan id to reason, number of frames and time of start, for scans that cannot be reconstructed."""
         self.rejected: Counter[str] = Counter()
+        self._previous = PreviousProbe()
         self._turn = 0
         self._last_words = LastWords(clock)
         self._clock = clock
@@ -105,8 +107,10 @@ class ReconstructStage:
         while len(self.scans) >= self.options.max_scans:
             yield from self._close(next(iter(self.scans.values())))
         self.failed.pop(start.scan_id, None)
+        for scan in self.scans.values():
+            self._previous.remember(scan)
         try:
-            self.scans[start.scan_id] = Reconstruction(start, *self._tables, self.backend, self._clock)
+            self.scans[start.scan_id] = Reconstruction(start, *self._tables, self.backend, self._clock, self._previous)
         except (ConfigError, ScanError) as error:
             self.failed[start.scan_id] = (str(error), 0, start.started_ns)
             status = self._failed_status(start.scan_id)
@@ -162,6 +166,7 @@ class ReconstructStage:
     def _close(self, scan: Reconstruction) -> Iterator[Output]:
         """The final snapshot, with the final count before it so that the file has it."""
         del self.scans[scan.start.scan_id]
+        self._previous.remember(scan)
         status = scan.status(ServiceState.DONE, self._wall_ns())
         snapshot = scan.snapshot(self._wall_ns(), final=True)
         if snapshot is None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamptycho.errors import CodecError, ScanError
 from streamptycho.messages import ScanEnd, ScanPoint, ScanStart, Snapshot, Status
@@ -12,7 +13,9 @@ from streamptycho.pipeline.receive import Rate
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.trust import Trust
 
 _RESERVE_BYTES = 1 << 30
 """Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
@@ -21,6 +24,30 @@ _SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
 
 MAX_OUTLIERS = 3
 """First positions that are given up if more that follow lie too far from them: a stage still on its way."""
+
+
+class PreviousProbe:
+    """The probe of the latest scan that ended with a trusted one, for the next scan of the same geometry."""
+
+    def __init__(self) -> None:
+        self._probe: NDArray[np.complex64] | None = None
+        self._made: tuple[object, ...] = ()
+
+    def remember(self, scan: "Reconstruction") -> None:
+        """Keep the probe of `scan` if prediction confirms it; a doubtful one does not displace a good one."""
+        picture = scan.engine.picture() if scan.engine.trust is Trust.CONFIDENT else None
+        if picture is not None:
+            self._probe, self._made = picture.probe, _circumstances(scan)
+
+    def fitting(self, scan: "Reconstruction") -> NDArray[np.complex64] | None:
+        """(modes, ny, nx) for `scan`, or None if it was taken with other frames, energy or distance."""
+        return self._probe if self._probe is not None and self._made == _circumstances(scan) else None
+
+
+def _circumstances(scan: "Reconstruction") -> tuple[object, ...]:
+    """What makes probes of two scans comparable: the frames in work, the wavelength and the object pixel."""
+    lengths = (scan.start.geometry.wavelength_m, *scan.preprocess.pixel_m)
+    return (scan.preprocess.shape, *(f"{length:.3g}" for length in lengths))
 
 
 class Reconstruction:
@@ -34,8 +61,10 @@ class Reconstruction:
         engine: EngineOptions,
         backend: Backend,
         clock: Callable[[], float] = time.monotonic,
+        previous: "PreviousProbe | None" = None,
     ) -> None:
         self.start = start
+        self._previous = previous
         self.preprocess = FramePreprocessor(frames, start)
         if not all(_SMALLEST_PIXEL_M <= pixel_m <= _LARGEST_PIXEL_M for pixel_m in self.preprocess.pixel_m):
             raise ScanError(f"object pixel of {self.preprocess.pixel_m} m: wavelength, distance or pitch are not in metres")
@@ -55,12 +84,23 @@ class Reconstruction:
 
     def _new_engine(self) -> RollingEngine:
         start, options, shape = self.start, self._engine_options, self.preprocess.shape
-        probe = self.preprocess.fit_probe(start.probe) if start.probe is not None and options.probe == "file" else None
+        probe, origin = self._probe_to_start_from()
         expected = min(start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
         try:
-            return RollingEngine(options, self._backend, shape, probe, expected)
+            return RollingEngine(options, self._backend, shape, probe, expected, origin)
         except MemoryError as error:
             raise ScanError(f"frames of {shape} are too large for the memory ({error}); crop or bin them") from error
+
+    def _probe_to_start_from(self) -> tuple[NDArray[np.complex64] | None, str]:
+        """The probe of the scan or of an earlier one, and where it comes from; None to find one in the data."""
+        wanted = self._engine_options.probe
+        recorded = self.start.probe if wanted != "auto" else None
+        earlier = None
+        if wanted == "previous" or (wanted == "file" and recorded is None):
+            earlier = self._previous.fitting(self) if self._previous is not None else None
+        if earlier is not None:
+            return earlier, "from the previous scan"
+        return (None if recorded is None else self.preprocess.fit_probe(recorded)), "recorded with the scan"
 
     def add(self, point: ScanPoint) -> None:
         """Prepare a frame and give it to the engine."""
@@ -141,6 +181,10 @@ class Reconstruction:
             "passes": float(len(engine.error_history)),
             "position_shift_px": engine.position_summary.shift_px,
         }
+        if len(engine.mode_powers) > 1:
+            figures |= {f"mode_power_{i}": float(power) for i, power in enumerate(engine.mode_powers)}
+        if np.isfinite(engine.unexplained):
+            figures["unexplained"] = float(engine.unexplained)
         if self.newest_ns and self.end is None:
             figures["lag_s"] = max(0.0, (time_ns - self.newest_ns) / 1e9)
         return Status(
@@ -154,5 +198,5 @@ class Reconstruction:
             waiting=self.received - engine.rows_used - sum(self.dropped.values()),
             dropped=dict(self.dropped),
             figures=figures,
-            notes={"device": self._backend.device, "probe": engine.probe_note},
+            notes={"device": self._backend.device, "probe": engine.probe_note, "trust": engine.trust.value},
         )

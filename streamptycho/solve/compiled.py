@@ -104,11 +104,22 @@ def _compared(a, power, inverse):
 
 
 @jit
+def _soften(a, psi, background, y, square, inverse, floor, line):
+    """What `line` holds for row y, with `floor` counts added on both sides of the comparison."""
+    _intensity(psi, background, y, square, line)
+    more = floor / square
+    for x in range(len(line)):
+        valid = np.float32(1) if a[x] >= 0 else np.float32(0)
+        measured = a[x] * inverse
+        line[x] = (np.sqrt((measured * measured + more) / (line[x] + more)) - np.float32(1)) * valid * square
+
+
+@jit
 def _modulus(psi, amplitude, flux, background, frequency, line, figures):
     """Field times (A / |field| - 1) where valid, 0 elsewhere; returns the misfit and leaves the figures of the model.
 
-    The transforms are unnormalised, which is made up for here. `frequency` (nx,) are signed frequencies, `line` is a scratch
-    row.
+    The transforms are unnormalised, which is made up for here. `frequency` (nx + 1,) are signed frequencies and the floor of
+    :func:`epie.update`, `line` is a scratch row.
     """
     modes, ny = psi.shape[0], psi.shape[1]
     nx = amplitude.shape[1]
@@ -119,6 +130,7 @@ def _modulus(psi, amplitude, flux, background, frequency, line, figures):
     product: Any = 0.0
     norm = np.float32(1 / np.sqrt(ny * nx))
     square, inverse = norm * norm, np.float32(1) / (flux * norm)
+    floor = frequency[nx]
     for y in range(ny):
         a, q = amplitude[y], psi[0, y]
         row_misfit, row_total, row_moment, row_product = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -141,6 +153,8 @@ def _modulus(psi, amplitude, flux, background, frequency, line, figures):
                 row_moment += known * frequency[x]
                 row_product += both
                 line[x] = excess * square
+            if floor > 0 and modes > 1:
+                _soften(a, psi, background, y, square, inverse, floor, line)
             for m in range(modes):
                 q = psi[m, y]
                 for x in range(nx):
@@ -278,7 +292,7 @@ def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit
     ----------
     field : (modes, ny, nx) complex64 scratch.
     power : (ny, nx) float32 scratch.
-    lines : (4, 2 nx) float32 scratch; the last begins with the signed frequencies of x.
+    lines : (4, 2 nx) float32 scratch; the last begins with the signed frequencies of x, then the floor.
     plans : (3,) int64, see :mod:`transforms`; 0 first for rocket-fft.
     """
     o, p, axes = obj.view(np.float32), probe.view(np.float32), np.array([1, 2])

@@ -5,72 +5,32 @@ With a fixed seed, the same frames and the same number of updates give the same 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from streamptycho.options import Options
-from streamptycho.solve.backend import Backend, choose_backend
+from streamptycho.solve.backend import Backend
+from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, surroundings
-from streamptycho.solve.cores import MOST_THREADS
-from streamptycho.solve.cuda.options import CudaOptions
-from streamptycho.solve.positions import PositionRefinement, PositionRefiner, PositionSummary
-from streamptycho.solve.probe import ProbeSearch, add_modes
+from streamptycho.solve.constraints import centred
+from streamptycho.solve.flux import FluxEstimate
+from streamptycho.solve.modes import ModeGrowth, mode_powers
+from streamptycho.solve.polish import LivePasses, Polish
+from streamptycho.solve.positions import PositionRefiner, PositionSummary
 from streamptycho.solve.schedule import Schedule
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.solver import Solver
+from streamptycho.solve.start import ProbeStart
 from streamptycho.solve.store import FrameStore
+from streamptycho.solve.trust import Trust
 
-FIRST_LOOK = 6
-"""Frames from which a probe is searched for the first time."""
-LAST_LOOK = 192
-"""A search with so many frames settles the matter even if it is not certain."""
 COVERED_DOSE = 0.05
 """Dose, in units of the probe's maximum, from which a pixel is shown as part of the picture."""
 FARTHEST_PX = 1e12
 """Positions beyond it are nonsense, and would overflow."""
-
-
-class EngineOptions(Options):
-    """How the object is reconstructed."""
-
-    backend: Literal["auto", "cpu", "numpy", "cupy"] = "auto"
-    """What computes; auto takes a GPU where one works, else compiled CPU code."""
-    cuda: CudaOptions = CudaOptions()
-    """How a GPU is used."""
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_THREADS)] = "auto"
-    """Threads of the compiled updates; auto: one for each core, four at most. 1 makes the same picture from the same
-    frames and number of updates every time, more only up to the order of the updates."""
-    fft: Literal["rocket", "fftw", "mkl"] = "rocket"
-    """Library of the compiled transforms. FFTW (GPL) and MKL (proprietary) are faster; each needs the extra of its name."""
-    probe: Literal["file", "auto"] = "file"
-    """Start from the probe that came with the scan where there is one (file), or always find one from the data (auto)."""
-    modes: int = Field(1, ge=1, le=8)
-    """Mutually incoherent probe modes, for partial coherence and motion during the exposure."""
-    rule: RuleOptions = RuleOptions()
-    positions: PositionRefinement = PositionRefinement()
-    slice_updates: int = Field(50, ge=1)
-    """Updates between two looks at the clock and at the stream."""
-    search_frames: int = Field(24, ge=8)
-    """Frames with which a search for a probe can be certain; again with twice as many while it is not. A first look is
-    taken with six, so that a slow scan shows something."""
-    polish_passes: int = Field(40, ge=0)
-    """Passes over all frames after the last one, at most. Every frame is used once in any case."""
-    polish_tolerance: float = Field(0.003, ge=0)
-    """Polishing ends when the Fourier error falls by less than this fraction per pass, over five passes; 0: only after
-    `polish_passes`."""
-    max_object_pixels: int = Field(1 << 26, ge=1 << 16)
-    """Largest canvas; frames whose position lies beyond it are not used."""
-    seed: int = 0
-    """Fixes the order of the updates."""
-
-    def make_backend(self) -> Backend:
-        """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
-        return choose_backend(self.backend, self.threads, self.fft, self.cuda)
 
 
 class EngineState(StrEnum):
@@ -105,6 +65,7 @@ class RollingEngine:
     shape : (ny, nx) of the diffraction patterns.
     probe : (modes, ny, nx) complex64 to start from, or None to search.
     expected : planned number of frames, to reserve memory for.
+    origin : where the probe comes from, for people.
     """
 
     def __init__(
@@ -114,6 +75,7 @@ class RollingEngine:
         shape: tuple[int, int],
         probe: NDArray[np.complex64] | None = None,
         expected: int | None = None,
+        origin: str = "recorded with the scan",
     ) -> None:
         self.options = options
         self.backend = backend
@@ -121,23 +83,15 @@ class RollingEngine:
         self.positions = PositionRefiner(options.positions, options.seed)
         self.error_history: list[float] = []
         self.finished = False
-        if probe is not None and not probe.any():
-            probe = None  # a dark beam explains nothing
-        self.probe_note = "recorded with the scan" if probe is not None else "not found yet"
-        self._given = probe
+        if probe is not None and probe.any() and options.constraints:
+            probe = centred(probe)
+        self._start = ProbeStart(backend, self.store, options.rule, options.seed, options.search_frames, probe, origin)
+        self._modes = ModeGrowth(options.modes, options.seed)
         self._solver: Solver | None = None
         self._schedule = Schedule(options.seed)
-        self._search: ProbeSearch | None = None
-        self._search_steps: Iterator[int] = iter(())
         self._turn = 0
-        self._promising = False
-        self._defocus_px2: float | None = None
-        self._look = FIRST_LOOK
-        """Frames that the next search uses."""
-        self._certain = probe is not None
-        self._pass_updates = 0
-        self._polished = 0
-        self._converged = False
+        self._live = LivePasses(self.error_history)
+        self._polish: Polish | None = None
         self._bounds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     @property
@@ -145,12 +99,19 @@ class RollingEngine:
         """What comes next."""
         if not len(self.store):
             return EngineState.DONE if self.finished else EngineState.EMPTY
-        if self._search is not None or self._search_is_due():
+        if self._start.search_due(self.finished):
             return EngineState.SEARCHING
         if not self.finished:
             return EngineState.LIVE if self._solver is not None else EngineState.EMPTY
-        enough = self._converged or self._polished >= self.options.polish_passes
-        return EngineState.DONE if enough and self.rows_used == len(self.store) else EngineState.POLISHING
+        return EngineState.POLISHING if not self._polish_ended or self._probe_is_due() else EngineState.DONE
+
+    @property
+    def _polish_ended(self) -> bool:
+        enough = self.options.polish_passes == 0 or (self._polish is not None and self._polish.done)
+        return self.finished and enough and self.rows_used == len(self.store)
+
+    def _probe_is_due(self) -> bool:
+        return self._start.due(self._solver, finished=self.finished, polished=self._polish_ended)
 
     @property
     def updates(self) -> int:
@@ -185,8 +146,8 @@ class RollingEngine:
         self.positions.add(row, yx_px)
         if self._solver is not None:
             self._solver.admit(row)
-        elif self._given is not None:
-            self._start(self._scaled(self._given), poor=False)
+        elif self._start.given is not None:
+            self._begin(self._start.scaled(self._start.given), poor=False)
         return row
 
     def _fits(self, corner: tuple[int, int]) -> bool:
@@ -211,7 +172,6 @@ class RollingEngine:
     def finish(self) -> None:
         """No more frames will come: polish from now on, in whole passes over all of them."""
         self.finished = True
-        self._pass_updates = 0
         self._schedule.restart()
 
     def step(self, budget_s: float, clock: Callable[[], float] = time.perf_counter) -> int:
@@ -226,99 +186,62 @@ class RollingEngine:
 
     def step_slice(self) -> int:
         """One slice of computing; returns the number of updates done."""
-        if self.state is EngineState.SEARCHING:
-            # a picture that may be right goes on getting better while its probe is looked at again
-            self._turn = (self._turn + 1) % 4
-            return self._refine_slice() if self._turn == 0 and self._promising else self._search_slice()
-        if self.state is EngineState.LIVE or self.state is EngineState.POLISHING:
-            return self._refine_slice()
-        return 0
-
-    def _refine_slice(self) -> int:
-        if self._solver is None:
+        if self.state in (EngineState.EMPTY, EngineState.DONE):
             return 0
-        frames = len(self.store)
-        count = min(self.options.slice_updates, max(frames - self._pass_updates, 1))
-        visits, corners = self._solver.visits[:frames], self.store.corners[:frames]
-        self._solver.sweep(self._schedule.draw(visits, corners, count, live=not self.finished))
-        self.positions.after(self._solver, count, live=not self.finished)
-        self._pass_updates += count
-        if self._pass_updates >= frames:
-            self._pass_updates = 0
-            self._end_of_pass()
-        return count
+        if not self._probe_is_due():
+            return self._refine_slice()
+        self._turn = (self._turn + 1) % 4
+        # a picture that may be right goes on getting better while its probe is looked at
+        refine = self._turn < self._start.share and self._solver is not None and not self._polish_ended
+        return self._refine_slice() if refine else self._probe_slice()
 
-    def _end_of_pass(self) -> None:
-        if self._solver is None:
-            return
-        self._solver.orthogonalise()
-        self.error_history.append(self._solver.error())
-        if self.finished:
-            self._polished += 1
-            self.positions.end_of_pass(self._solver)
-            past = self.error_history[-6:]
-            tolerance = self.options.polish_tolerance
-            if tolerance > 0 and self._polished > 10 and past[0] - past[-1] < 5 * tolerance * past[-1]:
-                self._converged = True
-
-    # probe start
-
-    def _search_is_due(self) -> bool:
-        return not self._certain and (len(self.store) >= self._look or self.finished)
-
-    def _search_slice(self) -> int:
-        """Advance the search by a slice; adopt its winner at the end."""
-        if self._search is None:
-            self._search = ProbeSearch(self.backend, self.store, self.options.rule, self.options.seed, self._look)
-            self._search_steps = self._search.run()
-        done = 0
-        for updates in self._search_steps:
-            done += updates
-            if done >= self.options.slice_updates:
-                return done
-        self._adopt(self._search)
-        self._search = None
+    def _probe_slice(self) -> int:
+        """A slice of a check of the probe, or of a search; begin again if there is a better one."""
+        done, better = self._start.step(
+            self._solver, self.options.slice_updates, finished=self.finished, polished=self._polish_ended
+        )
+        if better is not None:
+            self._begin(better, poor=True)
         return done
 
-    def _adopt(self, search: ProbeSearch) -> None:
-        best = search.best
-        enough = search.limit >= self.options.search_frames
-        nothing_to_add = search.limit >= LAST_LOOK or (self.finished and search.frames == len(self.store))
-        self._certain = nothing_to_add or (enough and search.confident)
-        self._promising = search.confident
-        self._look = 2 * self._look if enough else self.options.search_frames
-        if best is None:
-            return
-        word = "" if enough and search.confident else ", not certain"
-        self.probe_note = f"from the data, defocus {best.defocus_px2:.0f} px^2{word}"
-        confirmed = self._defocus_px2 is not None and 0.6 < best.defocus_px2 / self._defocus_px2 < 1.7
-        if not confirmed:  # else what has been reconstructed from it so far goes on
-            self._defocus_px2 = best.defocus_px2
-            self._start(self.backend.to_host(best.halves[0].probe), poor=True)
+    def _refine_slice(self) -> int:
+        rescaled = self._start.rescale(self._solver) if self._solver else None
+        if rescaled is not None:
+            self._begin(rescaled, poor=False)
+        solver, options = self._solver, self.options
+        if solver is None:
+            return 0
+        if not self.finished:
+            done = self._live.step(solver, self._schedule, self._modes, options.slice_updates)
+            self.positions.after(solver, done, live=True)
+            return done
+        if self._polish is None:
+            self._polish = Polish(
+                solver, self._schedule, self._modes, self.positions, options.polish, options.lsqml, options.dm,
+                self.error_history, options.polish_passes, options.polish_tolerance,
+            )  # fmt: skip
+        return self._polish.step(options.slice_updates)
 
-    def _start(self, probe: NDArray[np.complex64], *, poor: bool) -> None:
+    def _begin(self, probe: NDArray[np.complex64], *, poor: bool) -> None:
         """Begin the reconstruction, or begin again, from `probe` with all frames so far."""
-        if probe.shape[0] != self.options.modes:
-            probe = add_modes(probe, self.options.modes)
         self._solver = Solver(
             self.backend,
             self.store,
-            probe,
+            probe[: self.options.modes],
             self.options.rule,
             poor_probe=poor,
             max_pixels=self.options.max_object_pixels,
         )
+        self._polish = None
+        self.positions.forget(self.store)
+        self.store.flux[:] = 1
+        self._solver.constrained = self.options.constraints
+        if self.options.flux:
+            self._solver.flux = FluxEstimate(self._solver)
+        if self.options.background:
+            self._solver.background_estimate = BackgroundEstimate(self._solver)
         for row in range(len(self.store)):
             self._solver.admit(row)
-
-    def _scaled(self, probe: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """A given probe brought to the power of the first frame: programs differ in their Fourier convention."""
-        power = float((abs(probe.astype(np.complex128)) ** 2).sum())
-        counts = float(self.store.power[0])
-        if power <= 0 or counts <= 0:
-            return probe
-        scaled: NDArray[np.complex64] = (probe * np.sqrt(counts / power)).astype(np.complex64)
-        return scaled
 
     # what can be seen
 
@@ -335,21 +258,44 @@ class RollingEngine:
     @property
     def error(self) -> float:
         """Fourier error over the latest visit of each frame; NaN before the first."""
-        return self._solver.error() if self._solver else float("nan")
+        polished = self._polish.error if self._polish else float("nan")
+        return self._solver.error() if self._solver and np.isnan(polished) else polished
+
+    @property
+    def probe_note(self) -> str:
+        """Where the probe comes from, and how far it is trusted."""
+        return self._start.note
+
+    @property
+    def trust(self) -> Trust:
+        """What prediction says about the probe, and with it about the picture."""
+        return self._start.trust
+
+    @property
+    def unexplained(self) -> float:
+        """The figure behind the trust, see :func:`trust.unexplained`."""
+        return self._start.unexplained
+
+    @property
+    def mode_powers(self) -> NDArray[np.float64]:
+        """(modes,) share of the probe's power in each of the orthogonalised modes, strongest first."""
+        return mode_powers(self.backend.to_host(self._solver.probe)) if self._solver else np.ones(1)
 
     @property
     def algorithm(self) -> str:
         """What was done, truthfully, for the metrics of the result."""
-        return f"{self.options.rule.name}, rolling, {self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        words = self._polish.words if self._polish else ""
+        modes = f"{self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        return f"{self.options.rule.name}, rolling, {modes}{'; ' if words else ''}{words}"
 
     def picture(self) -> Picture | None:
         """The present reconstruction, copied to the host; None before there is one.
 
         While the first search for a probe runs, this is its leading candidate.
         """
-        solver = self._solver
-        if (solver is None or not solver.updates) and self._search is not None and self._search.best is not None:
-            solver = self._search.best.halves[0]
+        solver, search = self._solver, self._start.search
+        if (solver is None or not solver.updates) and search is not None and search.best is not None:
+            solver = search.best.halves[0]
         if solver is None or not solver.updates:
             return None
         canvas = solver.canvas

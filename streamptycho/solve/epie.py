@@ -53,6 +53,8 @@ class Workspace:
         self.figures: Array = xp.zeros(4, xp.float32)
         """Centre of mass (y, x), sum A |model| and sum |model|^2 of the last update."""
         self.frequencies = frequencies(xp, (probe_shape[1], probe_shape[2]))
+        self.floor = 0.0
+        """Counts added to measurement and model alike before their amplitudes are compared; see :func:`update`."""
 
     def intensity(self, xp: Array, field: Array) -> Array:
         """Sum over modes of |field|^2, (ny, nx) in a buffer of the workspace; abs() of complex64 is several times slower."""
@@ -120,7 +122,9 @@ def update(
     amplitude : (ny, nx) float32, square root of the counts, zero frequency at [0, 0]; negative where masked, which leaves
         the model free there.
     step : strengths.
-    work : buffers for this shape of probe; its `figures` are written.
+    work : buffers for this shape of probe; its `figures` are written. With `work.floor` c > 0 the field is multiplied by
+        sqrt((A^2 + c) / (|model|^2 + c)) instead of A / |model|: the square root of few counts is smaller in the mean than
+        the root of their expectation, which would starve what fills the dark of a pattern, such as weak modes.
     flux : amplitude of this frame relative to the usual one.
     background : (ny, nx) float32 incoherent intensity, zero frequency at [0, 0]; none if empty.
 
@@ -143,8 +147,13 @@ def update(
     work.figures[:2] = centre_of_mass(xp, power, work.frequencies)
     work.figures[2] = ((residual + modulus * valid) * modulus).sum() * flux
     work.figures[3] = power.sum()
-    modulus += TINY
-    field *= xp.divide(residual, modulus, out=modulus)
+    if work.floor > 0 and len(probe) > 1:
+        measured = (residual + modulus * valid) ** 2
+        factor = (xp.sqrt((measured + work.floor) / (modulus * modulus + work.floor)) - 1) * valid
+        field *= factor.astype(xp.float32)
+    else:
+        modulus += TINY
+        field *= xp.divide(residual, modulus, out=modulus)
     change = near_field(backend, field)
 
     old = xp.conj(window, out=work.old)

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from streamptycho.solve import epie, gradient, positions_kernels, smooth
+from streamptycho.solve import difference_map, epie, gradient, lsqml, model, positions_kernels, smooth
 from streamptycho.solve.backend import Backend
 
 
@@ -28,6 +28,20 @@ class Kernels:
     """:func:`positions_kernels.misfits` without its backend."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refining:
+    """The same for what refines after the last frame."""
+
+    lsqml: Callable[..., None]
+    """:func:`lsqml.sweep` without its backend."""
+    dm_project: Callable[..., None]
+    """:func:`difference_map.project` without its backend."""
+    dm_probe: Callable[..., None]
+    """:func:`difference_map.add_probe` without its backend."""
+    measure: Callable[..., None]
+    """:func:`model.measure` without its backend."""
+
+
 def warm_up(backend: Backend) -> None:
     """Compile, or load from the cache, what the first frames would otherwise wait for."""
     from streamptycho.solve.solver import RuleOptions, Solver
@@ -39,6 +53,10 @@ def warm_up(backend: Backend) -> None:
         solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)
     rows = np.arange(4)
+    corners = store.corners[rows] - np.array(solver.canvas.origin)
+    refining(backend).measure(
+        solver.canvas.object, solver.probe, store.amplitudes, corners, rows, store.flux, solver.background, solver.misfit
+    )
     solver.shift_sums(rows)
     solver.misfits_at(rows, store.corners[rows])
 
@@ -69,3 +87,18 @@ def kernels_for(backend: Backend) -> Kernels:
         partial(positions_kernels.shift_sums, backend),
         partial(positions_kernels.misfits, backend),
     )
+
+
+def refining(backend: Backend) -> Refining:
+    """Compiled on the CPU, readable elsewhere."""
+    if backend.name == "cpu":
+        from streamptycho.solve import compiled_difference_map, compiled_lsqml, compiled_model
+
+        return Refining(
+            compiled_lsqml.sweep_frames,
+            compiled_difference_map.project,
+            compiled_difference_map.add_probe,
+            compiled_model.measure,
+        )
+    parts = (lsqml.sweep, difference_map.project, difference_map.add_probe, model.measure)
+    return Refining(*(partial(part, backend) for part in parts))

@@ -24,6 +24,7 @@ from streamptycho.solve.schedule import Schedule
 
 if TYPE_CHECKING:
     from streamptycho.solve.solver import Solver
+    from streamptycho.solve.store import FrameStore
 
 BATCH = 16
 """Frames refined together."""
@@ -200,10 +201,20 @@ class PositionRefiner:
         if self._since >= SMOOTH_EVERY:
             self._smooth()
 
-    def end_of_pass(self, solver: "Solver") -> None:
-        """After a pass over all frames without new ones: other places for the worst, and common offsets taken back."""
+    def forget(self, store: "FrameStore") -> None:
+        """Back to the recorded positions: the reconstruction that knew better begins again."""
+        for known in (self.offsets, self.drift, self.seen, self._next_drift):
+            known[...] = 0
+        self.spread_px, self._due, self._since, self._passes = 1.0, 0.0, 0, 0
+        store.corners[: self._n] = np.rint(self.recorded[: self._n]).astype(np.int64) - np.array(store.shape) // 2
+
+    def end_of_pass(self, solver: "Solver") -> bool:
+        """After a pass over all frames without new ones: other places for the worst, and common offsets taken back.
+
+        Returns True if windows are still on the move.
+        """
         if self.options.refine == "off" or solver.updates < SETTLED_UPDATES or not self.busy:
-            return
+            return False
         self._passes += 1
         self._try_elsewhere(solver)
         if self.spread_px > JITTER_PX and self._passes <= LEVEL_PASSES:
@@ -215,6 +226,7 @@ class PositionRefiner:
             mean = local_mean(solver.canvas, solver.backend, self._centres(solver), residual, self._width(solver) / 2)
             self.offsets[: self._n] -= level(solver.canvas, solver.backend, self._centres(solver), mean)
             self._move(solver, np.arange(self._n))
+        return True
 
     def _ready(self, solver: "Solver", rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         visited = solver.visits[rows] >= ENOUGH_VISITS

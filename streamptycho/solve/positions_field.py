@@ -16,7 +16,7 @@ def inside(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -
 def local_mean(
     canvas: Canvas, backend: Backend, centres: NDArray[np.float64], values: NDArray[np.float64], sigma_px: float
 ) -> Array:
-    """(2, cells, cells) float32 Gaussian mean over the coarse grid of `values` (n, 2) at absolute `centres` (n, 2)."""
+    """(2, ny, nx) float32 Gaussian mean, on the canvas's coarse grid, of `values` (n, 2) at absolute `centres` (n, 2)."""
     xp = backend.xp
     shape = canvas.cell_dose.shape
     cells = np.clip((centres - np.array(canvas.origin)) // BLOCK, 0, np.array(shape) - 1).astype(np.int64)

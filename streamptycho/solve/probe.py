@@ -20,7 +20,7 @@ FOOTPRINTS = (0.06, 0.10, 0.16, 0.25, 0.40, 0.60)
 """Trial diameters of the defocused beam on the sample, fractions of the window; each with both signs of defocus."""
 FAR_WINDOWS = 4
 """A frame takes no part in a search if it lies this many windows, and five times the usual, from the middle."""
-LEVELS = ((12, 3), (6, 3), (3, 4))
+LEVELS = ((12, 1), (6, 2), (3, 4))
 """Candidates kept and sweeps done at each level of the contest."""
 TESTABLE_DOSE = 1.5
 """Dose from the other half, in units of one frame's own, from which a frame can be predicted."""
@@ -46,30 +46,6 @@ def defocused_probe(mean_intensity: NDArray[np.float64], defocus_px2: float) -> 
     return probe
 
 
-def add_modes(probe: NDArray[np.complex64], modes: int, power: float = 0.05) -> NDArray[np.complex64]:
-    """`probe` (m, ny, nx) with as many modes as asked.
-
-    New ones are the strongest times x, y, xy..., orthogonal to the others, with `power` of the total each.
-    """
-    result = [mode.astype(np.complex128) for mode in probe[:modes]]
-    total = sum(np.vdot(mode, mode).real for mode in result)
-    y, x = (np.linspace(-1, 1, n) for n in probe.shape[1:])
-    y, x = y[:, None], x[None]
-    for factor in (x, y, x * y, x**2 - y**2, x**2 + y**2, x**3, y**3):
-        if len(result) >= modes:
-            break
-        extra = result[0] * factor
-        whole = np.vdot(extra, extra).real
-        for mode in result:
-            extra = extra - mode * np.vdot(mode, extra) / np.vdot(mode, mode)
-        if np.vdot(extra, extra).real < 1e-4 * whole:
-            continue  # this one is there already, but for rounding
-        result.append(extra * np.sqrt(power * total / np.vdot(extra, extra).real))
-    stack = np.array(result)
-    stack *= np.sqrt(total / (abs(stack) ** 2).sum())
-    return stack.astype(np.complex64)
-
-
 @dataclass(slots=True)
 class Candidate:
     """One defocus under trial."""
@@ -79,7 +55,13 @@ class Candidate:
     rows: tuple[NDArray[np.int64], NDArray[np.int64]]
     score: float = field(default=float("inf"))
     """Fourier error of predicted frames; inf while too few frames can be predicted."""
-    tests: int = 0
+    tested: list[int] = field(default_factory=list)
+    """Frames that could be predicted."""
+
+    @property
+    def tests(self) -> int:
+        """Number of frames that could be predicted."""
+        return len(self.tested)
 
     def sweep(self, random: np.random.Generator) -> Iterator[int]:
         """One pass of each half over its frames, in steps of bounded length."""
@@ -92,7 +74,7 @@ class Candidate:
     def judge(self) -> None:
         """Let each half predict the other's frames."""
         misfit = power = 0.0
-        self.tests = 0
+        self.tested = []
         for solver, rows in ((self.halves[0], self.rows[1]), (self.halves[1], self.rows[0])):
             weight = (abs(solver.probe) ** 2).sum(0)
             footprint = weight / weight.max()
@@ -104,14 +86,14 @@ class Candidate:
                     continue
                 misfit += predicted_misfit(solver, row, at)
                 power += solver.store.power[row]
-                self.tests += 1
+                self.tested.append(int(row))
         self.score = misfit / power if self.tests >= ENOUGH_TESTS and power > 0 else float("inf")
 
 
 def predicted_misfit(solver: Solver, row: int, at: tuple[slice, slice]) -> float:
     """Sum of (|model| - amplitude)^2 of a frame that the solver has not used."""
     field_ = far_field(solver.backend, solver.probe * solver.canvas.object[at])
-    amplitude: Array = solver.store.amplitudes[row]
+    amplitude: Array = solver.store.amplitudes[row] / solver.store.flux[row]
     modulus = solver.backend.xp.sqrt((field_.real**2 + field_.imag**2).sum(0))
     return float((((modulus - amplitude) * (amplitude >= 0)) ** 2).sum())
 
@@ -180,16 +162,22 @@ class ProbeSearch:
 
     def _candidate(self, defocus_px2: float) -> Candidate:
         probe = defocused_probe(self._mean, defocus_px2)
-        halves = []
-        for rows in (self._rows[0::2], self._rows[1::2]):
-            solver = Solver(self.backend, self.store, probe, self.rule, poor_probe=True)
-            for row in self._rows:  # room for the other half's windows too
-                corner = self.store.corners[row]
-                solver.canvas.ensure((int(corner[0]), int(corner[1])), self.store.shape)
-            for row in rows:
-                solver.admit(int(row))
-            halves.append(solver)
-        return Candidate(defocus_px2, (halves[0], halves[1]), (self._rows[0::2], self._rows[1::2]))
+        halves = halves_of(self.backend, self.store, self._rows, probe, self.rule, poor=True)
+        return Candidate(defocus_px2, halves, (self._rows[0::2], self._rows[1::2]))
+
+
+def halves_of(
+    backend: Backend, store: FrameStore, rows: NDArray[np.int64], probe: Array, rule: RuleOptions, *, poor: bool
+) -> tuple[Solver, Solver]:
+    """Two reconstructions from `probe`, of the even and of the odd ones of `rows`."""
+    one, two = (Solver(backend, store, probe, rule, poor_probe=poor) for _ in range(2))
+    for solver, own in ((one, rows[0::2]), (two, rows[1::2])):
+        for row in rows:  # room for the other half's windows too
+            corner = store.corners[row]
+            solver.canvas.ensure((int(corner[0]), int(corner[1])), store.shape)
+        for row in own:
+            solver.admit(int(row))
+    return one, two
 
 
 def _rank(candidate: Candidate) -> tuple[float, float]:

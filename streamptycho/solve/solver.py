@@ -21,14 +21,20 @@ from pydantic import Field
 
 from streamptycho.options import Options
 from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import Canvas
+from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
+from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.gradient import footprint, missing_gradient, overlap
 from streamptycho.solve.kernels import kernels_for
 from streamptycho.solve.store import FrameStore
 
 SLICE = 50
 """Updates between two changes of the smooth part, while the object is small."""
+
+VANISHING = 1e-20
+"""Object step that changes nothing: in single precision x + 1e-20 x = x."""
 
 
 class RuleOptions(Options):
@@ -107,9 +113,12 @@ class Solver:
         self.store = store
         self.rule = rule.resolved()
         self.poor_probe = poor_probe
-        self.probe: Array = backend.to_device(np.array(probe, np.complex64, order="C"))
+        self.probe_since = 0
+        """Updates after which a poor probe began to settle."""
+        self.count_floor = 0.0
+        """Counts added on both sides of the comparison of amplitudes; see :func:`epie.update`."""
+        self.take_probe(probe)
         self.canvas = Canvas(backend, max_pixels)
-        self._work = Workspace(backend, self.probe.shape)
         self._kernels = kernels_for(backend)
         self.updates = 0
         self.rows_used = 0
@@ -118,11 +127,21 @@ class Solver:
         self.misfit: Array = backend.xp.zeros(0, np.float32)
         self.background: Array = backend.xp.zeros((0, 0), np.float32)
         """(ny, nx) incoherent intensity beside the model, or empty."""
+        self.constrained = True
+        """Whether :func:`constraints.impose` is called between passes."""
+        self._next_constraints = 0
+        self.flux: FluxEstimate | None = None
+        self.background_estimate: BackgroundEstimate | None = None
         self._unfilled: list[int] = []
         self._since = 0
         """Updates since the smooth part was changed last, and for each slice of them the rows, the centres of mass of their
         models, and how often each had been visited by then:"""
         self._visited: list[tuple[NDArray[np.int64], Array, NDArray[np.int64]]] = []
+
+    def take_probe(self, probe: Array) -> None:
+        """Go on with this probe, (modes, ny, nx), of as many modes as it has."""
+        self.probe: Array = self.backend.to_device(np.array(probe, np.complex64, order="C"))
+        self._work = Workspace(self.backend, self.probe.shape)
 
     def admit(self, row: int) -> bool:
         """Take a new row of the store on; False if its window lies too far out for the canvas."""
@@ -146,27 +165,31 @@ class Solver:
             self._slice(rows[:count])
             rows = rows[count:]
 
-    def _slice(self, rows: NDArray[np.int64]) -> None:
-        """Updates whose strengths are settled together, then what builds on their outcome."""
-        store, canvas, xp = self.store, self.canvas, self.backend.xp
-        corners = store.corners[rows]
-        figures = xp.empty((len(rows), 4), xp.float32)
-        self._kernels.sweep(
-            canvas.object,
-            self.probe,
-            store.amplitudes,
-            corners - np.array(canvas.origin),
-            rows,
-            self._steps(rows),
-            store.flux,
-            self.background,
-            self.misfit,
-            figures,
-            self._work,
-        )
+    def prepare(self) -> None:
+        """Make ready for an update from any row that was admitted."""
+        self._prepare_new()
+
+    def coverage(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(k,) visits and (k, 2) corners of all frames, in order of arrival, for :meth:`Schedule.draw`."""
+        frames = len(self.store)
+        return self.visits[:frames], self.store.corners[:frames]
+
+    def visited(self, rows: NDArray[np.int64]) -> None:
+        """Count an update from each of `rows`."""
         self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
         np.add.at(self.visits, rows, 1)
         self.updates += len(rows)
+
+    def _slice(self, rows: NDArray[np.int64]) -> None:
+        """Updates whose strengths are settled together, then what builds on their outcome."""
+        figures = self.backend.xp.empty((len(rows), 4), np.float32)
+        self._work.floor = self.count_floor
+        self._run(rows, self._steps(rows), figures)
+        if self.flux is not None:
+            self.flux.learn(rows, figures)
+        if self.background_estimate is not None:
+            self.background_estimate.learn(len(rows))
+        self.visited(rows)
         self._visited.append((rows, figures[:, :2], self.visits[rows]))
         self._since += len(rows)
         if self._since >= self._interval():
@@ -178,12 +201,14 @@ class Solver:
         age = self.visits[rows] / rule.anneal_visits
         g = rule.gamma_object
         first = rule.probe_step if self.poor_probe else rule.given_probe_step
-        beta = first / (1 + (self.updates + np.arange(len(rows))) / rule.probe_memory)
+        beta = first / (1 + (self.updates - self.probe_since + np.arange(len(rows))) / rule.probe_memory)
         steps = np.empty((len(rows), 4), np.float32)
         steps[:, 0] = np.maximum(rule.settled_object_step, rule.object_step / (1 + age))
         steps[:, 1] = np.clip(beta, rule.settled_probe_step, None).clip(max=rule.probe_step)
         steps[:, 2] = np.minimum(1, g + age * (1 - g))
         steps[:, 3] = rule.gamma_probe
+        if self.flux is not None:
+            steps[:, :2] *= self.flux.weight(rows)[:, None]
         return steps
 
     def _smooth(self) -> None:
@@ -216,7 +241,32 @@ class Solver:
         power = self._work.intensity(self.backend.xp, self.probe)
         power = power / power.max()
         self.canvas.add_dose(corners, power)
+        if self.flux is not None:
+            self.flux.predict(np.array(self._unfilled))
         self._unfilled.clear()
+
+    def look(self, rows: NDArray[np.int64]) -> Array:
+        """(k, 4) figures of the models of `rows`, see :func:`epie.sweep`; object and probe stay as they are."""
+        figures = self.backend.xp.empty((len(rows), 4), np.float32)
+        steps = np.tile(np.array([VANISHING, 0, 1, 1], np.float32), (len(rows), 1))
+        self._run(rows, steps, figures)
+        return figures
+
+    def _run(self, rows: NDArray[np.int64], steps: NDArray[np.float32], figures: Array) -> None:
+        """The kernel over `rows`."""
+        self._kernels.sweep(
+            self.canvas.object,
+            self.probe,
+            self.store.amplitudes,
+            self.store.corners[rows] - np.array(self.canvas.origin),
+            rows,
+            steps,
+            self.store.flux,
+            self.background,
+            self.misfit,
+            figures,
+            self._work,
+        )
 
     def _interval(self) -> int:
         """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""
@@ -274,6 +324,13 @@ class Solver:
         rows = rows[self.visits[rows] > 0]
         power = self.store.power[rows].sum()
         return float(misfit[rows].sum(dtype=np.float64) / power) if power > 0 else float("nan")
+
+    def settle(self) -> None:
+        """Once per pass, without changing any model: modes orthogonal, and the object within its constraints if due."""
+        self.orthogonalise()
+        if self.constrained and self.updates >= self._next_constraints:
+            impose(self.canvas, self.probe, self.backend, keep_probe=self.rule.probe_step == 0)
+            self._next_constraints = self.updates + interval(self.canvas, self.store.shape)
 
     def orthogonalise(self) -> None:
         """Rotate the modes among themselves so that they are orthogonal, strongest first; the model does not change."""

@@ -90,8 +90,9 @@ class Sweeper:
         work: Workspace | None,
     ) -> None:
         """Arguments as of :func:`streamptycho.solve.epie.sweep`."""
-        del work  # its buffers are those of the readable form
         self._prepare(probe.shape)
+        for scratch in self._scratch:  # the other buffers of `work` are those of the readable form
+            scratch.lines[3, probe.shape[2]] = work.floor if work is not None else 0
         arguments = (obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures)
         threads = min(self.threads, len(rows)) if len(rows) * probe.size >= WORTH_SHARING else 1
         if threads < 2:

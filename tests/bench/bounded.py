@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import choose_backend
-from streamptycho.solve.engine import EngineOptions, RollingEngine
+from streamptycho.solve.engine import RollingEngine
 from streamptycho.solve.kernels import warm_up
+from streamptycho.solve.settings import EngineOptions
 from streamptycho_sim.illumination import IlluminationOptions, probe
 
 STEP = 10

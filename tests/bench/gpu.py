@@ -21,8 +21,9 @@ from streamptycho.errors import BackendError
 from streamptycho.solve.backend import Backend, cpu_backend, cupy_backend
 from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.cuda.sweep import CudaSweep, choose_fused
-from streamptycho.solve.engine import EngineOptions, RollingEngine
+from streamptycho.solve.engine import RollingEngine
 from streamptycho.solve.epie import Workspace
+from streamptycho.solve.settings import EngineOptions
 from tests.solve.cuda_host import compare, random_problem
 from tests.solve.helpers import Scene, scene
 

@@ -58,7 +58,8 @@ def main(file: Path) -> None:
             for row in range(first, min(first + CHUNK, shape[0])):
                 frame = np.fromfile(raw, np.float32, shape[1] * shape[2]).reshape(shape[1:])
                 solver.admit(store.append(frame, (int(corners[row, 0]), int(corners[row, 1]))))
-            solver.sweep(schedule.draw(np.arange(len(store)), CHUNK * BUDGET, live=True))
+            seen = len(store)
+            solver.sweep(schedule.draw(solver.visits[:seen], store.corners[:seen], CHUNK * BUDGET, live=True))
     held = store.amplitudes[: len(store)].nbytes + solver.canvas.object.nbytes + solver.probe.nbytes
     print(
         json.dumps({"ratio": (status("VmHWM") - before) / held, "held_bytes": held, "peak_bytes": status("VmHWM") - before})

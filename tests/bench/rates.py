@@ -80,7 +80,9 @@ class Stream:
             for row in range(first, first + CHUNK):
                 corner = (int(self.scan.corners[row, 0]), int(self.scan.corners[row, 1]))
                 self.solver.admit(self.store.append(self.scan.amplitudes[row], corner))
-            order = self.schedule.draw(np.arange(first + CHUNK), CHUNK * self.budget, live=True)
+            seen = first + CHUNK
+            visits, corners = self.solver.visits[:seen], self.store.corners[:seen]
+            order = self.schedule.draw(visits, corners, CHUNK * self.budget, live=True)
             began, started = time.process_time(), time.perf_counter()
             self.solver.sweep(order)
             cpu, wall = cpu + time.process_time() - began, wall + time.perf_counter() - started

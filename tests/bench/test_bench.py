@@ -49,7 +49,7 @@ def test_the_error_knows_the_truth(scan: live.BenchScan):
 
 def test_full_passes_use_every_frame_equally():
     passes = live.FullPasses(0)
-    drawn = np.concatenate([passes.draw(np.arange(20), 15, live=True) for _ in range(4)])
+    drawn = np.concatenate([passes.draw(np.zeros(20, int), np.zeros((20, 2), int), 15, live=True) for _ in range(4)])
     assert np.bincount(drawn).tolist() == [3] * 20
 
 

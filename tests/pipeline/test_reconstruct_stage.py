@@ -1,5 +1,6 @@
 """The reconstruct stage: how scans share the time, when pictures are shown, and what becomes of frames that are no use."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +15,8 @@ from streamptycho.pipeline import Port, ReconstructStage, reconstruction
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.preprocess import FrameOptions, PositionOptions
 from streamptycho.reasons import EndReason, ServiceState, Stream
-from streamptycho.solve.engine import EngineOptions
+from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.trust import Trust
 from streamptycho_sim.scan import ProbeStart
 from tests.hostile import GOOD
 from tests.scans import Clock, balanced, broken_frame, end, frame, only, start
@@ -103,6 +105,21 @@ class Run:
         status = self.to(Port.DISPLAY, Status, scan_id)[-1]
         assert status is self.to(Port.RESULTS, Status, scan_id)[-1]
         return status
+
+
+def test_a_trusted_probe_starts_the_next_scan_of_the_same_geometry():
+    run = Run()(begin("a"), *(point(i, "a") for i in range(24))).idle(5)
+    run(begin("early", probe=None))
+    assert run.stage.scans["early"].engine.probe_note == "not found yet", "nothing is known of the first probe yet"
+    run.stage.scans["a"].engine._start.trust = Trust.CONFIDENT
+    other = dataclasses.replace(START.geometry, wavelength_m=2 * START.geometry.wavelength_m)
+    notes = {}
+    for scan_id, changes in {"same": {}, "other": {"geometry": other}, "own": {"probe": START.probe}}.items():
+        run(begin(scan_id, **({"probe": None} | changes)))
+        notes[scan_id] = run.stage.scans[scan_id].engine.probe_note
+    assert notes == {"same": "from the previous scan", "other": "not found yet", "own": "recorded with the scan"}
+    before = run.stage.scans["own"].engine.trust
+    assert run.stage.statuses()[-1].notes["trust"] == before.value == "uncertain"
 
 
 def test_a_scan_from_start_to_final_picture():

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from streamptycho.quality import Agreement, compare
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.store import FrameStore
 from streamptycho_sim.forward import DetectorOptions
 from streamptycho_sim.illumination import IlluminationOptions, guess

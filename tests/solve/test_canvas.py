@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 
 from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean
-from streamptycho.solve.engine import EngineOptions, RollingEngine
-from tests.solve.helpers import random_complex
+from streamptycho.solve.engine import RollingEngine
+from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.store import FrameStore
+from tests.solve.helpers import random_complex, scene
 
 corners = st.lists(st.tuples(st.integers(-300, 300), st.integers(-300, 300)), min_size=1, max_size=12)
 shapes = st.tuples(st.integers(3, 40), st.integers(3, 40))
@@ -136,3 +139,43 @@ def test_block_mean_and_bilinear(backend: Backend):
     np.testing.assert_allclose(again[inner], plane[inner], atol=1e-3)
     np.testing.assert_allclose(again[0, 20], again[3, 20], atol=1e-3)
     assert again.dtype == np.complex64
+
+
+@pytest.mark.parametrize("correction", [False, True])
+def test_a_growing_canvas_gives_the_same_bits_as_one_of_its_final_size(correction: bool, backend: Backend):
+    """The scan runs out in all four directions."""
+    made = scene(32, 64)
+    order = np.argsort(abs(made.yx_px - made.yx_px.mean(0)).max(1), kind="stable")  # from the middle outwards
+    results = []
+    for prepared in (False, True):
+        rule = RuleOptions(correction=correction)
+        solver = Solver(backend, FrameStore(backend, (32, 32)), made.guess, rule, poor_probe=True)
+        if prepared:
+            for corner in ((-300, -200), (400, 300)):
+                assert solver.canvas.ensure(corner, (32, 32))
+            solver.canvas._used = None
+        shapes = set()
+        for k, i in enumerate(order.tolist()):
+            corner = (int(made.scan.corners[i, 0]), int(made.scan.corners[i, 1]))
+            solver.admit(solver.store.append(made.amplitudes[i], corner))
+            shapes.add((solver.canvas.origin, solver.canvas.shape))
+            solver.sweep(np.arange(k + 1)[-12:])
+        assert (len(shapes) == 1) is prepared
+        box = solver.canvas.window((int(made.scan.corners.min(0)[0]), int(made.scan.corners.min(0)[1])), (80, 80))
+        results.append([backend.to_host(a) for a in (solver.canvas.object[box], solver.canvas.dose[box], solver.probe)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_reached_surrounds_all_dose():
+    canvas = Canvas(numpy_backend(), 1 << 24)
+    canvas.ensure((0, 0), (100, 90))
+    assert canvas.reached(0.05) is None
+    for y, x in ((13, 40), (57, 8)):
+        canvas.add_dose(np.array([[y, x]]), np.full((3, 5), 0.05, np.float32))
+    box = canvas.reached(0.05)
+    assert box is not None
+    inside = np.zeros(canvas.shape, bool)
+    inside[box] = True
+    assert inside[canvas.dose >= 0.05].all()
+    assert inside.sum() < 64 * 64

@@ -22,7 +22,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("shape", [(32, 32), (24, 36), (15, 21)])
 @pytest.mark.parametrize(("beta", "gammas"), [(0.3, (0.2, 1.0)), (0.3, (1.0, 0.4)), (0.0, (0.2, 1.0))])
 @pytest.mark.parametrize("clean", [True, False], ids=["clean", "flux and background"])
-def test_a_sweep(modes, shape, beta, gammas, clean):
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_a_sweep(modes, shape, beta, gammas, clean, floor):
     rng = np.random.default_rng(0)
     probe = random_complex(rng, modes, *shape)
     obj = random_complex(rng, 60, 60)
@@ -38,6 +39,7 @@ def test_a_sweep(modes, shape, beta, gammas, clean):
         o, p = obj.copy(), probe.copy()
         misfit, figures = np.zeros(6, np.float32), np.zeros((9, 4), np.float32)
         work = Workspace(READABLE, p.shape)
+        work.floor = floor
         sweep(o, p, amplitudes, corners, rows, steps, flux, background, misfit, figures, work)
         out.append((o, p, misfit, *figures.T))
     for readable, fast in zip(*out, strict=True):

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from streamptycho.solve import compiled_positions, positions_kernels
 from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.canvas import Canvas
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.positions import PositionRefinement, PositionRefiner
 from streamptycho.solve.positions_field import level, local_mean
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions, Solver
 from tests.solve.helpers import Scene, random_complex, scene, stored
 

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.engine import EngineOptions, EngineState, RollingEngine
+from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.positions import PositionRefinement
+from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,8 @@ import pytest
 from streamptycho.files.scan import open_scan
 from streamptycho.preprocess import FrameOptions, FramePreprocessor
 from streamptycho.solve.backend import Backend, numpy_backend
-from streamptycho.solve.probe import ProbeSearch, add_modes, central_rows, defocused_probe
+from streamptycho.solve.modes import add_modes
+from streamptycho.solve.probe import ProbeSearch, central_rows, defocused_probe
 from streamptycho.solve.solver import RuleOptions
 from streamptycho.solve.store import FrameStore
 from streamptycho_sim.illumination import IlluminationOptions, probe

@@ -1,0 +1,157 @@
+"""Intensity of each frame: beam current, shutter and monochromator make it jump, and the object must not take the blame.
+
+A frame's amplitude factor c (intensity c^2) is the one of least squares against its model, sum A M / sum M^2. It is judged
+against the model and never against the counts alone, so that an absorbing object is not taken for a weak beam; hence only
+where neighbours have been used already. It is estimated twice: predicted before the first use of a frame whose counts differ
+from the usual (later the probe, which changes quickly at first, and the object have adapted to the error), and with every
+visit after that. Predictions within a few per cent of 1 are not believed: each would be built upon by the next, and the
+factor would drift away along the scan. What cannot be known, a common factor of frames and probe, is settled by a
+geometric mean of 1.
+"""
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.solve.backend import Array
+
+if TYPE_CHECKING:
+    from streamptycho.solve.solver import Solver
+
+FAINTEST, BRIGHTEST = 0.02, 50.0
+"""Bounds of the factor."""
+FAINT = 0.3
+"""Factor below which a frame counts less, with its square: it is noise, and the beam was hardly there."""
+GLARING = 3.0
+"""Factor above which it does so with the inverse square: no beam is that bright, this is something else."""
+DAMPING = 0.5
+"""Part of the way to a new estimate."""
+UNUSUAL = 0.05
+"""A frame is predicted if the root of its counts differs from the usual by this in the logarithm."""
+BELIEVED = 0.05
+"""Logarithm of the factor from which a prediction is believed."""
+ENOUGH_NEIGHBOURS = 2
+MEMORY = 20
+"""Frames over which the usual counts are remembered."""
+
+
+class FluxEstimate:
+    """Amplitude factors of the frames of one solver; writes `store.flux`.
+
+    Waits for the device once per slice.
+    """
+
+    def __init__(self, solver: "Solver") -> None:
+        self._solver = solver
+        self._logarithm = np.zeros(len(solver.store.corners))
+        self._known = np.zeros(len(self._logarithm), np.bool_)
+        """Frames whose factor has been looked at."""
+        self._usual: float | None = None
+        """Logarithm of the root of the counts at a factor of 1."""
+        self._last = (-np.inf, 0.0)
+        """Logarithms of the root of the counts and of the factor of the frame before."""
+        self._seen: Counter[tuple[int, int]] = Counter()
+        """Frames used in each square of the scan."""
+        self._visited = np.zeros(len(self._logarithm), np.bool_)
+        self._side = _square_side(solver.probe)
+        self._since_gauge = 0
+
+    def predict(self, rows: NDArray[np.int64]) -> None:
+        """Look at frames that have not been used yet."""
+        self._make_room()
+        with np.errstate(divide="ignore"):
+            root = np.log(self._solver.store.power[rows]) / 2
+        if self._usual is None and np.isfinite(root).any():
+            self._usual = float(np.median(root[np.isfinite(root)]))
+        known = self._trust(rows) == 1
+        odd = known & (abs(root - (self._usual or 0.0)) > UNUSUAL)
+        estimate = np.zeros(len(rows))
+        if odd.any():
+            estimate[odd] = self._estimate(self._solver.look(rows[odd]))
+        estimate[abs(estimate) < BELIEVED] = 0
+        for k, height in enumerate(root.tolist()):
+            if not known[k] and abs(height - self._last[0]) < UNUSUAL:
+                estimate[k] = self._last[1]
+            self._last = (height, float(estimate[k]))
+        self._logarithm[rows] = estimate
+        self._known[rows] = True
+        self._publish(rows)
+        bright = (known | (rows < MEMORY)) & (estimate > np.log(FAINT)) & np.isfinite(root)
+        for value in (root - estimate)[bright].tolist():
+            self._usual = value if self._usual is None else self._usual + (value - self._usual) / MEMORY
+
+    def learn(self, rows: NDArray[np.int64], figures: Array) -> None:
+        """Take in what a slice has shown; `figures` as :func:`epie.sweep` writes them."""
+        rows, last = np.unique(rows[::-1], return_index=True)
+        latest = self._solver.backend.to_host(figures)[::-1][last]
+        new = rows[~self._visited[rows]]
+        self._seen.update(self._squares(new))
+        self._visited[new] = True
+        change = self._estimate(latest) - self._logarithm[rows]
+        self._logarithm[rows] += DAMPING * self._trust(rows) * change
+        self._publish(rows)
+        self._since_gauge += len(rows)
+        if self._solver.rule.probe_step == 0:
+            return  # a fixed probe settles the scale
+        if self._since_gauge >= len(self._solver.store) / 16:  # so that the cost per update does not grow
+            self._settle_gauge()
+
+    def weight(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(k,) 1, or less for frames with hardly any light or far too much."""
+        factor = np.exp(self._logarithm[rows])
+        weight: NDArray[np.float32] = np.minimum(1, np.minimum(factor / FAINT, GLARING / factor) ** 2).astype(np.float32)
+        return weight
+
+    def _estimate(self, figures: Array) -> NDArray[np.float64]:
+        """Logarithm of the factor of least squares."""
+        host = self._solver.backend.to_host(figures).astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = np.where(host[:, 3] > 0, host[:, 2] / host[:, 3], 1)
+        logarithm: NDArray[np.float64] = np.log(np.clip(factor, FAINTEST, BRIGHTEST))
+        return logarithm
+
+    def _trust(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(k,) 0 to 1: how many other frames close by the object has seen, of those that are enough."""
+        around = [sum(self._seen[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)) for y, x in self._squares(rows)]
+        others = np.array(around, np.float64) - self._visited[rows]
+        trust: NDArray[np.float64] = np.minimum(others / ENOUGH_NEIGHBOURS, 1)
+        return trust
+
+    def _squares(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+        places = self._solver.store.corners[rows] // self._side
+        return [(y, x) for y, x in places.tolist()]
+
+    def _settle_gauge(self) -> None:
+        """Divide all factors by their geometric mean, faint frames left out, and give it to the probe."""
+        self._since_gauge = 0
+        solver, n = self._solver, len(self._solver.store)
+        usual = self._known[:n] & (self._logarithm[:n] > np.log(FAINT))
+        if not usual.any():
+            return
+        common = float(self._logarithm[:n][usual].mean())
+        self._logarithm[:n][self._known[:n]] -= common
+        solver.store.flux[:n] = solver.backend.to_device(np.exp(self._logarithm[:n]).astype(np.float32))
+        solver.probe *= np.float32(np.exp(common))
+
+    def _publish(self, rows: NDArray[np.int64]) -> None:
+        backend = self._solver.backend
+        self._solver.store.flux[backend.to_device(rows)] = backend.to_device(
+            np.exp(self._logarithm[rows]).astype(np.float32)
+        )
+
+    def _make_room(self) -> None:
+        missing = len(self._solver.store.corners) - len(self._logarithm)
+        if missing > 0:
+            self._logarithm = np.concatenate([self._logarithm, np.zeros(missing)])
+            self._known = np.concatenate([self._known, np.zeros(missing, np.bool_)])
+            self._visited = np.concatenate([self._visited, np.zeros(missing, np.bool_)])
+
+
+def _square_side(probe: Array) -> int:
+    """A third of the probe's diameter, pixels: frames a square apart share half of their light or more."""
+    power = (probe.real**2 + probe.imag**2).sum(0)
+    area = float(power.sum() ** 2 / (power * power).sum())
+    return max(round(math.sqrt(4 * area / math.pi) / 3), 1)

@@ -1,0 +1,123 @@
+"""Mutually incoherent probe modes: added one after the other, from what the patterns show beyond the present ones.
+
+Source of the mixed-state model: Thibault & Menzel, Nature 494, 68 (2013). A mode of zero power has no gradient, so each
+must be given a start. It is sought among the strongest mode times low polynomials of position (what a finite source, a
+vibration or motion during the exposure make of a beam, to first orders), two at a time, and when as many have settled as
+are asked for and one more, the weakest is given up. (What the residuals of a young object lack is no guide: on the
+simulated scan it pointed across the true mode.)
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.solve.noise import root_count_variance
+from streamptycho.solve.solver import Solver
+
+SETTLING_UPDATES = 1000
+"""Updates between two new modes, if that is not more than so many passes:"""
+SETTLING_PASSES = 10
+FEWEST_FRAMES = 8
+"""Frames in use before a mode is added."""
+NOISE_FRAMES = 48
+"""Frames from which the counting noise is estimated."""
+CONTEST = 2
+"""Modes added at a time, one more in the end than asked for: x and y, of which the data may want either or both."""
+COUNT_FLOOR = 1.0
+"""Counts; see :func:`epie.update`."""
+NOISE_LIMITED = 1.5
+"""Ratio of the misfit to the counting noise up to which the noise decides what the modes become."""
+SMALLEST_PART = 1e-4
+"""Share of a trial mode's power outside the modes present, below which it is there already, but for rounding."""
+
+
+def mode_powers(probe: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """Share of the power in each mode of the orthogonalised probe, strongest first.
+
+    Parameters
+    ----------
+    probe : (modes, ny, nx) complex64, not necessarily orthogonal.
+
+    Returns
+    -------
+    (modes,) float64, sum 1: the eigenvalues of the probe's density matrix; zeros for a dark probe.
+    """
+    flat = probe.reshape(len(probe), -1).astype(np.complex128)
+    powers = np.clip(np.linalg.eigvalsh(flat @ flat.conj().T)[::-1], 0, None)
+    shares: NDArray[np.float64] = powers / max(float(powers.sum()), 1e-300)
+    return shares
+
+
+def trial_modes(probe: NDArray[np.complex64]) -> NDArray[np.complex128]:
+    """Strongest mode times x, y, xy..., orthogonal to all modes and among each other, of unit power each: (k, ny, nx)."""
+    flat = probe.reshape(len(probe), -1).astype(np.complex128)
+    basis = [mode / np.sqrt(np.vdot(mode, mode).real) for mode in flat if mode.any()]
+    present = len(basis)
+    y, x = (np.linspace(-1, 1, n) for n in probe.shape[1:])
+    y, x = y[:, None], x[None]
+    for factor in (x, y, x * y, x**2 - y**2, x**2 + y**2, x**3, y**3):
+        extra = (probe[0] * factor).ravel().astype(np.complex128)
+        whole = np.vdot(extra, extra).real
+        for _ in range(2):  # once more against rounding
+            for mode in basis:
+                extra = extra - mode * np.vdot(mode, extra)
+        if np.vdot(extra, extra).real > SMALLEST_PART * whole:
+            basis.append(extra / np.sqrt(np.vdot(extra, extra).real))
+    return np.array(basis[present:]).reshape(-1, *probe.shape[1:])
+
+
+def add_modes(probe: NDArray[np.complex64], modes: int, power: float = 0.05) -> NDArray[np.complex64]:
+    """`probe` (m, ny, nx) with as many modes as asked: guesses, from no data.
+
+    New ones are the strongest times x, y, xy..., orthogonal to the others, with `power` of the total each.
+    """
+    stack = probe[:modes].astype(np.complex128)
+    total = (abs(stack) ** 2).sum()
+    extra = trial_modes(probe[:modes])[: modes - len(stack)] * np.sqrt(power * total)
+    stack = np.concatenate([stack, extra])
+    stack *= np.sqrt(total / (abs(stack) ** 2).sum())
+    return stack.astype(np.complex64)
+
+
+class ModeGrowth:
+    """Adds modes to a solver until there are as many as asked, each when the ones before it have settled."""
+
+    def __init__(self, modes: int, seed: int) -> None:
+        self.modes = modes
+        self.complete = modes == 1
+        """True once there are as many as asked for."""
+        self._random = np.random.default_rng(seed)
+        self._solver: Solver | None = None
+        self._since = 0
+
+    def settle(self, solver: Solver) -> None:
+        """After the last frame: see that counting noise does not bias the modes, where it is what limits the fit.
+
+        Several modes are told apart by the darkest pixels, where amplitudes of few counts are biased. Measured data whose
+        misfit has other causes are better off without.
+        """
+        if len(solver.probe) == 1 or solver.backend.cuda is not None:  # the CUDA kernels know no floor
+            return
+        rows = self._random.permutation(len(solver.store))[:NOISE_FRAMES]
+        noise = root_count_variance(solver.store.mean_intensity(rows)).sum() / max(solver.store.power[rows].mean(), 1e-30)
+        solver.count_floor = COUNT_FLOOR if solver.error() < NOISE_LIMITED * noise else 0.0
+
+    def grow(self, solver: Solver) -> bool:
+        """Add modes, or give up the weakest, if it is time; True if anything changed."""
+        if solver is not self._solver:
+            self._solver, self._since, self.complete = solver, 0, len(solver.probe) == self.modes
+        wait = min(SETTLING_UPDATES, SETTLING_PASSES * len(solver.store))
+        if self.complete or solver.rows_used < FEWEST_FRAMES or solver.updates - self._since < wait:
+            return False
+        solver.orthogonalise()
+        probe = solver.backend.to_host(solver.probe)
+        have = len(probe)
+        self.complete = have > self.modes  # the contest is over: the strongest stay
+        changed = probe[: self.modes] if self.complete else add_modes(probe, min(have + CONTEST, self.modes + 1))
+        if len(changed) == have:
+            self.complete = True  # a beam of so few pixels has no more modes
+            return False
+        changed = changed * np.sqrt((abs(probe) ** 2).sum() / (abs(changed) ** 2).sum())
+        solver.take_probe(changed)
+        solver.poor_probe, solver.probe_since = True, solver.updates  # quick to find their shapes, then settling again
+        self._since = solver.updates
+        return True

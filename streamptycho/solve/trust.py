@@ -1,0 +1,98 @@
+"""How far a probe can be trusted: what the halves of the frames leave unexplained of each other.
+
+The Fourier error tells nothing about a wrong probe, and the error of a prediction alone depends on the specimen and on the
+dose. Two figures that the data give themselves set the scale: the error of the *mean pattern* as a prediction, which needs
+neither object nor probe (1 on this scale), and the counting noise that no model can predict (0).
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.solve.backend import Backend
+from streamptycho.solve.noise import root_count_variance
+from streamptycho.solve.probe import ENOUGH_TESTS, Candidate, central_rows, halves_of
+from streamptycho.solve.solver import RuleOptions
+from streamptycho.solve.store import FrameStore
+
+CONFIDENT = 0.6
+"""Below it the picture was right in every scan tried, and no wrong start came near it (ADR 13)."""
+HOPELESS = 0.9
+"""Above it the probe predicts no better than the mean pattern does."""
+CHECK_FRAMES = 64
+"""Frames of a check, the most central ones."""
+CHECK_SWEEPS = 2
+FEWEST_PATTERNS = 0.1
+"""Least share of the mean pattern's error that is more than noise; with less, patterns hardly differ and nothing tells."""
+
+
+class Trust(StrEnum):
+    """What prediction says about the probe in use."""
+
+    CONFIDENT = "confident"
+    UNCERTAIN = "uncertain"
+    """Not checked yet, or too little overlap or contrast to tell."""
+    FAILED = "failed"
+    """The picture is most likely wrong."""
+
+
+def trust_in(unexplained: float) -> Trust:
+    """The verdict on a figure of :func:`unexplained`; inf and NaN cannot be judged."""
+    if not np.isfinite(unexplained):
+        return Trust.UNCERTAIN
+    if unexplained < CONFIDENT:
+        return Trust.CONFIDENT
+    return Trust.FAILED if unexplained > HOPELESS else Trust.UNCERTAIN
+
+
+def unexplained(candidate: Candidate) -> float:
+    """Share of what distinguishes the patterns that the halves fail to predict of each other: 0 all, 1 as the mean pattern.
+
+    Returns inf where too few frames can be predicted, NaN where the patterns hardly differ from their mean.
+    """
+    store = candidate.halves[0].store
+    if candidate.tests < ENOUGH_TESTS:
+        return float("inf")
+    mean = store.mean_intensity(np.concatenate(candidate.rows))
+    null = noise = power = 0.0
+    for row in candidate.tested:
+        amplitude = store.backend.to_host(store.amplitudes[row])
+        valid = amplitude >= 0
+        expected = mean[valid] * (store.power[row] / max(mean[valid].sum(), 1e-12))
+        null += float(((np.sqrt(expected) - amplitude[valid]) ** 2).sum())
+        noise += float(root_count_variance(expected).sum())
+        power += float(store.power[row])
+    own = power * float(np.mean([solver.error() for solver in candidate.halves]))
+    noise = min(noise, own)  # amplitudes in other units than counts would pretend to be noisier than they are
+    if null - noise < FEWEST_PATTERNS * null:
+        return float("nan")
+    return (candidate.score * power - noise) / (null - noise)
+
+
+class Check:
+    """A short contest of a probe with the mean pattern, in small steps: about a hundred updates.
+
+    Attributes
+    ----------
+    unexplained : see :func:`unexplained`; inf before the end.
+    """
+
+    def __init__(
+        self, backend: Backend, store: FrameStore, probe: NDArray[np.complex64], rule: RuleOptions, seed: int
+    ) -> None:
+        rows = central_rows(store, CHECK_FRAMES)
+        self.frames = len(rows)
+        self.unexplained = float("inf")
+        self._random = np.random.default_rng(seed)
+        self._candidate = Candidate(
+            float("nan"), halves_of(backend, store, rows, probe, rule, poor=False), (rows[0::2], rows[1::2])
+        )
+
+    def run(self) -> Iterator[int]:
+        """Sweep, then judge; yields the number of updates after each small step."""
+        for _ in range(CHECK_SWEEPS):
+            yield from self._candidate.sweep(self._random)
+        self._candidate.judge()
+        self.unexplained = unexplained(self._candidate)
