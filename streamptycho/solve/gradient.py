@@ -18,7 +18,7 @@ STIFFNESS = 0.3
 """Weight, relative to the best covered cell, with which the phase stays as it is where nothing was measured."""
 ANCHOR = 1e-4
 """Relative weight of the phase itself, which fixes the constant."""
-SCALE_SPREAD = 0.015
+SCALE_SPREAD = 0.01
 """Relative difference of scale between a pattern and its model from which the pattern is not believed."""
 ITERATIONS = 10
 """Conjugate gradient steps; the remainder is taken up by the next correction."""

@@ -5,7 +5,7 @@ grid, correction from the centres of mass) to plain ePIE, because model errors o
 
     gamma_O = min(1, g (1 + v/32 (1/g - 1)))     alpha = max(1/2, 1 / (1 + v/32))
     beta = max(0.1, b / (1 + updates/1000))      b = 1 from a guessed probe, 0.7 from one that was given
-    momentum ~ mean of 1 / (1 + v/16)            correction ~ 1 / (1 + (v/4)^2) for each frame
+    momentum ~ mean of 1 / (1 + v/16)            correction ~ 1 / (1 + (v/6)^2) for each frame
 
 Momentum and correction act once per `SLICE` updates, counted across calls, or more rarely on a large object, so that their
 share of the computing stays the same. ADR 10 has the measurements behind the constants.
@@ -65,7 +65,7 @@ class RuleOptions(Options):
     """Momentum of the smooth part of the object."""
     correction: bool = True
     """Correction of the smooth phase from the patterns' centres of mass."""
-    correction_visits: float = Field(4, gt=0)
+    correction_visits: float = Field(6, gt=0)
     """Visits of a frame after which its part in the correction is halved. It then falls with their square: residuals that no
     object explains must not wind up."""
     warm_fill: bool = True

@@ -14,6 +14,7 @@ from streamptycho.preprocess import FrameOptions, FramePreprocessor
 from streamptycho.quality import Agreement
 from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.gradient import scale_trust
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.start import FIRST_LOOK
@@ -490,10 +491,18 @@ def test_the_correction_forgets_frames_seen_often():
         solver._prepare_new()
         before = solver.canvas.object.copy()
         rows = np.arange(40)
-        solver._correct(rows, store.centres[rows] - np.float32(0.5), np.full(40, visits))
+        figures = np.concatenate([store.centres[rows] - np.float32(0.5), np.ones((40, 2))], axis=1).astype(np.float32)
+        solver._correct(rows, figures, np.full(40, visits))
         turned.append(np.linalg.norm(solver.canvas.object - before))
     assert turned[0] > 0.1
-    assert turned[1] < 0.03 * turned[0]
+    assert turned[1] < 0.05 * turned[0]
+
+
+def test_the_correction_does_not_believe_patterns_of_another_brightness(backend: Backend):
+    figures = backend.xp.asarray(np.array([[0, 0, 1, 1], [0, 0, 1.003, 1], [0, 0, 1.1, 1], [0, 0, 0, 0]], np.float32))
+    trust = backend.to_host(scale_trust(backend, figures))
+    assert trust.dtype == np.float32
+    np.testing.assert_allclose(trust, [1, np.exp(-(np.log(1.003) ** 2) * 1e4), 0, 1], atol=1e-3)
 
 
 def test_a_fixed_probe_stays_fixed():
