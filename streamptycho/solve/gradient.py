@@ -18,6 +18,8 @@ STIFFNESS = 0.3
 """Weight, relative to the best covered cell, with which the phase stays as it is where nothing was measured."""
 ANCHOR = 1e-4
 """Relative weight of the phase itself, which fixes the constant."""
+SCALE_SPREAD = 0.015
+"""Relative difference of scale between a pattern and its model from which the pattern is not believed."""
 ITERATIONS = 10
 """Conjugate gradient steps; the remainder is taken up by the next correction."""
 
@@ -34,6 +36,17 @@ def missing_gradient(backend: Backend, measured: Array, modelled: Array, trust: 
     xp = backend.xp
     scale = xp.asarray(2 * np.pi * BLOCK / np.array(shape))
     return ((measured - modelled) * scale * trust[:, None]).astype(xp.float32)
+
+
+def scale_trust(backend: Backend, figures: Array) -> Array:
+    """(k,) 0 to 1 for frames as bright as their models; `figures` (k, 4) of :func:`epie.sweep`.
+
+    Where the beam has jumped, or the object's amplitude is still wrong, the centre of mass tells of that and not of the
+    phase: a gradient of amplitude under a curved wave moves it as well.
+    """
+    xp = backend.xp
+    scale = xp.maximum(figures[:, 2], _TINY) / xp.maximum(figures[:, 3], _TINY)
+    return xp.exp(-((xp.log(scale) / SCALE_SPREAD) ** 2)).astype(xp.float32)
 
 
 def footprint(probe: Array) -> Array:

@@ -32,6 +32,8 @@ RECENT = 100
 """Frames that count as the newest."""
 SETTLED_UPDATES = 2000
 """Updates before which neither object nor probe can tell a shift from their own faults."""
+ENOUGH_LOOKS = 2.5
+"""Refinements per frame after which positions that seem right are taken to be right."""
 ENOUGH_VISITS = 1
 ENOUGH_OVERLAP = 1.5
 """Dose under a window, in units of what its own frame brings, from which others say where it stands."""
@@ -46,7 +48,7 @@ LEAST_SPREAD_PX = 0.3
 """Spread assumed at least: what rounding to whole pixels leaves."""
 JITTER_PX = 0.35
 """Spread per axis from which it is worth while to look closer; below it whole pixels cannot show it."""
-DRIFT_PX = 0.1
+DRIFT_PX = 0.15
 """The same for the slow part, which is an average over many frames and hence far better known."""
 LARGEST_JITTER = 3.0
 """Bound of an offset from the drift, in units of the spread."""
@@ -58,7 +60,9 @@ TRIES = 8
 BETTER = 0.97
 """A trial must lower the misfit to this fraction."""
 LEVEL_PASSES = 20
-"""Passes after the last frame during which common offsets are taken back."""
+"""Passes after the last frame during which common offsets are taken back and the object is kept easy to change."""
+FRESH_VISITS = 2
+"""Visits counted at most of a frame meanwhile."""
 
 
 class PositionRefinement(Options):
@@ -68,7 +72,7 @@ class PositionRefinement(Options):
     """on: all the time; auto: a little, and thoroughly once it is seen that positions are wrong; off: never."""
     max_shift_px: float | None = Field(None, gt=0)
     """Largest offset from the recorded position, drift included; a fifth of the beam's diameter where not given."""
-    share: float = Field(0.125, gt=0, le=1)
+    share: float = Field(0.2, gt=0, le=1)
     """Refined frames per update while positions seem right."""
     busy_share: float = Field(0.5, gt=0, le=1)
     """Refined frames per update when they are not."""
@@ -159,8 +163,10 @@ class PositionRefiner:
         """Refine what is due after so many updates of `solver`."""
         if self.options.refine == "off" or solver.updates < SETTLED_UPDATES:
             return
-        share = self.options.busy_share if self.busy else self.options.share
-        self._due += share * updates
+        if self.busy:
+            self._due += self.options.busy_share * updates
+        elif self.seen[: self._n].sum() < ENOUGH_LOOKS * self._n:
+            self._due += self.options.share * updates
         while self._due >= BATCH:
             self._due -= BATCH
             self.refine(solver, self._next_rows(solver, live=live))
@@ -211,6 +217,10 @@ class PositionRefiner:
             return False
         self._passes += 1
         self._try_elsewhere(solver)
+        if self.spread_px > JITTER_PX and self._passes <= LEVEL_PASSES:
+            # the smooth phase learnt from windows in wrong places would stay: settled frames no longer change it
+            visits = solver.visits[: self._n]
+            np.minimum(visits, FRESH_VISITS, out=visits)
         if self._passes % 2 and self._passes <= LEVEL_PASSES:
             residual = np.clip((self.offsets - self.drift)[: self._n], -2 * self.spread_px, 2 * self.spread_px)
             mean = local_mean(solver.canvas, solver.backend, self._centres(solver), residual, self._width(solver) / 2)

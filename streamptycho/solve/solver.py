@@ -26,7 +26,7 @@ from streamptycho.solve.canvas import Canvas
 from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.flux import FluxEstimate
-from streamptycho.solve.gradient import footprint, missing_gradient, overlap
+from streamptycho.solve.gradient import footprint, missing_gradient, overlap, scale_trust
 from streamptycho.solve.kernels import kernels_for
 from streamptycho.solve.store import FrameStore
 
@@ -134,7 +134,7 @@ class Solver:
         self.background_estimate: BackgroundEstimate | None = None
         self._unfilled: list[int] = []
         self._since = 0
-        """Updates since the smooth part was changed last, and for each slice of them the rows, the centres of mass of their
+        """Updates since the smooth part was changed last, and for each slice of them the rows, the figures of their
         models, and how often each had been visited by then:"""
         self._visited: list[tuple[NDArray[np.int64], Array, NDArray[np.int64]]] = []
 
@@ -190,7 +190,7 @@ class Solver:
         if self.background_estimate is not None:
             self.background_estimate.learn(len(rows))
         self.visited(rows)
-        self._visited.append((rows, figures[:, :2], self.visits[rows]))
+        self._visited.append((rows, figures, self.visits[rows]))
         self._since += len(rows)
         if self._since >= self._interval():
             self._smooth()
@@ -216,19 +216,20 @@ class Solver:
         slices, self._visited, self._since = self._visited, [], 0
         rows = np.concatenate([rows for rows, _, _ in slices])
         if self.rule.correction:
-            centres = self.backend.xp.concatenate([centres for _, centres, _ in slices])
-            self._correct(rows, centres, np.concatenate([visits for _, _, visits in slices]))
+            figures = self.backend.xp.concatenate([figures for _, figures, _ in slices])
+            self._correct(rows, figures, np.concatenate([visits for _, _, visits in slices]))
         if self.rule.momentum:
             self._momentum(np.unique(rows))
 
-    def _correct(self, rows: NDArray[np.int64], centres: Array, visits: NDArray[np.int64]) -> None:
-        """Correction from the centres of mass, weak for frames seen often or covered by no other."""
+    def _correct(self, rows: NDArray[np.int64], figures: Array, visits: NDArray[np.int64]) -> None:
+        """Correction from the centres of mass, weak for frames seen often, covered by no other, or of another brightness."""
         corners = self.store.corners[rows]
         share = footprint(self.probe)
         covered = overlap(self.backend, self.canvas, share, corners)
         fresh = 1 / (1 + (visits / self.rule.correction_visits) ** 2)
         trust = self.backend.to_device(fresh.astype(np.float32)) * self.backend.xp.clip((covered - 1) / 2, 0, 1)
-        missing = missing_gradient(self.backend, self.store.centres[rows], centres, trust, self.store.shape)
+        trust = trust * scale_trust(self.backend, figures)
+        missing = missing_gradient(self.backend, self.store.centres[rows], figures[:, :2], trust, self.store.shape)
         self._kernels.correct(self.canvas, self.backend, share, corners, missing)
 
     def _prepare_new(self) -> None:
