@@ -169,7 +169,8 @@ class ProbeStart:
         A probe that was wrong and has found its way while the frames were fitted leaves an object behind that has not: the
         object of that time is given up.
         """
-        frames = self._last_frames = len(self._store)
+        first, frames = not self._last_frames, len(self._store)
+        self._last_frames = frames
         self.unexplained = check.unexplained
         self.trust = trust_in(check.unexplained)
         if np.isinf(check.unexplained) and self._hopeless:
@@ -180,7 +181,10 @@ class ProbeStart:
         self._next_check = NEVER if settled else factor * max(frames, self._search_frames)
         # NaN: where patterns hardly differ, a search would learn as little
         enough = frames >= self._search_frames and not np.isnan(check.unexplained)
-        bad = not check.unexplained < (CONFIDENT if finished and frames >= LAST_LOOK else DOUBTFUL)
+        limit = HOPELESS if first else DOUBTFUL  # many a start that is a little off finds its way until the next check
+        if finished:
+            limit = CONFIDENT if frames >= LAST_LOOK else DOUBTFUL
+        bad = not check.unexplained < limit
         if enough and bad and not polished:
             self._doubted, self._settled = True, False
             self._look = max(self._search_frames, min(frames, DOUBT_FRAMES))
