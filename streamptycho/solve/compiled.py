@@ -4,7 +4,7 @@ Same arithmetic as the readable form, to rounding: float32 throughout, three pas
 modulus, fused object and probe update), no allocation, no Python, and no interpreter lock, so that streams keep flowing.
 Rows of complex pixels are handled as interleaved float32, which is what the compiler can vectorise. It does so only while a
 loop touches few arrays (each pair needs a check that they do not overlap): hence the scratch rows, and loops of their own
-for a single mode. Several threads may walk through the same frames together, see :func:`share`.
+for a single mode. Several threads may walk through the same frames together, see :mod:`compiled_share`.
 """
 
 from typing import Any
@@ -12,16 +12,11 @@ from typing import Any
 import numpy as np
 from rocket_fft import c2c
 
-from streamptycho.solve.atomic import call_transform, fetch_add, give_way, prefetch, swap
+from streamptycho.solve.atomic import call_transform, prefetch
 from streamptycho.solve.jit import jit
 
 LINE = 16
 """Numbers of float32 in a line of the cache."""
-LARGEST_MOVE = np.float32(0.35)
-"""Sum of probe steps after which a thread adds its changes of the probe to the shared one. More, and two threads that have
-both gone most of the way to the same probe go beyond it together; the live error then is up to a third larger (ADR 9)."""
-PATIENCE = 5000
-"""Times a thread gives way while it waits for the last frames of the others."""
 TINY = np.float32(1e-12)
 """Added to the unnormalised intensity, so that darkness in the model divides by no zero."""
 
@@ -115,11 +110,11 @@ def _soften(a, psi, background, y, square, inverse, floor, line):
 
 
 @jit
-def _modulus(psi, amplitude, flux, background, frequency, line, figures):
+def _modulus(psi, amplitude, flux, background, floor, frequency, line, figures):
     """Field times (A / |field| - 1) where valid, 0 elsewhere; returns the misfit and leaves the figures of the model.
 
-    The transforms are unnormalised, which is made up for here. `frequency` (nx + 1,) are signed frequencies and the floor of
-    :func:`epie.update`, `line` is a scratch row.
+    The transforms are unnormalised, which is made up for here. `frequency` (nx,) are signed frequencies, `line` is a scratch
+    row.
     """
     modes, ny = psi.shape[0], psi.shape[1]
     nx = amplitude.shape[1]
@@ -130,7 +125,6 @@ def _modulus(psi, amplitude, flux, background, frequency, line, figures):
     product: Any = 0.0
     norm = np.float32(1 / np.sqrt(ny * nx))
     square, inverse = norm * norm, np.float32(1) / (flux * norm)
-    floor = frequency[nx]
     for y in range(ny):
         a, q = amplitude[y], psi[0, y]
         row_misfit, row_total, row_moment, row_product = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -260,7 +254,7 @@ def _transform(field, axes, forward, plans):
 
 
 @jit
-def _update(o, p, amplitude, here, then, step, flux, background, figures, field, power, lines, axes, plans):
+def update_one(o, p, amplitude, here, then, step, flux, background, floor, figures, field, power, lines, axes, plans):
     """One frame: object and probe, as float32 rows, in place; returns the misfit. `then` is the next frame's corner."""
     psi, ny, nx = field.view(np.float32), field.shape[1], field.shape[2]
     y0, x0 = here[0], here[1]
@@ -272,7 +266,7 @@ def _update(o, p, amplitude, here, then, step, flux, background, figures, field,
         _product_one(psi, p, o, y0, x0, tops)
     slopes = _slopes(step[0], step[1], step[2], step[3], tops)
     _transform(field, axes, True, plans)
-    misfit = _modulus(psi, amplitude, flux, background, lines[3], line, figures)
+    misfit = _modulus(psi, amplitude, flux, background, floor, lines[3], line, figures)
     _announce(o, then[0], 2 * then[1], ny, 2 * nx)
     _transform(field, axes, False, plans)
     if several:
@@ -285,94 +279,23 @@ def _update(o, p, amplitude, here, then, step, flux, background, figures, field,
 
 
 @jit
-def sweep(obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, power, lines, plans):
+def sweep(
+    obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, floor, field, power, lines, plans
+):  # fmt: skip
     """:func:`streamptycho.solve.epie.sweep`, with scratch memory instead of its workspace.
 
     Parameters
     ----------
+    floor : float32, counts; that of the workspace.
     field : (modes, ny, nx) complex64 scratch.
     power : (ny, nx) float32 scratch.
-    lines : (4, 2 nx) float32 scratch; the last begins with the signed frequencies of x, then the floor.
+    lines : (4, 2 nx) float32 scratch; the last begins with the signed frequencies of x.
     plans : (3,) int64, see :mod:`transforms`; 0 first for rocket-fft.
     """
     o, p, axes = obj.view(np.float32), probe.view(np.float32), np.array([1, 2])
     for k in range(len(rows)):
         row, step, here, then = rows[k], steps[k], corners[k], corners[min(k + 1, len(rows) - 1)]
-        misfit[row] = _update(
-            o, p, amplitudes[row], here, then, step, flux[row], background, figures[k], field, power, lines, axes, plans
-        )
-
-
-@jit
-def share(
-    obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, field, power, lines, plans, copies,
-    order, starts, tickets, me,
-):  # fmt: skip
-    """What one of several threads contributes to a :func:`sweep`: its own part of the frames, then what others have left.
-
-    The object is shared without locks: threads seldom touch the same pixel at once, and what is lost then is one small
-    change of it. The probe changes everywhere with every frame, so that each thread has its own, and adds its changes to the
-    shared one, and takes over those of the others, after every few frames.
-
-    Parameters
-    ----------
-    copies : (2, modes, ny, nx) complex64 scratch: this thread's probe, and what it was at the last exchange.
-    order, starts : (k,) and (threads + 1,) int64: part t of the frames is ``order[starts[t] : starts[t + 1]]``.
-    tickets : (2 + threads,) int64, zeros at first: 1 while the shared probe is locked, threads that have finished, frames
-        taken from each part.
-    me : which part is this thread's.
-    """
-    o, p, own, base = obj.view(np.float32), probe.view(np.float32), copies[0].view(np.float32), copies[1].view(np.float32)
-    axes, threads, moved = np.array([1, 2]), len(starts) - 1, np.float32(0)
-    _lock(tickets)
-    own[:] = p
-    base[:] = p
-    swap(tickets, 0, 0)
-    for turn in range(threads):
-        part = (me + turn) % threads
-        i = starts[part] + fetch_add(tickets, 2 + part, 1)
-        while i < starts[part + 1]:
-            k, after = order[i], order[min(i + 1, len(order) - 1)]
-            row = rows[k]
-            misfit[row] = _update(
-                o, own, amplitudes[row], corners[k], corners[after], steps[k], flux[row], background, figures[k], field,
-                power, lines, axes, plans,
-            )  # fmt: skip
-            moved += steps[k, 1]
-            if moved >= LARGEST_MOVE:
-                _exchange(p, own, base, tickets)
-                moved = np.float32(0)
-            i = starts[part] + fetch_add(tickets, 2 + part, 1)
-    _exchange(p, own, base, tickets)
-    fetch_add(tickets, 1, 1)
-
-
-@jit
-def wait(tickets, helpers):
-    """Until so many have done their share, or for some milliseconds; a thread that sleeps would be woken too late."""
-    for _ in range(PATIENCE):
-        if fetch_add(tickets, 1, 0) > helpers:
-            break
-        give_way()
-
-
-@jit
-def _lock(tickets):
-    """Wait for the shared probe; whoever has it is done with it within some microseconds, if it has a core."""
-    while swap(tickets, 0, 1) != 0:
-        give_way()
-
-
-@jit
-def _exchange(shared, own, base, tickets):
-    """Add the change since the last exchange to the shared probe, and take over what others have added."""
-    _lock(tickets)
-    for m in range(shared.shape[0]):
-        for y in range(shared.shape[1]):
-            s, q, b = shared[m, y], own[m, y], base[m, y]
-            for x in range(len(s)):
-                value = s[x] + (q[x] - b[x])
-                s[x] = value
-                q[x] = value
-                b[x] = value
-    swap(tickets, 0, 0)
+        misfit[row] = update_one(
+            o, p, amplitudes[row], here, then, step, flux[row], background, floor, figures[k], field, power, lines, axes,
+            plans,
+        )  # fmt: skip

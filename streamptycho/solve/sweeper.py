@@ -17,7 +17,7 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.solve import compiled
+from streamptycho.solve import compiled, compiled_share
 from streamptycho.solve.backend import Array
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.transforms import plans_for
@@ -91,9 +91,8 @@ class Sweeper:
     ) -> None:
         """Arguments as of :func:`streamptycho.solve.epie.sweep`."""
         self._prepare(probe.shape)
-        for scratch in self._scratch:  # the other buffers of `work` are those of the readable form
-            scratch.lines[3, probe.shape[2]] = work.floor if work is not None else 0
-        arguments = (obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures)
+        floor = np.float32(work.floor if work is not None else 0)  # the buffers of `work` are those of the readable form
+        arguments = (obj, probe, amplitudes, corners, rows, steps, flux, background, misfit, figures, floor)
         threads = min(self.threads, len(rows)) if len(rows) * probe.size >= WORTH_SHARING else 1
         if threads < 2:
             s = self._scratch[0]
@@ -104,12 +103,12 @@ class Sweeper:
 
         def work_on(me: int) -> None:
             s = self._scratch[me]
-            compiled.share(*arguments, s.field, s.power, s.lines, self._plans, s.copies, order, starts, tickets, me)
+            compiled_share.share(*arguments, s.field, s.power, s.lines, self._plans, s.copies, order, starts, tickets, me)
 
         helpers = [_pool().submit(work_on, me) for me in range(1, threads)]
         work_on(0)
         begun = [helper for helper in helpers if not helper.cancel()]  # the others found no core before all was done
-        compiled.wait(tickets, len(begun))
+        compiled_share.wait(tickets, len(begun))
         for helper in begun:
             helper.result()
 

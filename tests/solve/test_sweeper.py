@@ -83,7 +83,7 @@ def test_what_goes_wrong_in_a_helping_thread_is_raised(monkeypatch: pytest.Monke
         if arguments[-1] != 0:
             raise RuntimeError("no")
 
-    monkeypatch.setattr(sweeper.compiled, "share", fail)
+    monkeypatch.setattr(sweeper.compiled_share, "share", fail)
     solver = solver_for(scene(32, 20), 2)
     monkeypatch.setattr(sweeper.Future, "cancel", lambda future: False)  # as if every helper had begun
     with pytest.raises(RuntimeError, match="no"):
