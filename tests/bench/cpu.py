@@ -15,8 +15,9 @@ from streamptycho.solve.backend import cpu_backend
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.store import FrameStore
 from tests.bench import memory, rates
-from tests.bench.live import PLAIN, BenchScan, FullPasses, load, run_live
+from tests.bench.live import PLAIN, FullPasses, run_live
 from tests.bench.peers.drive import REQUIREMENTS, Peer, PeerError
+from tests.bench.scans import BenchScan, load
 
 Figures = dict[str, Any]
 
@@ -97,7 +98,7 @@ def peer_table(scan: BenchScan, names: list[str], frames: int, passes: int) -> F
     for name, own in ours.items():
         cpu, wall = np.median(own.times, axis=0) / frames * 1e3
         cost[name] = cpu
-        print(f"{name:18} {cpu:8.3f} {wall:8.3f}  E {scan.error_of(own.solver, frames):.4f}")
+        print(f"{name:18} {cpu:8.3f} {wall:8.3f}  E {scan.judged(own.solver, frames):.4f}")
     for name, peer in peers.items():
         outcome = peer.finish()
         cpu, wall = outcome.cpu_s / frames * 1e3, outcome.wall_s / frames * 1e3
@@ -120,7 +121,7 @@ def quality_table(seeds: list[int], budgets: list[int], frames: int, n: int) -> 
             rows = []
             for seed in seeds:
                 scan = load(path, seed, n=n, frames=frames)
-                plain, own = run_live(scan, budget, PLAIN, FullPasses(0)), run_live(scan, budget)
+                plain, own = run_live(scan, budget, PLAIN, FullPasses()), run_live(scan, budget)
                 p_live, p_last = plain.live, plain.last
                 rows.append((p_live, p_last, own.live, own.last))
                 live, last = own.live / p_live, own.last / p_last

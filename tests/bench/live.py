@@ -1,47 +1,30 @@
-"""A scan that arrives frame by frame, reconstructed with so many updates per frame: the error of the picture on the way.
+"""A scan that arrives frame by frame, reconstructed with so many updates per frame, and judged on the way.
 
 As measured in the engine's notes: frames come in chunks of ten, `budget` updates per frame follow each chunk, and the object
-is compared with the truth at twelve moments. Used by the bench and by whoever works on the rule.
+is compared with the truth at twelve moments; the star comes in chunks of six and is compared with its reference. Used by the
+bench and by whoever works on the rule.
 """
 
-import importlib.util
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.quality import compare
 from streamptycho.solve.backend import Backend, cpu_backend
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.store import FrameStore
-from streamptycho_sim.illumination import IlluminationOptions, guess
-from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
-from streamptycho_sim.trajectory import Path as ScanPath
-from streamptycho_sim.trajectory import TrajectoryOptions
+from tests.bench.scans import BenchScan
 
-ROOT = Path(__file__).resolve().parents[2]
-STORE = ROOT / ".bench" / "scans"
-TOOL = ROOT.parent / "shared" / "tools" / "benchmark_scan.py"
-CHUNK = 10
 MOMENTS = 12
+EARLIEST = 50
+"""Frames at the first of them: fewer cover too little to be judged."""
+PARTS = {"50": 0.5, "75": 0.75, "100": 1.0}
+"""Parts of the scan after which a picture is judged beside the twelve moments."""
 
-PLAIN = RuleOptions(
-    gamma_object=1.0,
-    object_step=1.0,
-    settled_object_step=1.0,
-    probe_step=1.0,
-    settled_probe_step=0.1,
-    probe_memory=1000,
-    momentum=False,
-    correction=False,
-    warm_fill=False,
-)
+PLAIN = RuleOptions(algorithm="epie")
 """ePIE as published, its probe step falling from 1 to 0.1; with 0.1 throughout its live error is a tenth larger."""
 
 
@@ -56,7 +39,7 @@ class Draws(Protocol):
 class FullPasses:
     """Passes in random order over all frames that are there when a pass begins: what peers do."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
         self._left = np.zeros(0, np.int64)
 
@@ -70,136 +53,65 @@ class FullPasses:
 
 
 @dataclass(frozen=True)
-class BenchScan:
-    """Frames ready for the engine, and how far a picture is from the truth."""
-
-    amplitudes: NDArray[np.float32]
-    """(k, n, n), zero frequency first."""
-    corners: NDArray[np.int64]
-    """(k, 2) pixel of the truth under each window's first."""
-    probe: NDArray[np.complex64]
-    """(modes, n, n) guess to start from."""
-    truth_shape: tuple[int, int]
-    error: Callable[[NDArray[np.complex64], int], float]
-    """Of an object laid out like the truth, over what so many first frames cover."""
-
-    def __len__(self) -> int:
-        return len(self.amplitudes)
-
-    def error_of(self, solver: Solver, frames: int | None = None) -> float:
-        """Error of a reconstruction over what `frames` cover, all by default."""
-        return self.laid(solver.canvas.object, solver.canvas.origin, frames or len(self))
-
-    def laid(self, obj: NDArray[np.complex64], origin: tuple[int, int], frames: int) -> float:
-        """Error of an object whose first pixel lies at `origin` of the truth."""
-        picture = np.ones(self.truth_shape, np.complex64)
-        low = np.maximum(origin, 0)
-        high = np.minimum(np.add(origin, obj.shape), self.truth_shape)
-        here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        there = tuple(slice(a - o, b - o) for a, b, o in zip(low, high, origin, strict=True))
-        picture[here] = obj[there]
-        return self.error(picture, frames)
-
-    def counts(self) -> NDArray[np.float32]:
-        """(k, n, n) with zero frequency in the middle, for the peers."""
-        return np.fft.fftshift(self.amplitudes**2, axes=(1, 2))
-
-
-def benchmark_tool() -> ModuleType | None:
-    """The shared generator of benchmark scans, None where it is not beside the checkout."""
-    if not TOOL.is_file():
-        return None
-    spec = importlib.util.spec_from_file_location("benchmark_scan", TOOL)
-    if spec is None or spec.loader is None:
-        return None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def load(path: str = "raster", seed: int = 0, n: int = 128, frames: int = 1000, modes: int = 1) -> BenchScan:
-    """A benchmark scan; by the shared generator and kept in `.bench/scans`, or, where there is none, by the simulator."""
-    tool = benchmark_tool()
-    if tool is None:
-        return simulated(path, seed, n, frames, modes)
-    file = STORE / f"{path}{seed}_{n}_{frames}_{modes}.npz"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, **tool.build(n=n, frames=frames, path=path, modes=modes, seed=seed))
-    with np.load(file) as stored:
-        scan: dict[str, Any] = {name: stored[name] for name in stored.files}
-    amplitudes = np.fft.ifftshift(np.sqrt(scan["frames"].astype(np.float32)), axes=(1, 2))
-    error = tool.LiveError(scan)
-    return BenchScan(amplitudes, scan["corners"].astype(np.int64), scan["probe_guess"], scan["object"].shape, error)
-
-
-def simulated(path: str, seed: int, n: int, frames: int, modes: int) -> BenchScan:
-    """The same with the project's own simulator."""
-    options = SyntheticOptions(
-        shape=n,
-        frames=frames,
-        seed=seed,
-        illumination=IlluminationOptions(modes=modes),
-        trajectory=TrajectoryOptions(path=ScanPath(path)),
-    )
-    scan = SimulatedScan(options)
-    amplitudes = np.array([np.fft.ifftshift(np.sqrt(counts.astype(np.float32))) for counts in scan.counts()])
-
-    def error(obj: NDArray[np.complex64], count: int) -> float:
-        covered = np.zeros(scan.obj.shape, bool)
-        for y, x in scan.corners[:count]:
-            covered[y + n // 4 : y + n - n // 4, x + n // 4 : x + n - n // 4] = True
-        agreement = compare(obj, covered, (0, 0), scan.obj, scan.support, (0, 0))
-        return agreement.error if agreement is not None else float("nan")
-
-    probe = guess(options.illumination, n, options.detector.photons)
-    return BenchScan(amplitudes, scan.corners, probe, (scan.obj.shape[0], scan.obj.shape[1]), error)
-
-
-@dataclass(frozen=True)
-class LiveResult:
-    """Errors on the way, and what the updates cost."""
+class Course:
+    """What came of one run: errors, or detail correlations of the star."""
 
     live: float
     """Mean over twelve moments of the scan."""
-    last: float
-    """When the last frame has had its updates."""
-    later: float
-    """After `passes` more passes over all frames."""
+    moments: dict[str, float]
+    """After 50, 75 and 100 % of the frames, and after the first and the last of the passes that follow: "50", "75", "100",
+    "+1", "+5"."""
     cpu_us: float
-    """CPU time per update during the scan, all of the rule included."""
-    wall_us: float
+    """CPU time per update during the scan, all of the rule and the schedule included."""
+
+    @property
+    def last(self) -> float:
+        """When the last frame has had its updates."""
+        return self.moments["100"]
 
 
 def run_live(
     scan: BenchScan,
-    budget: int,
+    budget: float,
     rule: RuleOptions | None = None,
     schedule: Draws | None = None,
     backend: Backend | None = None,
     passes: int = 0,
-) -> LiveResult:
-    """Stream `scan` with `budget` updates per frame; the rule and schedule of the engine unless others are given."""
-    backend = backend or cpu_backend()
-    draws: Draws = schedule or Schedule(0)
-    count = len(scan)
-    store = FrameStore(backend, (scan.amplitudes.shape[1], scan.amplitudes.shape[2]), count)
-    solver = Solver(backend, store, scan.probe, rule or RuleOptions(), poor_probe=True)
-    moments = set((np.linspace(50, count, MOMENTS).astype(int) // CHUNK * CHUNK).tolist())
-    errors: list[float] = []
-    cpu = wall = 0.0
-    for first in range(0, count, CHUNK):
-        for row in range(first, first + CHUNK):
+) -> Course:
+    """Stream `scan` with `budget` updates per frame, then make `passes` over all of it.
+
+    The rule and schedule are those of the engine unless others are given.
+    """
+    backend, draws, total = backend or cpu_backend(), schedule or Schedule(0), len(scan)
+    store = FrameStore(backend, (scan.amplitudes.shape[1], scan.amplitudes.shape[2]), total)
+    solver = Solver(backend, store, scan.probe, rule or RuleOptions(), poor_probe=not scan.given)
+    twelve = {_arrived(scan, count) for count in np.linspace(min(EARLIEST, total), total, MOMENTS)}
+    marks = {_arrived(scan, part * total): name for name, part in PARTS.items()}
+    course: list[float] = []
+    moments: dict[str, float] = {}
+    spent = owed = 0.0
+    for first in range(0, total, scan.chunk):
+        seen = min(first + scan.chunk, total)
+        for row in range(first, seen):
             solver.admit(store.append(scan.amplitudes[row], (int(scan.corners[row, 0]), int(scan.corners[row, 1]))))
-        seen = first + CHUNK
-        began, started = time.process_time(), time.perf_counter()
-        solver.sweep(draws.draw(solver.visits[:seen], store.corners[:seen], CHUNK * budget, live=True))
-        cpu, wall = cpu + time.process_time() - began, wall + time.perf_counter() - started
-        if seen in moments:
-            errors.append(scan.error_of(solver, seen))
-    last = scan.error_of(solver)
-    for _ in range(passes):
-        solver.sweep(draws.draw(solver.visits[:count], store.corners[:count], count, live=False))
-    later = scan.error_of(solver) if passes else last
-    updates = count * budget
-    return LiveResult(float(np.mean(errors)), last, later, cpu / updates * 1e6, wall / updates * 1e6)
+        owed += budget * (seen - first)
+        count, owed = int(owed), owed % 1
+        began = time.process_time()
+        if count:
+            solver.sweep(draws.draw(*solver.coverage(), count, live=True))
+        spent += time.process_time() - began
+        if seen in twelve or seen in marks:
+            value = scan.judged(solver, seen)
+            course += [value] * (seen in twelve)
+            moments |= {marks[seen]: value} if seen in marks else {}
+    cpu_us = spent / max(solver.updates, 1) * 1e6
+    for one in range(1, passes + 1):
+        solver.sweep(draws.draw(*solver.coverage(), total, live=False))
+        if one in (1, passes):
+            moments[f"+{one}"] = scan.judged(solver)
+    return Course(float(np.mean(course)), moments, cpu_us)
+
+
+def _arrived(scan: BenchScan, count: float) -> int:
+    """Frames that are there with the last chunk before `count`; the whole scan at its end."""
+    return len(scan) if count >= len(scan) else max(int(count) // scan.chunk, 1) * scan.chunk

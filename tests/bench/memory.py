@@ -16,7 +16,7 @@ from streamptycho.solve.kernels import warm_up
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.store import FrameStore
-from tests.bench.live import CHUNK, ROOT, BenchScan
+from tests.bench.scans import CHUNK, ROOT, BenchScan
 
 BUDGET = 4
 """Updates per frame."""

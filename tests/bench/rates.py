@@ -17,7 +17,7 @@ from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.store import FrameStore
 from streamptycho.solve.sweeper import aligned
 from streamptycho.solve.transforms import LIBRARIES, plans_for
-from tests.bench.live import CHUNK, BenchScan
+from tests.bench.scans import CHUNK, BenchScan
 
 CASES = ((128, 1), (128, 2), (128, 3), (256, 1), (256, 3))
 """Sides of a frame, and modes."""
@@ -155,7 +155,7 @@ def compare_threads(scan: BenchScan, passes: int, repeats: int, orders: int) -> 
             random, made = np.random.default_rng(seed), solver(threads)
             for _ in range(passes):
                 made.sweep(random.permutation(count))
-            pair.append(scan.error_of(made))
+            pair.append(scan.judged(made))
         errors.append((pair[0], pair[1]))
     one, two = solver(1), solver(2)
     ratios = interleaved(lambda rows: one.sweep(rows), lambda rows: two.sweep(rows), count, repeats)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.live import ROOT, BenchScan
+from tests.bench.scans import ROOT, BenchScan
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = {
@@ -130,7 +130,7 @@ class Peer:
         self.close()
         with np.load(self.result) as stored:
             obj, offset = stored["object"], stored["offset"]
-        error = self.scan.laid(obj.astype(np.complex64), (int(offset[0]), int(offset[1])), self.frames)
+        error = self.scan.judge(obj.astype(np.complex64), (int(offset[0]), int(offset[1])), None, self.frames)
         cpu, wall = (float(np.median([t[key] for t in self.times])) for key in ("cpu_s", "wall_s"))
         return Outcome(cpu, wall, error, len(self.times))
 
