@@ -20,7 +20,7 @@ def test_the_benchmark_runs():
     engine = RollingEngine(EngineOptions(), cpu_backend(), (32, 32), patterns.probe)
     rows = stream(engine, patterns, scan_places(300, "raster"), 2.0)
     assert len(rows) == 10
-    assert engine.updates == pytest.approx(600, abs=60)
+    assert 200 < engine.updates <= 660  # looks at the probe take their part of 600, and may begin the object again
     assert rows[-1]["error"] < 0.1
     assert len(set(scan_places(300, "raster"))) == 300
 
