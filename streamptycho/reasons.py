@@ -45,6 +45,8 @@ class DropReason(StrEnum):
     """Its position lies so far out that the object would exceed the configured size."""
     EMPTY = "empty"
     """No valid pixel holds any count."""
+    LATE = "late"
+    """It came after the end of its scan."""
     FAILED = "failed"
     """The reconstruction of this scan could not start or broke off; in the writer's count: its file failed."""
 

@@ -105,6 +105,9 @@ class Reconstruction:
     def add(self, point: ScanPoint) -> None:
         """Prepare a frame and give it to the engine."""
         self.received += 1
+        if self.end is not None:
+            self.dropped[DropReason.LATE.value] += 1
+            return
         try:
             raw = point.frame.payload.decode()
         except CodecError:

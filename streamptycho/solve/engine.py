@@ -133,9 +133,9 @@ class RollingEngine:
 
         Returns
         -------
-        The frame's row for :meth:`replace`, or None if its position exceeds the largest canvas.
+        The frame's row for :meth:`replace`, or None if its position exceeds the largest canvas, or after :meth:`finish`.
         """
-        if not np.abs(yx_px).max() < FARTHEST_PX:
+        if self.finished or not np.abs(yx_px).max() < FARTHEST_PX:
             return None
         shape = self.store.shape
         y, x = self.positions.expected(yx_px)
@@ -233,6 +233,7 @@ class RollingEngine:
             max_pixels=self.options.max_object_pixels,
         )
         self._polish = None
+        self._modes.begin(self._solver)
         self.positions.forget(self.store)
         self.store.flux[:] = 1
         self._solver.constrained = self.options.constraints
@@ -285,7 +286,8 @@ class RollingEngine:
     def algorithm(self) -> str:
         """What was done, truthfully, for the metrics of the result."""
         words = self._polish.words if self._polish else ""
-        modes = f"{self.options.modes} mode{'s' if self.options.modes > 1 else ''}"
+        count = len(self._solver.probe) if self._solver else self.options.modes
+        modes = f"{count} mode{'s' if count > 1 else ''}"
         return f"{self.options.rule.name}, rolling, {modes}{'; ' if words else ''}{words}"
 
     def picture(self) -> Picture | None:

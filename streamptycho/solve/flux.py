@@ -117,7 +117,7 @@ class FluxEstimate:
         """(k,) 0 to 1: how many other frames close by the object has seen, of those that are enough."""
         around = [sum(self._seen[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)) for y, x in self._squares(rows)]
         others = np.array(around, np.float64) - self._visited[rows]
-        trust: NDArray[np.float64] = np.minimum(others / ENOUGH_NEIGHBOURS, 1)
+        trust: NDArray[np.float64] = np.clip(others / ENOUGH_NEIGHBOURS, 0, 1)  # a window may have left its square
         return trust
 
     def _squares(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -47,10 +47,11 @@ def warm_up(backend: Backend) -> None:
     from streamptycho.solve.solver import RuleOptions, Solver
     from streamptycho.solve.store import FrameStore
 
-    store = FrameStore(backend, (16, 16))
-    solver = Solver(backend, store, np.ones((1, 16, 16), np.complex64), RuleOptions(), poor_probe=True)
+    n = 128 if backend.threads > 1 else 16  # small sweeps are not shared, and sharing is to be compiled as well
+    store = FrameStore(backend, (n, n))
+    solver = Solver(backend, store, np.ones((1, n, n), np.complex64), RuleOptions(), poor_probe=True)
     for i in range(4):
-        solver.admit(store.append(np.ones((16, 16), np.float32), (i, i)))
+        solver.admit(store.append(np.ones((n, n), np.float32), (i, i)))
     solver.sweep(np.arange(64) % 4)
     rows = np.arange(4)
     corners = store.corners[rows] - np.array(solver.canvas.origin)

@@ -101,10 +101,14 @@ class ModeGrowth:
         noise = root_count_variance(solver.store.mean_intensity(rows)).sum() / max(solver.store.power[rows].mean(), 1e-30)
         solver.count_floor = COUNT_FLOOR if solver.error() < NOISE_LIMITED * noise else 0.0
 
+    def begin(self, solver: Solver) -> None:
+        """Start over with the modes that a new `solver` has."""
+        self._solver, self._since, self.complete = solver, 0, len(solver.probe) == self.modes
+
     def grow(self, solver: Solver) -> bool:
         """Add modes, or give up the weakest, if it is time; True if anything changed."""
         if solver is not self._solver:
-            self._solver, self._since, self.complete = solver, 0, len(solver.probe) == self.modes
+            self.begin(solver)
         wait = min(SETTLING_UPDATES, SETTLING_PASSES * len(solver.store))
         if self.complete or solver.rows_used < FEWEST_FRAMES or solver.updates - self._since < wait:
             return False

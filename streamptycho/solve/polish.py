@@ -34,6 +34,8 @@ WATCHED = (32, 256)
 """Frames of the sample, at least and at most; between them a sixteenth of all, which costs some 3 % of the time."""
 GIVEN_UP = 2.0
 """Fourier error, in units of the best so far, at which a refiner is given up; the difference map passes through 1.2."""
+FEWEST_UPDATES = 50
+"""Updates that count as a live pass at least: of a few frames there would be thousands of passes."""
 CLOSING = 5
 """Passes of the live rule that end a difference map."""
 AS_GOOD = 1.05
@@ -51,11 +53,11 @@ class LivePasses:
     def step(self, solver: Solver, schedule: Schedule, modes: ModeGrowth, count: int) -> int:
         """Sweep over `count` frames, or as many as are left of the pass; returns the updates done."""
         frames = len(solver.store)
-        count = min(count, max(frames - self._updates, 1))
+        count = min(count, max(max(frames, FEWEST_UPDATES) - self._updates, 1))
         solver.sweep(schedule.draw(*solver.coverage(), count, live=True))
         modes.grow(solver)
         self._updates += count
-        if self._updates >= frames:
+        if self._updates >= max(frames, FEWEST_UPDATES):
             self._updates = 0
             solver.settle()
             self._history.append(solver.error())
@@ -70,6 +72,8 @@ class Kept:
     passes: int
     """Passes of the polish after which it was taken."""
     object: Array
+    origin: tuple[int, int]
+    """Of the canvas at that time."""
     probe: Array
 
 
@@ -115,6 +119,8 @@ class Polish:
         self._method: Method = "rule"
         self._wanted = (method, lsqml, dm)
         """What comes when all modes are there; until then the rule goes on."""
+        if not modes.complete:
+            modes.grow(solver)  # which may find that there are as many as asked for
         self._refiner = self._begin(*self._wanted) if modes.complete else self._begin("rule", lsqml, dm)
 
     def _begin(self, method: Method, lsqml: LsqmlOptions, dm: DifferenceMapOptions) -> Refiner:
@@ -151,7 +157,7 @@ class Polish:
         done = self._refiner.step(count)
         if self._refiner.movable:
             self._positions.after(self.solver, done, live=False)
-        if not self._modes.complete and self._modes.grow(self.solver):
+        if not self._modes.complete and (self._modes.grow(self.solver) or self._modes.complete):
             self._start_over()
         elif self._refiner.passes > before:
             self._end_of_pass()
@@ -204,6 +210,8 @@ class Polish:
         self._restore()
         self._words.append(f"{NAMES[self._method] or 'the rule'} given up after {len(self._own)} passes")
         self._own.clear()
+        if self._method == "rule":
+            self._limit = self.passes  # what nothing mends
         self._method = "rule"
         self._refiner = PieRefiner(self.solver, self._schedule, self._method)
 
@@ -227,11 +235,14 @@ class Polish:
         return float(misfit / power) if power > 0 else 0.0
 
     def _keep(self, error: float) -> Kept:
-        return Kept(error, self.passes, self.solver.canvas.object.copy(), self.solver.probe.copy())
+        canvas = self.solver.canvas
+        return Kept(error, self.passes, canvas.object.copy(), canvas.origin, self.solver.probe.copy())
 
     def _restore(self) -> None:
         canvas = self.solver.canvas
-        canvas.object[...] = canvas.last[...] = self._best.object
+        at = canvas.window(self._best.origin, self._best.object.shape)  # it may have grown since
+        canvas.object[at] = self._best.object
+        canvas.last[...] = canvas.object
         canvas.velocity[...] = 0
         self.solver.probe[...] = self._best.probe
         self._measure()

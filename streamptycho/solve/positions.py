@@ -68,7 +68,7 @@ FRESH_VISITS = 2
 class PositionRefinement(Options):
     """Whether and how far recorded positions are corrected."""
 
-    refine: Literal["auto", "off", "on"] = "auto"
+    refine: Literal["auto", "off", "on"] = "off"
     """on: all the time; auto: a little, and thoroughly once it is seen that positions are wrong; off: never."""
     max_shift_px: float | None = Field(None, gt=0)
     """Largest offset from the recorded position, drift included; a fifth of the beam's diameter where not given."""

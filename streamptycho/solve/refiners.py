@@ -92,8 +92,8 @@ class PieRefiner:
         self._schedule = schedule
         self._done = 0
         self.passes = 0
-        if method != "rule":
-            solver.rule = solver.rule.model_copy(update={"algorithm": method}).resolved()
+        chosen = solver.chosen_rule
+        solver.rule = (chosen if method == "rule" else chosen.model_copy(update={"algorithm": method})).resolved()
 
     def step(self, count: int) -> int:
         """Sweep over the next frames of the pass."""

@@ -111,6 +111,8 @@ class Solver:
     ) -> None:
         self.backend = backend
         self.store = store
+        self.chosen_rule = rule
+        """As it was set; another may follow it while polishing."""
         self.rule = rule.resolved()
         self.poor_probe = poor_probe
         self.probe_since = 0

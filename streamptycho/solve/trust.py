@@ -66,7 +66,7 @@ def unexplained(candidate: Candidate) -> float:
         power += float(store.power[row])
     own = power * float(np.mean([solver.error() for solver in candidate.halves]))
     noise = min(noise, own)  # amplitudes in other units than counts would pretend to be noisier than they are
-    if null - noise < FEWEST_PATTERNS * null:
+    if not null - noise > FEWEST_PATTERNS * null:
         return float("nan")
     return (candidate.score * power - noise) / (null - noise)
 
