@@ -105,6 +105,12 @@ class ModeGrowth:
         """Start over with the modes that a new `solver` has."""
         self._solver, self._since, self.complete = solver, 0, len(solver.probe) == self.modes
 
+    def end(self, solver: Solver) -> None:
+        """There is no more time: of a contest that is still on, the strongest stay."""
+        if len(solver.probe) > self.modes:
+            solver.orthogonalise()
+            solver.take_probe(solver.probe[: self.modes])
+
     def grow(self, solver: Solver) -> bool:
         """Add modes, or give up the weakest, if it is time; True if anything changed."""
         if solver is not self._solver:

@@ -220,6 +220,9 @@ class Polish:
         if not watched <= AS_GOOD * self._best.error:
             self._restore()
             self._words.append(f"the picture after {self._best.passes} of {self.passes} passes kept")
+        if not self._modes.complete and NAMES[self._wanted[0]]:
+            self._words.append(f"{NAMES[self._wanted[0]]} not begun: modes were still being added")
+        self._modes.end(self.solver)
         self.solver.orthogonalise()
 
     def _measure(self) -> float:

@@ -148,3 +148,47 @@ def test_plain_rules_neither_anneal_nor_carry_on():
         assert steps[:, 2] == pytest.approx(gamma)
         assert steps[:, 0] == pytest.approx(1.0)
         assert not engine._solver.rule.momentum
+
+
+@pytest.mark.parametrize("method", ["rule", "lsqml", "dm"])
+def test_a_frame_after_the_end_is_refused(method: str):
+    """The refiners' arrays have the size of the canvas at the end; compiled code knows no bounds."""
+    engine = live_engine(polish=method, polish_passes=8, polish_tolerance=0)
+    engine.finish()
+    engine.step_slice()
+    assert engine.add(MADE.amplitudes[0], (900.0, 900.0)) is None
+    polish(engine)
+    assert len(engine.store) == len(MADE.amplitudes)
+
+
+def test_polishing_follows_the_rule_as_it_was_chosen():
+    engine = live_engine(rule={"algorithm": "epie"}, polish="rpie", polish_passes=2)
+    engine.finish()
+    engine.step_slice()
+    assert engine._solver.rule.gamma_object == pytest.approx(RuleOptions().gamma_object)
+    engine._polish._give_up()
+    assert engine._solver.rule.algorithm == "epie"
+    assert engine._solver.rule.gamma_object == 1
+
+
+def test_the_best_picture_finds_its_place_on_a_grown_canvas():
+    engine = live_engine(polish_passes=2)
+    engine.finish()
+    engine.step_slice()
+    canvas, polishing = engine._solver.canvas, engine._polish
+    kept = polishing._best.object.copy()
+    assert canvas.ensure((canvas.origin[0] - 300, canvas.origin[1] - 300), engine.store.shape)
+    polishing._restore()
+    at = canvas.window(polishing._best.origin, kept.shape)
+    np.testing.assert_array_equal(canvas.object[at], kept)
+
+
+def test_starting_over_while_polishing_keeps_the_modes_asked_for():
+    for passes, words in ((28, "polished by LSQ-ML"), (15, "LSQ-ML not begun: modes were still being added")):
+        engine = live_engine(modes=2, polish="lsqml", polish_passes=passes, polish_tolerance=0)
+        engine.finish()
+        engine.step_slice()
+        engine._begin(MADE.guess, poor=True)
+        polish(engine)
+        assert len(engine.picture().probe) == 2
+        assert f"2 modes; {words}" in engine.algorithm
