@@ -3,8 +3,9 @@
 Each refinement of a frame takes its shift from the derivative of the misfit (:mod:`positions_kernels`), together with
 what is expected of it: the recorded position plus a slow drift, within the usual spread of jitter. The drift is
 a low-pass of the offsets in order of arrival; new frames start from it, so that a drift is followed and not, as by shifts
-alone, diffused away. After the last frame, frames that fit badly try other places, and offsets that whole neighbourhoods
-share and no drift explains are taken back together with the object: nothing but boundaries would ever pull on them.
+alone, diffused away. Frames from before it was seen are moved, with the object, to where it came from. After the last
+frame, frames that fit badly try other places, and offsets that whole neighbourhoods share and no drift explains are taken
+back together with the object: nothing but boundaries would ever pull on them.
 
 Offsets are floats; windows stand on whole pixels and move when their rounded position does.
 """
@@ -18,8 +19,9 @@ from pydantic import Field
 from scipy.ndimage import gaussian_filter1d
 
 from streamptycho.options import Options
+from streamptycho.solve.backend import Array
 from streamptycho.solve.gradient import footprint, overlap
-from streamptycho.solve.positions_field import inside, level, local_mean
+from streamptycho.solve.positions_field import inside, level, local_mean, path_before
 from streamptycho.solve.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -59,6 +61,10 @@ TRIED = 0.12
 TRIES = 8
 BETTER = 0.97
 """A trial must lower the misfit to this fraction."""
+LOOK_BACK = 200
+"""Frames followed along a drift until it is looked where it came from; after the last frame, half of them do."""
+LOOK_AGAIN = 1.5
+"""So many times as many, and it is looked again."""
 LEVEL_PASSES = 20
 """Passes after the last frame during which common offsets are taken back and the object is kept easy to change."""
 FRESH_VISITS = 2
@@ -108,6 +114,10 @@ class PositionRefiner:
         self._due = 0.0
         self._since = 0
         self._passes = 0
+        self._followed: int | None = None
+        """Frames that were there when positions were first seen to be wrong; those after it began with the drift."""
+        self._looked_back = 0
+        """Frames followed when it was last looked where the drift came from."""
 
     # frames
 
@@ -170,6 +180,8 @@ class PositionRefiner:
         while self._due >= BATCH:
             self._due -= BATCH
             self.refine(solver, self._next_rows(solver, live=live))
+        if live and self.busy:
+            self._look_back(solver, LOOK_BACK)
 
     def _next_rows(self, solver: "Solver", *, live: bool) -> NDArray[np.int64]:
         """Live, half of a batch from the newest frames, whose drift the next ones take over; the rest in passes over all."""
@@ -206,6 +218,7 @@ class PositionRefiner:
         for known in (self.offsets, self.drift, self.seen, self._next_drift):
             known[...] = 0
         self.spread_px, self._due, self._since, self._passes = 1.0, 0.0, 0, 0
+        self._followed, self._looked_back = None, 0
         store.corners[: self._n] = np.rint(self.recorded[: self._n]).astype(np.int64) - np.array(store.shape) // 2
 
     def end_of_pass(self, solver: "Solver") -> bool:
@@ -216,6 +229,7 @@ class PositionRefiner:
         if self.options.refine == "off" or solver.updates < SETTLED_UPDATES or not self.busy:
             return False
         self._passes += 1
+        self._look_back(solver, LOOK_BACK // 2)
         self._try_elsewhere(solver)
         if self.spread_px > JITTER_PX and self._passes <= LEVEL_PASSES:
             # the smooth phase learnt from windows in wrong places would stay: settled frames no longer change it
@@ -223,10 +237,35 @@ class PositionRefiner:
             np.minimum(visits, FRESH_VISITS, out=visits)
         if self._passes % 2 and self._passes <= LEVEL_PASSES:
             residual = np.clip((self.offsets - self.drift)[: self._n], -2 * self.spread_px, 2 * self.spread_px)
-            mean = local_mean(solver.canvas, solver.backend, self._centres(solver), residual, self._width(solver) / 2)
+            mean = self._mean_about(solver, residual)
             self.offsets[: self._n] -= level(solver.canvas, solver.backend, self._centres(solver), mean)
             self._move(solver, np.arange(self._n))
         return True
+
+    def _look_back(self, solver: "Solver", enough: int) -> None:
+        """Once a drift has been followed over `enough` frames: put those before where it came from, with the object.
+
+        They were used where they were recorded, the object is sheared to match, and little in it will ever tell.
+        """
+        if self._followed is None:
+            self._followed = self._n
+        first, last = self._followed, min(self._followed + 2 * LOOK_BACK, self._n)
+        if not first or last - first < max(enough, LOOK_AGAIN * self._looked_back):
+            return
+        self._looked_back = last - first
+        path = path_before(self.offsets[first:last], self.seen[first:last] > 0, first)
+        if path is None or np.sqrt(((path - self.drift[:first]) ** 2).mean()) < DRIFT_PX:
+            return
+        old = self.offsets[: self._n].copy()
+        self.offsets[:first] += path - self.drift[:first]
+        self.drift[:first] = path
+        self._bound(solver, np.arange(self._n))
+        level(solver.canvas, solver.backend, self._centres(solver), self._mean_about(solver, old - self.offsets[: self._n]))
+        self._move(solver, np.arange(self._n))
+        np.minimum(solver.visits[:first], FRESH_VISITS, out=solver.visits[:first])
+
+    def _mean_about(self, solver: "Solver", values: NDArray[np.float64]) -> Array:
+        return local_mean(solver.canvas, solver.backend, self._centres(solver), values, self._width(solver) / 2)
 
     def _ready(self, solver: "Solver", rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         visited = solver.visits[rows] >= ENOUGH_VISITS

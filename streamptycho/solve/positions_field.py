@@ -1,10 +1,17 @@
-"""Offsets that whole neighbourhoods share: their local mean, and its removal from positions and object together."""
+"""Offsets that many frames share: their local mean, its removal from positions and object together, and earlier drift."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.canvas import BLOCK, Canvas, bilinear
+
+LEAST_KNOWN = 50
+"""Offsets through which a line is laid at least."""
+CAUTION = 2.0
+"""Neighbouring offsets share their errors: a line through them is so much less certain than if they did not."""
+REACH = 2.5
+"""How far back a drift is followed, in units of how long it was seen."""
 
 
 def inside(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
@@ -53,3 +60,25 @@ def _drawn(xp: Array, image: Array, shift_y: Array, shift_x: Array) -> Array:
     upper = image[top, left] * (1 - u) + image[top, left + 1] * u
     lower = image[top + 1, left] * (1 - u) + image[top + 1, left + 1] * u
     return (upper * (1 - v) + lower * v).astype(image.dtype)
+
+
+def path_before(offsets: NDArray[np.float64], known: NDArray[np.bool_], count: int) -> NDArray[np.float64] | None:
+    """(count, 2) where the drift seen in the `known` of the `offsets` (n, 2) comes from, `count` frames before.
+
+    It is a straight line as far back as `REACH` allows, and stands still before. None if it is not clearly known: its
+    error, taken twice as large as independent offsets would make it, exceeds half of how far it is from their mean.
+    """
+    at = np.flatnonzero(known).astype(np.float64)
+    if len(at) < LEAST_KNOWN:
+        return None
+    offsets = offsets[known]
+    centre, mean = at.mean(), offsets.mean(0)
+    power = ((at - centre) ** 2).sum()
+    slope = ((at - centre)[:, None] * (offsets - mean)).sum(0) / power
+    variance = CAUTION**2 * ((offsets - mean - (at - centre)[:, None] * slope) ** 2).mean(0).sum()
+    before = np.maximum(np.arange(-count, 0), -REACH * len(known)) - centre
+    reach = (before**2).mean()
+    if variance * (1 / len(at) + reach / power) > (slope**2).sum() * reach / 4:
+        return None
+    path: NDArray[np.float64] = mean + before[:, None] * slope
+    return path

@@ -10,7 +10,7 @@ from streamptycho.solve.canvas import Canvas
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.positions import PositionRefinement, PositionRefiner
-from streamptycho.solve.positions_field import level, local_mean
+from streamptycho.solve.positions_field import REACH, level, local_mean, path_before
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions, Solver
 from tests.solve.helpers import Scene, random_complex, scene, stored
@@ -179,6 +179,44 @@ def test_common_offsets_are_taken_back_with_the_object(backend: Backend):
     here = backend.to_host(canvas.object)[20 - canvas.origin[0] : 90, 20 - canvas.origin[1] : 90]
     moved = here - (y + 1j * x)[20 - canvas.origin[0] : 90, 20 - canvas.origin[1] : 90]
     np.testing.assert_allclose(moved, 1 - 2j, atol=0.3)
+
+
+def test_where_a_drift_comes_from():
+    rng = np.random.default_rng(0)
+    slope, at = np.array([0.005, -0.003]), np.arange(200)
+    offsets = at[:, None] * slope + rng.normal(0, 0.1, (200, 2))
+    known = rng.uniform(size=200) < 0.7
+    path = path_before(offsets, known, 150)
+    assert path is not None
+    np.testing.assert_allclose(path, np.arange(-150, 0)[:, None] * slope, atol=0.15)
+    far = path_before(offsets, known, 1000)
+    assert far is not None
+    assert np.ptp(far[: 1000 - round(REACH * 200)], axis=0).max() == 0
+    assert path_before(rng.normal(0, 0.1, (200, 2)), known, 150) is None
+    assert path_before(offsets, known & (at < 40), 150) is None
+
+
+def test_frames_from_before_a_drift_was_seen_follow_it_with_the_object(made: Scene):
+    solver = true_solver(made, READABLE)
+    refiner = refiner_of(made, solver)
+    n, first = len(made.yx_px), 40
+    x = np.arange(solver.canvas.shape[1], dtype=np.float32)
+    solver.canvas.object[:] = x
+    refiner._followed = first
+    refiner.offsets[first:n, 1] = refiner.drift[first:n, 1] = 0.019 * np.arange(n - first)
+    refiner.seen[:n] = 1
+    refiner._look_back(solver, n)
+    assert not refiner.offsets[:first].any()
+    refiner._look_back(solver, 100)
+    np.testing.assert_allclose(refiner.offsets[:first, 1], 0.019 * np.arange(-first, 0), atol=1e-6)
+    np.testing.assert_allclose(refiner.offsets[first:n, 1], 0.019 * np.arange(n - first), atol=0.2)
+    places = made.scan.corners[:first] + np.rint(refiner.offsets[:first]).astype(int)
+    np.testing.assert_array_equal(solver.store.corners[:first], places)
+    assert solver.visits[:first].max() <= 2
+    y, left = made.scan.corners[0] - np.array(solver.canvas.origin) + 24
+    assert 0.2 < (solver.canvas.object[y, left] - x[left]).real < 0.8  # the mean over the neighbourhood
+    refiner.forget(solver.store)
+    assert refiner._followed is None
 
 
 def positions_engine(made: Scene, yx_px: NDArray[np.float64], refine: str, updates_per_frame: int = 20) -> RollingEngine:
