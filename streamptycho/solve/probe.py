@@ -20,6 +20,9 @@ FOOTPRINTS = (0.06, 0.10, 0.16, 0.25, 0.40, 0.60)
 """Trial diameters of the defocused beam on the sample, fractions of the window; each with both signs of defocus."""
 FAR_WINDOWS = 4
 """A frame takes no part in a search if it lies this many windows, and five times the usual, from the middle."""
+SEARCH_PIXELS = 1 << 20
+SEARCH_WINDOWS = 8
+"""Pixels around all frames of a search at most, or so many windows' worth if that is more: each candidate has two objects."""
 LEVELS = ((12, 1), (6, 2), (3, 4))
 """Candidates kept and sweeps done at each level of the contest."""
 TESTABLE_DOSE = 1.5
@@ -213,5 +216,8 @@ def central_rows(store: FrameStore, limit: int) -> NDArray[np.int64]:
     distance = np.hypot(*(corners - np.median(corners, axis=0)).T)
     order = np.argsort(distance, kind="stable")[:limit]
     near = order[distance[order] <= FAR_WINDOWS * max(store.shape) + 5 * np.median(distance)]
+    window = np.array(store.shape)
+    extents = np.maximum.accumulate(corners[near]) - np.minimum.accumulate(corners[near]) + window
+    near = near[extents.prod(1) <= max(SEARCH_PIXELS, SEARCH_WINDOWS * window.prod())]
     rows: NDArray[np.int64] = np.sort(near)
     return rows

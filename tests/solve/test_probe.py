@@ -9,7 +9,7 @@ from streamptycho.files.scan import open_scan
 from streamptycho.preprocess import FrameOptions, FramePreprocessor
 from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.modes import add_modes
-from streamptycho.solve.probe import ProbeSearch, central_rows, defocused_probe
+from streamptycho.solve.probe import SEARCH_PIXELS, ProbeSearch, central_rows, defocused_probe
 from streamptycho.solve.solver import RuleOptions
 from streamptycho.solve.store import FrameStore
 from streamptycho_sim.illumination import IlluminationOptions, probe
@@ -214,3 +214,14 @@ def test_random_frames_do_not_look_like_a_beam():
     for i in range(40):
         store.append(abs(random_complex(rng, 32, 32)).astype(np.float32) * 10, (3 * (i // 7), 3 * (i % 7)))
     assert not searched(store).confident
+
+
+def test_frames_that_lie_too_far_apart_for_a_search_take_no_part():
+    """Each candidate would have two objects of the whole field."""
+    store = FrameStore(numpy_backend(), (32, 32))
+    for y, x in [(0, 0), (4, 3), (0, 8), (700, 0), (0, 700), (1500, 1500), (1500, 0)]:
+        store.append(np.ones((32, 32), np.float32), (y, x))
+    rows = central_rows(store, 7)
+    corners = store.corners[rows]
+    assert len(rows) >= 3
+    assert (np.ptp(corners, axis=0) + 32).prod() <= SEARCH_PIXELS
