@@ -22,7 +22,7 @@ FAR_WINDOWS = 4
 """A frame takes no part in a search if it lies this many windows, and five times the usual, from the middle."""
 SEARCH_PIXELS = 1 << 20
 SEARCH_WINDOWS = 8
-"""Pixels around all frames of a search at most, or so many windows' worth if that is more: each candidate has two objects."""
+"""Pixels around all frames of a search at most, or so many windows if that is more: each candidate has two objects."""
 LEVELS = ((12, 1), (6, 2), (3, 4))
 """Candidates kept and sweeps done at each level of the contest."""
 TESTABLE_DOSE = 1.5
