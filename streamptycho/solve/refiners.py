@@ -93,7 +93,7 @@ class PieRefiner:
         self._done = 0
         self.passes = 0
         chosen = solver.chosen_rule
-        solver.rule = (chosen if method == "rule" else chosen.model_copy(update={"algorithm": method})).resolved()
+        solver.follow(chosen if method == "rule" else chosen.model_copy(update={"algorithm": method}))
 
     def step(self, count: int) -> int:
         """Sweep over the next frames of the pass."""

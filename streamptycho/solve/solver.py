@@ -22,7 +22,7 @@ from pydantic import Field
 from streamptycho.options import Options
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.background import BackgroundEstimate
-from streamptycho.solve.canvas import Canvas
+from streamptycho.solve.canvas import BLOCK, Canvas
 from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.flux import FluxEstimate
@@ -113,7 +113,7 @@ class Solver:
         self.store = store
         self.chosen_rule = rule
         """As it was set; another may follow it while polishing."""
-        self.rule = rule.resolved()
+        self.follow(rule)
         self.poor_probe = poor_probe
         self.probe_since = 0
         """Updates after which a poor probe began to settle."""
@@ -145,6 +145,12 @@ class Solver:
         self.probe: Array = self.backend.to_device(np.array(probe, np.complex64, order="C"))
         self._work = Workspace(self.backend, self.probe.shape)
 
+    def follow(self, rule: RuleOptions) -> None:
+        """Go on by this rule; patterns smaller than a coarse cell have no coarse correction."""
+        self.rule = rule.resolved()
+        if min(self.store.shape) < BLOCK:
+            self.rule = self.rule.model_copy(update={"correction": False})
+
     def admit(self, row: int) -> bool:
         """Take a new row of the store on; False if its window lies too far out for the canvas."""
         corner = self.store.corners[row]
@@ -161,15 +167,11 @@ class Solver:
 
     def sweep(self, rows: NDArray[np.int64]) -> None:
         """One update from each of `rows` in order, in place; nothing waits for the device."""
-        self._prepare_new()
+        self.prepare()
         while len(rows):
             count = min(SLICE, max(self._interval() - self._since, 1))
             self._slice(rows[:count])
             rows = rows[count:]
-
-    def prepare(self) -> None:
-        """Make ready for an update from any row that was admitted."""
-        self._prepare_new()
 
     def coverage(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(k,) visits and (k, 2) corners of all frames, in order of arrival, for :meth:`Schedule.draw`."""
@@ -234,8 +236,8 @@ class Solver:
         missing = missing_gradient(self.backend, self.store.centres[rows], figures[:, :2], trust, self.store.shape)
         self._kernels.correct(self.canvas, self.backend, share, corners, missing)
 
-    def _prepare_new(self) -> None:
-        """Fill the windows of new frames, then count their dose."""
+    def prepare(self) -> None:
+        """Make ready for an update from any row that was admitted: fill the windows of new ones, then count their dose."""
         if not self._unfilled:
             return
         corners = self.store.corners[self._unfilled]

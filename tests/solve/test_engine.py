@@ -488,7 +488,7 @@ def test_the_correction_forgets_frames_seen_often():
         solver = Solver(numpy_backend(), store, SMALL.guess, RuleOptions(momentum=False), poor_probe=True)
         for row in range(40):
             solver.admit(row)
-        solver._prepare_new()
+        solver.prepare()
         before = solver.canvas.object.copy()
         rows = np.arange(40)
         figures = np.concatenate([store.centres[rows] - np.float32(0.5), np.ones((40, 2))], axis=1).astype(np.float32)
