@@ -19,6 +19,8 @@ from streamptycho_services.session import Session, local_session
 from streamptycho_services.summary import problems, summarise
 from streamptycho_services.watch import Watcher
 
+READY_S = 300.0
+"""Longest time for the services to get ready: the first time ever, their kernels are compiled."""
 QUIET_S = 1.0
 """How long nothing new must happen, after everything is written, before the demonstration ends."""
 
@@ -62,6 +64,7 @@ def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Ou
     with tempfile.TemporaryDirectory(prefix="streamptycho-") as name:
         config = with_ipc(config, Path(name)).model_copy(update={"detector": _detector(name)})
         with local_session(config, as_json=as_json) as session:
+            _await_services(session, as_json=as_json)
             said = Path(name) / "simulator.log"  # a pipe that nobody reads would stop the simulator when it is full
             with said.open("w") as log:
                 simulator = subprocess.Popen(_command(source, name, truth), stderr=log)
@@ -86,6 +89,19 @@ def _command(source: Source, directory: str, truth: Path | None) -> list[str]:
     addresses = ["--frames-address", f"ipc://{directory}/frames", "--positions-address", f"ipc://{directory}/positions"]
     rate = ["--rate-hz", str(source.rate_hz)] if source.rate_hz > 0 else []
     return [sys.executable, "-m", "streamptycho_sim", *what, *addresses, *rate, *source.arguments]
+
+
+def _await_services(session: Session, *, as_json: bool) -> None:
+    """Begin when the picture can form from the first frame on; raises :class:`DemoFailedError` if that takes too long."""
+    begun, told = time.monotonic(), as_json
+    while not session.watcher.ready and not session.interrupted.is_set():
+        session.look()
+        waited_s = time.monotonic() - begun
+        if waited_s > 5 and not told:
+            told = True
+            print("compiling the kernels: half a minute, the first time only", file=sys.stderr, flush=True)
+        if waited_s > READY_S:
+            raise DemoFailedError(f"the services are not ready after {READY_S:.0f} s")
 
 
 def _watch(session: Session, simulator: "subprocess.Popen[bytes]", said: Path, page_directory: Path | None) -> None:

@@ -67,6 +67,11 @@ class Watcher:
         if status.scan_id is not None and status.scan_id not in self.scans:
             self.scans.append(status.scan_id)
 
+    @property
+    def ready(self) -> bool:
+        """True once every service has said something."""
+        return {service for service, _ in self.statuses}.issuperset(_SERVICES)
+
     def status(self, service: str, scan_id: str | None) -> Status | None:
         """Last word of a service on a scan."""
         return self.statuses.get((service, scan_id))

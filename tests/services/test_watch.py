@@ -157,3 +157,10 @@ class TestTruth:
 
     def test_that_was_not_written(self, tmp_path, watcher):
         assert summarise(watcher, tmp_path / "none.npz")["phase_correlation"] is None
+
+
+def test_services_are_ready_when_each_has_said_something():
+    idle = [word(service, None, ServiceState.IDLE) for service in ("receive", "reconstruct", "write")]
+    assert not Told().ready
+    assert not Told(*idle[:2]).ready
+    assert Told(*idle).ready
