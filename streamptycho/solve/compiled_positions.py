@@ -5,23 +5,9 @@ from numpy.typing import NDArray
 from rocket_fft import c2c
 
 from streamptycho.solve.backend import Array
+from streamptycho.solve.compiled_model import TINY, exit_waves
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.jit import jit
-
-TINY = np.float32(1e-9)
-
-
-@jit
-def _product(psi, probe, obj, y0, x0):
-    """psi_m = P_m O under the window at (y0, x0)."""
-    modes, ny, width = probe.shape
-    for m in range(modes):
-        for y in range(ny):
-            p, o, q = probe[m, y], obj[y0 + y, 2 * x0 : 2 * x0 + width], psi[m, y]
-            for x in range(width // 2):
-                pr, pi, a, b = p[2 * x], p[2 * x + 1], o[2 * x], o[2 * x + 1]
-                q[2 * x] = pr * a - pi * b
-                q[2 * x + 1] = pr * b + pi * a
 
 
 @jit
@@ -96,7 +82,7 @@ def _walk(obj, probe, amplitudes, corners, rows, flux, background, sums, field):
     line, axes = np.empty((3, nx), np.float32), np.array([1, 2])
     for k in range(len(rows)):
         row, y0, x0 = rows[k], corners[k, 0], corners[k, 1]
-        _product(psi, p, o, y0, x0)
+        exit_waves(psi, p, o, y0, x0)
         if len(field) > modes:
             _slopes(psi, p, o, y0, x0)
         c2c(field, field, axes, True, one, 1)  # type: ignore[arg-type]
