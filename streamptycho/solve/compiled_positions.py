@@ -34,14 +34,14 @@ def _slopes(psi, probe, obj, y0, x0):
 
 @jit
 def _sums(psi, modes, amplitude, flux, background, norm, line, out):
-    """Force, curvature and misfit from the transforms of exit wave and slopes; without slopes the misfit alone."""
+    """Force, curvature and misfit from the transforms of exit wave and slopes."""
     ny, nx = amplitude.shape
     total = np.zeros(6)
     for y in range(ny):
         for c in range(3):
             for x in range(nx):
                 line[c, x] = 0
-        for c in range(len(psi) // modes):
+        for c in range(3):
             for m in range(modes):
                 f, q = psi[m, y], psi[c * modes + m, y]
                 for x in range(nx):
@@ -75,7 +75,7 @@ def _sums(psi, modes, amplitude, flux, background, norm, line, out):
 
 @jit
 def _walk(obj, probe, amplitudes, corners, rows, flux, background, sums, field):
-    """Sums (k, 6) of every row; `field` (3 modes or modes, ny, nx) complex64 scratch, without slopes if it is short."""
+    """Sums (k, 6) of every row; `field` (3 modes, ny, nx) complex64 scratch."""
     modes, ny, nx = probe.shape
     o, p, psi = obj.view(np.float32), probe.view(np.float32), field.view(np.float32)
     norm, one = np.float32(1 / np.sqrt(ny * nx)), np.float32(1)
@@ -83,8 +83,7 @@ def _walk(obj, probe, amplitudes, corners, rows, flux, background, sums, field):
     for k in range(len(rows)):
         row, y0, x0 = rows[k], corners[k, 0], corners[k, 1]
         exit_waves(psi, p, o, y0, x0)
-        if len(field) > modes:
-            _slopes(psi, p, o, y0, x0)
+        _slopes(psi, p, o, y0, x0)
         c2c(field, field, axes, True, one, 1)  # type: ignore[arg-type]
         _sums(psi, modes, amplitudes[row], flux[row], background, norm, line, sums[k])
 
@@ -103,20 +102,3 @@ def shift_sums(
     """:func:`streamptycho.solve.positions_kernels.shift_sums`, compiled."""
     field = np.empty((3 * len(probe), *probe.shape[1:]), np.complex64)
     _walk(obj, probe, amplitudes, corners, rows, flux, background, sums, field)
-
-
-def misfits(
-    obj: Array,
-    probe: Array,
-    amplitudes: Array,
-    corners: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    flux: Array,
-    background: Array,
-    out: Array,
-    work: Workspace,
-) -> None:
-    """:func:`streamptycho.solve.positions_kernels.misfits`, compiled."""
-    sums = np.empty((len(rows), 6), np.float32)
-    _walk(obj, probe, amplitudes, corners, rows, flux, background, sums, work.field)
-    out[:] = sums[:, 5]

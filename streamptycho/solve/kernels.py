@@ -24,8 +24,6 @@ class Kernels:
     """:func:`smooth.warm_fill`."""
     shift_sums: Callable[..., None]
     """:func:`positions_kernels.shift_sums` without its backend."""
-    misfits: Callable[..., None]
-    """:func:`positions_kernels.misfits` without its backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,6 @@ def kernels_for(backend: Backend) -> Kernels:
             compiled_smooth.correct,
             compiled_fill.warm_fill,
             compiled_positions.shift_sums,
-            compiled_positions.misfits,
         )
     sweep: Callable[..., None] = partial(epie.sweep, backend)
     if backend.cuda is not None:
@@ -86,7 +83,6 @@ def kernels_for(backend: Backend) -> Kernels:
         gradient.correct,
         smooth.warm_fill,
         partial(positions_kernels.shift_sums, backend),
-        partial(positions_kernels.misfits, backend),
     )
 
 

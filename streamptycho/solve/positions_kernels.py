@@ -61,28 +61,6 @@ def shift_sums(
         sums[k, 5] = (residual * residual).sum()
 
 
-def misfits(
-    backend: Backend,
-    obj: Array,
-    probe: Array,
-    amplitudes: Array,
-    corners: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    flux: Array,
-    background: Array,
-    out: Array,
-    work: Workspace,
-) -> None:
-    """Misfit sum (A - |model|)^2 over valid pixels with windows at `corners`, into `out` (k,) float32.
-
-    The other parameters are those of :func:`shift_sums`.
-    """
-    ny, nx = probe.shape[1:]
-    for k, (row, (y, x)) in enumerate(zip(rows.tolist(), corners.tolist(), strict=True)):
-        _, residual, _ = _model(backend, probe, obj[y : y + ny, x : x + nx], amplitudes[row] / flux[row], background, work)
-        out[k] = (residual * residual).sum()
-
-
 def _model(
     backend: Backend, probe: Array, window: Array, amplitude: Array, background: Array, work: Workspace
 ) -> tuple[Array, Array, Array]:

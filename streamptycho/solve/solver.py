@@ -12,7 +12,6 @@ share of the computing stays the same. ADR 10 has the measurements behind the co
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal, Self
 
 import numpy as np
@@ -27,7 +26,7 @@ from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.gradient import footprint, missing_gradient, overlap, scale_trust
-from streamptycho.solve.kernels import kernels_for
+from streamptycho.solve.kernels import kernels_for, refining
 from streamptycho.solve.store import FrameStore
 
 SLICE = 50
@@ -287,21 +286,22 @@ class Solver:
     def shift_sums(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(k, 6) of :func:`positions_kernels.shift_sums`, on the host."""
         sums = self.backend.xp.zeros((len(rows), 6), np.float32)
-        self._measure(self._kernels.shift_sums, rows, self.store.corners[rows], sums)
+        store, places = self.store, self.store.corners[rows] - np.array(self.canvas.origin)
+        self._kernels.shift_sums(
+            self.canvas.object, self.probe, store.amplitudes, places, rows, store.flux, self.background, sums, self._work
+        )
         found: NDArray[np.float64] = self.backend.to_host(sums).astype(np.float64)
         return found
 
     def misfits_at(self, rows: NDArray[np.int64], corners: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(k,) misfits of `rows` if their windows stood at the absolute `corners` (k, 2), which must lie on the canvas."""
-        out = self.backend.xp.zeros(len(rows), np.float32)
-        self._measure(self._kernels.misfits, rows, corners, out)
-        found: NDArray[np.float64] = self.backend.to_host(out).astype(np.float64)
+        """(k,) misfits of `rows`, none twice, if their windows stood at the absolute `corners` (k, 2) on the canvas."""
+        store, places = self.store, corners - np.array(self.canvas.origin)
+        out = self.backend.xp.zeros_like(self.misfit)
+        refining(self.backend).measure(
+            self.canvas.object, self.probe, store.amplitudes, places, rows, store.flux, self.background, out
+        )
+        found: NDArray[np.float64] = self.backend.to_host(out[rows]).astype(np.float64)
         return found
-
-    def _measure(self, kernel: Callable[..., None], rows: Array, corners: Array, out: Array) -> None:
-        places = corners - np.array(self.canvas.origin)
-        store = self.store
-        kernel(self.canvas.object, self.probe, store.amplitudes, places, rows, store.flux, self.background, out, self._work)
 
     def worst(self, count: int) -> NDArray[np.int64]:
         """The `count` rows of the largest misfit for their power."""

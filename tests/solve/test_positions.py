@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamptycho.solve import compiled_positions, positions_kernels
+from streamptycho.solve import compiled_model, compiled_positions, model, positions_kernels
 from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.canvas import Canvas
 from streamptycho.solve.engine import EngineState, RollingEngine
@@ -44,16 +44,16 @@ def soft_probe(modes: int, n: int) -> NDArray[np.complex64]:
 
 
 def measure(backend: Backend, obj, probe, amplitudes, corners, rows, flux, background):
-    sums, misfits = np.zeros((len(rows), 6), np.float32), np.zeros(len(rows), np.float32)
+    sums, misfits = np.zeros((len(rows), 6), np.float32), np.zeros(len(amplitudes), np.float32)
     work = Workspace(READABLE, probe.shape)
     if backend.name == "cpu":
         compiled_positions.shift_sums(obj, probe, amplitudes, corners, rows, flux, background, sums, work)
-        compiled_positions.misfits(obj, probe, amplitudes, corners, rows, flux, background, misfits, work)
+        compiled_model.measure(obj, probe, amplitudes, corners, rows, flux, background, misfits)
     else:
         arguments = (obj, probe, amplitudes, corners, rows, flux, background)
         positions_kernels.shift_sums(READABLE, *arguments, sums, work)
-        positions_kernels.misfits(READABLE, *arguments, misfits, work)
-    return sums, misfits
+        model.measure(READABLE, *arguments, misfits)
+    return sums, misfits[rows]
 
 
 @pytest.mark.parametrize("modes", [1, 2])
