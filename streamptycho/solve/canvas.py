@@ -4,10 +4,15 @@ Coordinates are absolute object pixels: growing changes the canvas's origin, nev
 grid of `BLOCK` pixels, so that coarse grids over the canvas keep their alignment.
 """
 
+from typing import TypeAlias
+
 from streamptycho.solve.backend import Array, Backend
 
 BLOCK = 8
 """Pixels per cell of the coarse grids."""
+
+Box: TypeAlias = tuple[slice, slice]
+"""A rectangle of the canvas."""
 
 
 class Canvas:
@@ -17,9 +22,9 @@ class Canvas:
     ----------
     object : (ny, nx) complex64, 1 where nothing is known.
     dose : (ny, nx) float32, sum over frames of |probe|^2 / max |probe|^2.
-    last : (ny, nx) complex64, the object when the momentum was last applied.
+    cell_object : (ny / BLOCK, nx / BLOCK) complex64, mean object in each cell when its smooth part was last advanced.
     cell_dose : (ny / BLOCK, nx / BLOCK) float32, mean dose in each cell.
-    velocity : (ny / BLOCK, nx / BLOCK) complex64, smooth change per momentum interval.
+    velocity : (ny / BLOCK, nx / BLOCK) complex64, smooth change from one such time to the next.
 
     What is computed on it does not depend on how much larger it is than the windows: around each window there is always
     room for what looks at its surroundings.
@@ -32,7 +37,7 @@ class Canvas:
         self._used: tuple[int, int, int, int] | None = None
         xp = backend.xp
         self.object: Array = xp.ones((0, 0), xp.complex64)
-        self.last: Array = xp.ones((0, 0), xp.complex64)
+        self.cell_object: Array = xp.ones((0, 0), xp.complex64)
         self.dose: Array = xp.zeros((0, 0), xp.float32)
         self.cell_dose: Array = xp.zeros((0, 0), xp.float32)
         self.velocity: Array = xp.zeros((0, 0), xp.complex64)
@@ -84,7 +89,7 @@ class Canvas:
         top, left, bottom, right = self._used or window
         self._used = (min(top, window[0]), min(left, window[1]), max(bottom, window[2]), max(right, window[3]))
 
-    def reached(self, dose: float) -> tuple[slice, slice] | None:
+    def reached(self, dose: float) -> Box | None:
         """Slices, aligned to the coarse grid, around all pixels of at least this `dose`; None if there are none."""
         known = self.cell_dose * (BLOCK * BLOCK) >= dose  # true of every cell with such a pixel
         ys, xs = (self.backend.to_host(known.any(axis)).nonzero()[0] * BLOCK for axis in (1, 0))
@@ -94,15 +99,19 @@ class Canvas:
 
     def _regrow(self, origin: tuple[int, int], shape: tuple[int, int]) -> None:
         y, x = self.origin[0] - origin[0], self.origin[1] - origin[1]
-        for name in ("object", "last", "dose", "cell_dose", "velocity"):  # one by one: only one is there twice
+        for name in ("object", "dose", "cell_object", "cell_dose", "velocity"):  # one by one: only one is there twice
             old = getattr(self, name)
-            scale = BLOCK if name in ("cell_dose", "velocity") else 1
-            make = self.backend.xp.ones if name in ("object", "last") else self.backend.xp.zeros
+            scale = 1 if name in ("object", "dose") else BLOCK
+            make = self.backend.xp.ones if name in ("object", "cell_object") else self.backend.xp.zeros
             new = make((shape[0] // scale, shape[1] // scale), old.dtype)
             if old.size:
                 new[y // scale : y // scale + old.shape[0], x // scale : x // scale + old.shape[1]] = old
             setattr(self, name, new)
         self.origin = origin
+
+    def rebase(self) -> None:
+        """Count smooth changes from the present object on."""
+        self.cell_object[...] = block_mean(self.object)
 
     def add_dose(self, corners: Array, power: Array) -> None:
         """Count one exposure at each of `corners` (k, 2); `power` (ny, nx) is |probe|^2 over its maximum."""
@@ -112,17 +121,17 @@ class Canvas:
         self.cell_dose[self.cells(box)] = block_mean(self.dose[box])
 
     @staticmethod
-    def cells(box: tuple[slice, slice]) -> tuple[slice, slice]:
+    def cells(box: Box) -> Box:
         """A box that is aligned to the coarse grid, in cells."""
         y, x = (slice(side.start // BLOCK, side.stop // BLOCK) for side in box)
         return y, x
 
-    def window(self, corner: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
+    def window(self, corner: tuple[int, int], shape: tuple[int, int]) -> Box:
         """Slices of the canvas arrays under a window at the absolute `corner`."""
         y, x = corner[0] - self.origin[0], corner[1] - self.origin[1]
         return slice(y, y + shape[0]), slice(x, x + shape[1])
 
-    def box(self, corners: Array, shape: tuple[int, int], margin: int = 0) -> tuple[slice, slice]:
+    def box(self, corners: Array, shape: tuple[int, int], margin: int = 0) -> Box:
         """Slices, aligned to the coarse grid, around all windows at `corners` (k, 2), `margin` pixels wider."""
         slices = []
         for axis in (0, 1):

@@ -1,11 +1,10 @@
-"""The warm fill of :mod:`smooth`, compiled. Same arithmetic, and no work where all is known."""
+"""What happens to the canvas under new frames, compiled: the dose, and the warm fill of :mod:`smooth`. Same arithmetic."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.canvas import BLOCK, Canvas
-from streamptycho.solve.compiled_smooth import stretched
 from streamptycho.solve.jit import jit
 from streamptycho.solve.smooth import KNOWN_DOSE, fill_boxes, fill_sigma
 
@@ -103,11 +102,37 @@ def _mean(amounts):
 
 
 @jit
-def _fill(obj, last, dose, cell_dose, inner, cells, kernel):
+def _stretched(coarse, y, line, row):
+    """Row y of the bilinear interpolation of `coarse` (ny, nx, channels) into `line` (channels, nx * BLOCK).
+
+    Cell centres lie at BLOCK * (i + 1/2) - 1/2; beyond the outermost the value stays.
+    """
+    ny, nx, channels = coarse.shape
+    half = BLOCK // 2
+    at = (y - half + np.float32(0.5)) / np.float32(BLOCK)
+    low = max(int(np.floor(at)), 0)
+    high = min(low + 1, ny - 1)
+    part = np.float32(max(at - low, np.float32(0)))
+    for c in range(channels):
+        for x in range(nx):
+            row[x] = coarse[low, x, c] * (1 - part) + coarse[high, x, c] * part
+        out = line[c]
+        for i in range(half):
+            out[i] = row[0]
+            out[nx * BLOCK - 1 - i] = row[nx - 1]
+        for x in range(nx - 1):
+            value, slope = row[x], (row[x + 1] - row[x]) / np.float32(BLOCK)
+            for i in range(BLOCK):
+                out[x * BLOCK + half + i] = value + slope * (np.float32(i) + np.float32(0.5))
+
+
+@jit
+def _fill(obj, cell_object, dose, cell_dose, inner, cells, kernel):
     """Blend the blurred surroundings (`cells`) into pixels of little dose (of the cells `inner`); float32 rows."""
     left, width = inner[2] * BLOCK, (inner[3] - inner[2]) * BLOCK
     ny, wide = inner[1] - inner[0], cells[3] - cells[2]
     line, row = np.empty((2, wide * BLOCK), np.float32), np.empty(wide, np.float32)
+    added, share = np.zeros(2 * width, np.float32), np.float32(1 / (BLOCK * BLOCK))
     ends = np.empty((ny, 2), np.int64)
     needed = 0
     for cy in range(ny):
@@ -124,20 +149,50 @@ def _fill(obj, last, dose, cell_dose, inner, cells, kernel):
         if end == 0:
             continue
         at = inner[0] * BLOCK + y
-        stretched(mean, at - cells[0] * BLOCK, line, row)
-        o, q, d = (
-            obj[at, 2 * left : 2 * (left + width)],
-            last[at, 2 * left : 2 * (left + width)],
-            dose[at, left : left + width],
-        )
+        _stretched(mean, at - cells[0] * BLOCK, line, row)
+        o, d = obj[at, 2 * left : 2 * (left + width)], dose[at, left : left + width]
         for x in range(start, end):
             blend = max(np.float32(1) - d[x] * np.float32(1 / KNOWN_DOSE), np.float32(0))
-            a = o[2 * x] + blend * (real[x] - o[2 * x])
-            b = o[2 * x + 1] + blend * (imag[x] - o[2 * x + 1])
-            o[2 * x] = a
-            o[2 * x + 1] = b
-            q[2 * x] += blend * (a - q[2 * x])
-            q[2 * x + 1] += blend * (b - q[2 * x + 1])
+            a, b = blend * (real[x] - o[2 * x]), blend * (imag[x] - o[2 * x + 1])
+            o[2 * x] += a
+            o[2 * x + 1] += b
+            added[2 * x] += a
+            added[2 * x + 1] += b
+        if y % BLOCK == BLOCK - 1:  # what was filled in has not changed
+            known = cell_object[inner[0] + y // BLOCK, 2 * inner[2] : 2 * inner[3]]
+            for x in range(2 * start, 2 * end):
+                known[2 * (x // (2 * BLOCK)) + x % 2] += share * added[x]
+                added[x] = 0
+
+
+@jit
+def _expose(dose, cell_dose, corners, power):
+    """Add `power` to the dose at each of `corners` (k, 2), relative to the canvas, and renew the cells it touches."""
+    ny, nx = power.shape
+    for k in range(len(corners)):
+        y0, x0 = corners[k, 0], corners[k, 1]
+        first, end = x0 // BLOCK, (x0 + nx - 1) // BLOCK + 1
+        line = np.zeros((end - first) * BLOCK, np.float32)
+        for cy in range(y0 // BLOCK, (y0 + ny - 1) // BLOCK + 1):
+            line[:] = 0
+            for y in range(cy * BLOCK, (cy + 1) * BLOCK):
+                if y0 <= y < y0 + ny:
+                    d, p = dose[y, x0 : x0 + nx], power[y - y0]
+                    for x in range(nx):
+                        d[x] += p[x]
+                d = dose[y, first * BLOCK : end * BLOCK]
+                for x in range(len(line)):
+                    line[x] += d[x]
+            for cx in range(first, end):
+                total = np.float32(0)
+                for x in range((cx - first) * BLOCK, (cx - first + 1) * BLOCK):
+                    total += line[x]
+                cell_dose[cy, cx] = total * np.float32(1 / (BLOCK * BLOCK))
+
+
+def add_dose(canvas: Canvas, corners: NDArray[np.int64], power: NDArray[np.float32]) -> None:
+    """:meth:`Canvas.add_dose`, compiled."""
+    _expose(canvas.dose, canvas.cell_dose, corners - np.array(canvas.origin), power)
 
 
 def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shape: tuple[int, int]) -> None:
@@ -145,7 +200,7 @@ def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shap
     kernel = gaussian(fill_sigma(shape))
     for boxes in fill_boxes(canvas, corners, shape):
         inner, cells = ((y.start, y.stop, x.start, x.stop) for y, x in map(canvas.cells, boxes))
-        rows = canvas.object.view(np.float32), canvas.last.view(np.float32)
+        rows = canvas.object.view(np.float32), canvas.cell_object.view(np.float32)
         _fill(*rows, canvas.dose, canvas.cell_dose, inner, cells, kernel)
 
 

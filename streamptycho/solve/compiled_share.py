@@ -9,8 +9,6 @@ from streamptycho.solve.jit import jit
 LARGEST_MOVE = np.float32(0.35)
 """Sum of probe steps after which a thread adds its changes of the probe to the shared one. More, and two threads that have
 both gone most of the way to the same probe go beyond it together; the live error then is up to a third larger (ADR 9)."""
-PATIENCE = 5000
-"""Times a thread gives way while it waits for the last frames of the others."""
 
 
 @jit
@@ -28,8 +26,7 @@ def share(
     ----------
     copies : (2, modes, ny, nx) complex64 scratch: this thread's probe, and what it was at the last exchange.
     order, starts : (k,) and (threads + 1,) int64: part t of the frames is ``order[starts[t] : starts[t + 1]]``.
-    tickets : (2 + threads,) int64, zeros at first: 1 while the shared probe is locked, threads that have finished, frames
-        taken from each part.
+    tickets : (1 + threads,) int64, zeros at first: 1 while the shared probe is locked, frames taken from each part.
     me : which part is this thread's.
     """
     o, p, own, base = obj.view(np.float32), probe.view(np.float32), copies[0].view(np.float32), copies[1].view(np.float32)
@@ -40,7 +37,7 @@ def share(
     swap(tickets, 0, 0)
     for turn in range(threads):
         part = (me + turn) % threads
-        i = starts[part] + fetch_add(tickets, 2 + part, 1)
+        i = starts[part] + fetch_add(tickets, 1 + part, 1)
         while i < starts[part + 1]:
             k, after = order[i], order[min(i + 1, len(order) - 1)]
             row = rows[k]
@@ -52,18 +49,8 @@ def share(
             if moved >= LARGEST_MOVE:
                 _exchange(p, own, base, tickets)
                 moved = np.float32(0)
-            i = starts[part] + fetch_add(tickets, 2 + part, 1)
+            i = starts[part] + fetch_add(tickets, 1 + part, 1)
     _exchange(p, own, base, tickets)
-    fetch_add(tickets, 1, 1)
-
-
-@jit
-def wait(tickets, helpers):
-    """Until so many have done their share, or for some milliseconds; a thread that sleeps would be woken too late."""
-    for _ in range(PATIENCE):
-        if fetch_add(tickets, 1, 0) > helpers:
-            break
-        give_way()
 
 
 @jit

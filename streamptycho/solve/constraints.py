@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.canvas import BLOCK, Canvas
+from streamptycho.solve.canvas import BLOCK, Canvas, block_mean
 
 RAMP_RAD = 0.05
 """Phase that a ramp makes across what is covered, below which it is left alone."""
@@ -67,9 +67,12 @@ def exchange_ramp(
     middle = [(side.start + side.stop - 1) / 2 for side in box]
     ramp = _ramp(canvas.shape, -slope, middle, 1, backend)
     ramp = xp.where(canvas.dose > 0, ramp, xp.ones_like(ramp))
+    cell_ramp = _ramp(canvas.velocity.shape, -slope, middle, BLOCK, backend)
+    change = block_mean(canvas.object) - canvas.cell_object
     canvas.object *= ramp
-    canvas.last *= ramp
-    canvas.velocity *= _ramp(canvas.velocity.shape, -slope, middle, BLOCK, backend)
+    canvas.rebase()
+    canvas.cell_object -= cell_ramp * change
+    canvas.velocity *= cell_ramp
     shape = (int(probe.shape[1]), int(probe.shape[2]))
     probe *= _ramp(shape, slope, [(n - 1) / 2 for n in shape], 1, backend)
 

@@ -94,18 +94,18 @@ def divide(target: Array, gain: Array, weight: Array, inertia: float) -> None:
 
 
 def carry_on(canvas: Canvas, backend: Backend, box: tuple[slice, slice], ratio: Array) -> None:
-    """Carry the smooth change of the object since `canvas.last` on, and leave the factor it makes in `ratio`."""
+    """Carry the smooth change of the object since the last time on, and leave the factor it makes in `ratio`."""
     xp = backend.xp
     cells = canvas.cells(box)
     target, velocity = canvas.object[box], canvas.velocity[cells]
     trust = momentum_trust(canvas.cell_dose[cells], backend)
-    moved = carried_on(xp.zeros_like(velocity), trust * block_mean(target - canvas.last[box]), backend)
+    moved = carried_on(xp.zeros_like(velocity), trust * (block_mean(target) - canvas.cell_object[cells]), backend)
     forward = (moved.real * velocity.real + moved.imag * velocity.imag).sum() >= 0
     velocity = (CARRY_DECAY * forward * velocity + moved).astype(xp.complex64)
     canvas.velocity[cells] = velocity
     before = target.copy()
     target += CARRY_GAIN * bilinear((trust * velocity).astype(xp.complex64), backend)
-    canvas.last[box] = target
+    canvas.cell_object[cells] = block_mean(target)
     power = before.real**2 + before.imag**2
     bright = power > DIM
     ratio[box] = xp.where(bright, target * before.conj() / xp.where(bright, power, 1), 1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean
+from streamptycho.solve.canvas import BLOCK, Box, Canvas, block_mean
 
 GAIN = 0.3
 """Part of the missing phase applied at once; 0.7 is unstable."""
@@ -57,30 +57,28 @@ def footprint(probe: Array) -> Array:
     return coarse / coarse.sum()
 
 
-def correct(canvas: Canvas, backend: Backend, share: Array, corners: NDArray[np.int64], gradient: Array) -> None:
-    """Turn the object's phase by `GAIN` times the potential of the missing gradients.
+def phase_step(
+    canvas: Canvas, backend: Backend, box: Box, share: Array, corners: NDArray[np.int64], gradient: Array
+) -> Array:
+    """Phase by which to turn the object: `GAIN` times the potential of the missing gradients, float32 rad per cell of `box`.
 
     Parameters
     ----------
+    box : of the canvas, aligned to the coarse grid, a cell wider than the windows.
     share : footprint of the probe.
     corners : (k, 2) absolute windows of the frames.
     gradient : (k, 2) float32 from :func:`missing_gradient`.
     """
     xp = backend.xp
-    box, relative, cells = reach(canvas, share, corners)
+    relative, cells = within(canvas, box, corners)
     weight, slope_y, slope_x = _deposit(xp, share, backend.to_device(relative), gradient, cells)
-    phase = _integrate(xp, weight, slope_y, slope_x)
-    canvas.object[box] *= xp.exp(1j * (GAIN * bilinear(phase, backend))).astype(xp.complex64)
+    return GAIN * _integrate(xp, weight, slope_y, slope_x)
 
 
-def reach(
-    canvas: Canvas, share: Array, corners: NDArray[np.int64]
-) -> tuple[tuple[slice, slice], NDArray[np.int64], tuple[int, int]]:
-    """Box of the canvas around the windows, their corners within it, and the number of its cells."""
-    shape = (share.shape[0] * BLOCK, share.shape[1] * BLOCK)
-    box = canvas.box(corners, shape, margin=BLOCK)
+def within(canvas: Canvas, box: Box, corners: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    """Corners relative to the box, and the number of its cells."""
     relative = corners - np.array(canvas.origin) - np.array([box[0].start, box[1].start])
-    return box, relative, ((box[0].stop - box[0].start) // BLOCK, (box[1].stop - box[1].start) // BLOCK)
+    return relative, ((box[0].stop - box[0].start) // BLOCK, (box[1].stop - box[1].start) // BLOCK)
 
 
 def overlap(backend: Backend, canvas: Canvas, share: Array, corners: NDArray[np.int64]) -> Array:

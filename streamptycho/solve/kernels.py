@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from streamptycho.solve import difference_map, epie, gradient, lsqml, model, positions_kernels, smooth
-from streamptycho.solve.backend import Backend
+from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.canvas import Canvas
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,18 @@ class Kernels:
 
     sweep: Callable[..., None]
     """:func:`epie.sweep` without its backend."""
-    momentum: Callable[..., None]
-    """:func:`smooth.momentum`."""
-    correct: Callable[..., None]
-    """:func:`gradient.correct`."""
+    add_dose: Callable[..., None]
+    """:meth:`Canvas.add_dose`."""
     warm_fill: Callable[..., None]
     """:func:`smooth.warm_fill`."""
+    footprint: Callable[..., Array]
+    """:func:`gradient.footprint`."""
+    overlap: Callable[..., Array]
+    """:func:`gradient.overlap` without its backend."""
+    phase_step: Callable[..., Array]
+    """:func:`gradient.phase_step`."""
+    advance: Callable[..., None]
+    """:func:`smooth.advance`."""
     shift_sums: Callable[..., None]
     """:func:`positions_kernels.shift_sums` without its backend."""
 
@@ -63,13 +70,16 @@ def warm_up(backend: Backend) -> None:
 def kernels_for(backend: Backend) -> Kernels:
     """Compiled on the CPU; on a GPU CUDA kernels for the updates, and the readable forms of what happens between them."""
     if backend.name == "cpu":
-        from streamptycho.solve import compiled_fill, compiled_positions, compiled_smooth, sweeper  # numba takes a second
+        from streamptycho.solve import compiled_fill, compiled_gradient, compiled_positions, compiled_smooth, sweeper
 
         return Kernels(
             sweeper.Sweeper(backend.threads, backend.fft),
-            compiled_smooth.momentum,
-            compiled_smooth.correct,
+            compiled_fill.add_dose,
             compiled_fill.warm_fill,
+            compiled_gradient.footprint,
+            compiled_gradient.overlap,
+            compiled_gradient.phase_step,
+            compiled_smooth.advance,
             compiled_positions.shift_sums,
         )
     sweep: Callable[..., None] = partial(epie.sweep, backend)
@@ -79,9 +89,12 @@ def kernels_for(backend: Backend) -> Kernels:
         sweep = CudaSweep(backend, backend.cuda)
     return Kernels(
         sweep,
-        smooth.momentum,
-        gradient.correct,
+        Canvas.add_dose,
         smooth.warm_fill,
+        gradient.footprint,
+        partial(gradient.overlap, backend),
+        gradient.phase_step,
+        smooth.advance,
         partial(positions_kernels.shift_sums, backend),
     )
 

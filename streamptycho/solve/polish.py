@@ -245,7 +245,7 @@ class Polish:
         canvas = self.solver.canvas
         at = canvas.window(self._best.origin, self._best.object.shape)  # it may have grown since
         canvas.object[at] = self._best.object
-        canvas.last[...] = canvas.object
+        canvas.rebase()
         canvas.velocity[...] = 0
         self.solver.probe[...] = self._best.probe
         self._measure()

@@ -43,7 +43,7 @@ def level(canvas: Canvas, backend: Backend, centres: NDArray[np.float64], mean: 
     xp = backend.xp
     shift_y, shift_x = bilinear(mean[0], backend), bilinear(mean[1], backend)
     canvas.object[...] = _drawn(xp, canvas.object, shift_y, shift_x)
-    canvas.last[...] = canvas.object
+    canvas.rebase()
     at = np.clip(np.rint(centres).astype(np.int64) - np.array(canvas.origin), 0, np.array(canvas.shape) - 1)
     y, x = (backend.to_device(at[:, axis]) for axis in (0, 1))
     common: NDArray[np.float64] = backend.to_host(xp.stack([shift_y[y, x], shift_x[y, x]], axis=1)).astype(np.float64)

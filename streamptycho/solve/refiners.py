@@ -121,12 +121,12 @@ class LsqmlRefiner:
         self._done = 0
         self.passes = 0
         solver.prepare()
-        solver.canvas.last[...] = solver.canvas.object
+        solver.canvas.rebase()
         solver.canvas.velocity[...] = 0
         self._moved: list[Array] = []
         """Rows since the last momentum."""
         self._sweep = kernels.refining(solver.backend).lsqml
-        self._carry = kernels.kernels_for(solver.backend).momentum
+        self._advance = kernels.kernels_for(solver.backend).advance
         self._work = LsqmlWorkspace(solver.backend, solver.probe.shape, solver.canvas.shape, options.batch)
 
     def _strengths(self) -> tuple[BatchStep, float]:
@@ -155,7 +155,7 @@ class LsqmlRefiner:
         self._moved.append(chosen)
         if momentum > 0 and sum(map(len, self._moved)) >= max(MOMENTUM_UPDATES, 4 * canvas.area // solver.probe[0].size):
             corners = store.corners[np.concatenate(self._moved)]
-            self._carry(canvas, solver.backend, corners, store.shape, momentum)
+            self._advance(canvas, solver.backend, canvas.box(corners, store.shape), None, momentum)
             self._moved.clear()
         self._done += count
         if self._done >= frames:
@@ -190,7 +190,7 @@ class DifferenceMapRefiner:
             )
         solver.prepare()
         xp, canvas = backend.xp, solver.canvas
-        canvas.last[...] = canvas.object
+        canvas.rebase()
         canvas.velocity[...] = 0
         self._waves: Array = xp.empty((frames, *shape), np.complex64)
         self._ratio: Array = xp.ones(canvas.shape, np.complex64)

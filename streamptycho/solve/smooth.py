@@ -1,16 +1,14 @@
-"""Acceleration of the smooth part of the object: warm fill of new area and momentum on a coarse grid.
+"""Acceleration of the smooth part of the object: warm fill of new area, and momentum on a coarse grid.
 
 The update of a single pattern is quick at fine detail and slow at phase that varies over many windows. Both steps here act
 on cells of `BLOCK` pixels only: momentum on the full grid is unstable.
 """
 
-from typing import TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean, surroundings
+from streamptycho.solve.canvas import BLOCK, Box, Canvas, bilinear, block_mean, surroundings
 
 KNOWN_DOSE = 0.1
 """Dose from which a pixel counts as known."""
@@ -33,18 +31,15 @@ def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shap
         known = weight > 1e-6
         mean = bilinear(xp.where(known, amount / xp.where(known, weight, 1), 1).astype(xp.complex64), backend)
         mean = mean[tuple(slice(i.start - b.start, i.stop - b.start) for i, b in zip(inner, box, strict=True))]
-        dose, target, last = canvas.dose[inner], canvas.object[inner], canvas.last[inner]
-        blend = xp.clip(1 - dose / KNOWN_DOSE, 0, 1)
-        target += blend * (mean - target)
-        last += blend * (target - last)
+        dose, target = canvas.dose[inner], canvas.object[inner]
+        filled = xp.clip(1 - dose / KNOWN_DOSE, 0, 1) * (mean - target)
+        target += filled
+        canvas.cell_object[canvas.cells(inner)] += block_mean(filled)  # what was filled in has not changed
 
 
 def fill_sigma(shape: tuple[int, int]) -> float:
     """Width of the mean, in cells."""
     return max(shape) / 8 / BLOCK
-
-
-Box: TypeAlias = tuple[slice, slice]
 
 
 def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -> list[tuple[Box, Box]]:
@@ -70,24 +65,27 @@ def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int
     return [(canvas.box(pair, shape), canvas.box(pair, shape, margin)) for pair in extremes]
 
 
-def momentum(canvas: Canvas, backend: Backend, corners: Array, shape: tuple[int, int], fade: float) -> None:
-    """Carry the smooth change of the last interval on, where the coverage is good.
+def advance(canvas: Canvas, backend: Backend, box: Box, phase: Array | None, fade: float) -> None:
+    """Turn the object, and carry its smooth change since the last time on where the coverage is good; in place.
 
     Parameters
     ----------
-    corners : (k, 2) windows visited in the interval; only the box around them is touched.
-    fade : 1 for fresh frames, towards 0 as frames have been visited often: real data have model errors, on which
-        momentum would build.
+    box : aligned to the coarse grid; only this part of the canvas is touched.
+    phase : float32 rad in each cell of the box by which to turn, or None.
+    fade : momentum, 1 for fresh frames, towards 0 as frames have been visited often: real data have model errors, on which
+        it would build.
     """
     xp = backend.xp
-    box = canvas.box(corners, shape)
     cells = canvas.cells(box)
-    target, last = canvas.object[box], canvas.last[box]
-    trust = momentum_trust(canvas.cell_dose[cells], backend)
-    velocity = carried_on(canvas.velocity[cells], trust * block_mean(target - last), backend)
+    target, trust = canvas.object[box], momentum_trust(canvas.cell_dose[cells], backend)
+    mean = block_mean(target)
+    if phase is not None:
+        mean = mean * xp.exp(1j * phase)
+        target *= xp.exp(1j * bilinear(phase, backend)).astype(xp.complex64)
+    velocity = carried_on(canvas.velocity[cells], trust * (mean - canvas.cell_object[cells]), backend)
     canvas.velocity[cells] = velocity
     target += (GAIN * fade) * bilinear((trust * velocity).astype(xp.complex64), backend)
-    last[...] = target
+    canvas.cell_object[cells] = block_mean(target)
 
 
 def momentum_trust(dose: Array, backend: Backend) -> Array:
@@ -97,7 +95,7 @@ def momentum_trust(dose: Array, backend: Backend) -> Array:
 
 
 def carried_on(velocity: Array, change: Array, backend: Backend) -> Array:
-    """The velocity after an interval in which the object changed by `change`."""
+    """The velocity once the object has changed by `change`."""
     return DECAY * velocity + _binomial(_binomial(change, backend.xp), backend.xp)
 
 

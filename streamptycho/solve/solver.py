@@ -21,11 +21,11 @@ from pydantic import Field
 from streamptycho.options import Options
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.background import BackgroundEstimate
-from streamptycho.solve.canvas import BLOCK, Canvas
+from streamptycho.solve.canvas import BLOCK, Box, Canvas
 from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.flux import FluxEstimate
-from streamptycho.solve.gradient import footprint, missing_gradient, overlap, scale_trust
+from streamptycho.solve.gradient import missing_gradient, scale_trust
 from streamptycho.solve.kernels import kernels_for, refining
 from streamptycho.solve.store import FrameStore
 
@@ -179,7 +179,7 @@ class Solver:
 
     def visited(self, rows: NDArray[np.int64]) -> None:
         """Count an update from each of `rows`."""
-        self.rows_used += int((self.visits[np.unique(rows)] == 0).sum())
+        self.rows_used += len(set(rows[self.visits[rows] == 0].tolist()))
         np.add.at(self.visits, rows, 1)
         self.updates += len(rows)
 
@@ -217,23 +217,28 @@ class Solver:
     def _smooth(self) -> None:
         """Change the smooth part by what the frames visited since the last time tell about it."""
         slices, self._visited, self._since = self._visited, [], 0
+        if not (self.rule.correction or self.rule.momentum):
+            return
         rows = np.concatenate([rows for rows, _, _ in slices])
+        box = self.canvas.box(self.store.corners[rows], self.store.shape, margin=BLOCK)
+        phase, fade = None, 0.0
         if self.rule.correction:
             figures = self.backend.xp.concatenate([figures for _, figures, _ in slices])
-            self._correct(rows, figures, np.concatenate([visits for _, _, visits in slices]))
+            phase = self._phase_step(box, rows, figures, np.concatenate([visits for _, _, visits in slices]))
         if self.rule.momentum:
-            self._momentum(np.unique(rows))
+            fade = float((1 / (1 + 2 * self.visits[np.unique(rows)] / self.rule.anneal_visits)).mean())
+        self._kernels.advance(self.canvas, self.backend, box, phase, fade)
 
-    def _correct(self, rows: NDArray[np.int64], figures: Array, visits: NDArray[np.int64]) -> None:
+    def _phase_step(self, box: Box, rows: NDArray[np.int64], figures: Array, visits: NDArray[np.int64]) -> Array:
         """Correction from the centres of mass, weak for frames seen often, covered by no other, or of another brightness."""
         corners = self.store.corners[rows]
-        share = footprint(self.probe)
-        covered = overlap(self.backend, self.canvas, share, corners)
+        share = self._kernels.footprint(self.probe)
+        covered = self._kernels.overlap(self.canvas, share, corners)
         fresh = 1 / (1 + (visits / self.rule.correction_visits) ** 2)
         trust = self.backend.to_device(fresh.astype(np.float32)) * self.backend.xp.clip((covered - 1) / 2, 0, 1)
         trust = trust * scale_trust(self.backend, figures)
         missing = missing_gradient(self.backend, self.store.centres[rows], figures[:, :2], trust, self.store.shape)
-        self._kernels.correct(self.canvas, self.backend, share, corners, missing)
+        return self._kernels.phase_step(self.canvas, self.backend, box, share, corners, missing)
 
     def prepare(self) -> None:
         """Make ready for an update from any row that was admitted: fill the windows of new ones, then count their dose."""
@@ -244,7 +249,7 @@ class Solver:
             self._kernels.warm_fill(self.canvas, self.backend, corners, self.store.shape)
         power = self._work.intensity(self.backend.xp, self.probe)
         power = power / power.max()
-        self.canvas.add_dose(corners, power)
+        self._kernels.add_dose(self.canvas, corners, power)
         if self.flux is not None:
             self.flux.predict(np.array(self._unfilled))
         self._unfilled.clear()
@@ -276,10 +281,6 @@ class Solver:
         """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""
         window = self.store.shape[0] * self.store.shape[1]
         return max(SLICE, 4 * self.canvas.area // window)
-
-    def _momentum(self, rows: NDArray[np.int64]) -> None:
-        fade = float((1 / (1 + 2 * self.visits[rows] / self.rule.anneal_visits)).mean())
-        self._kernels.momentum(self.canvas, self.backend, self.store.corners[rows], self.store.shape, fade)
 
     # places of the windows
 

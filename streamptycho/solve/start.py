@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Backend
+from streamptycho.solve.canvas import block_mean
 from streamptycho.solve.probe import ProbeSearch
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.store import FrameStore
@@ -275,4 +276,4 @@ def balance(solver: Solver, power: float) -> None:
     known = solver.backend.xp.clip(solver.canvas.dose / KNOWN_DOSE, 0, 1)
     gain = 1 + known * np.float32(1 / factor - 1)
     solver.canvas.object *= gain
-    solver.canvas.last *= gain
+    solver.canvas.cell_object *= block_mean(gain)

@@ -5,14 +5,8 @@ that a thread whose core is busy with something else delays the others by one fr
 timing, within the spread between two orders of the same frames.
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from queue import SimpleQueue
-from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +14,7 @@ from numpy.typing import NDArray
 from streamptycho.solve import compiled, compiled_share
 from streamptycho.solve.backend import Array
 from streamptycho.solve.epie import Workspace
+from streamptycho.solve.threads import together
 from streamptycho.solve.transforms import plans_for
 
 WORTH_SHARING = 1 << 18
@@ -98,19 +93,14 @@ class Sweeper:
             s = self._scratch[0]
             compiled.sweep(*arguments, s.field, s.power, s.lines, self._plans)
             return
-        tickets = np.zeros(2 + threads, np.int64)
+        tickets = np.zeros(1 + threads, np.int64)
         order, starts = strips(corners, threads)
 
         def work_on(me: int) -> None:
             s = self._scratch[me]
             compiled_share.share(*arguments, s.field, s.power, s.lines, self._plans, s.copies, order, starts, tickets, me)
 
-        helpers = [_pool().submit(work_on, me) for me in range(1, threads)]
-        work_on(0)
-        begun = [helper for helper in helpers if not helper.cancel()]  # the others found no core before all was done
-        compiled_share.wait(tickets, len(begun))
-        for helper in begun:
-            helper.result()
+        together(work_on, threads)
 
     def _prepare(self, shape: tuple[int, int, int]) -> None:
         if self._scratch and self._scratch[0].field.shape == shape:
@@ -137,44 +127,3 @@ def strips(corners: NDArray[np.int64], threads: int) -> tuple[NDArray[np.int64],
     for first, end in pairwise(starts):
         order[first:end].sort()
     return order, starts
-
-
-class Pool:
-    """Helping threads that end with the process, whatever they do; started when there is more to do than threads.
-
-    Those of :mod:`concurrent.futures` would keep a process from ending while they wait.
-    """
-
-    def __init__(self) -> None:
-        self._tasks: SimpleQueue[tuple[Future[None], Callable[[int], None], int]] = SimpleQueue()
-        self._threads = 0
-
-    def submit(self, task: Callable[[int], None], argument: int) -> Future[None]:
-        """Have ``task(argument)`` done by some thread; the future can be cancelled until one has taken it."""
-        if self._threads < argument:
-            self._threads += 1
-            Thread(target=self._serve, name=f"streamptycho-sweep-{self._threads}", daemon=True).start()
-        future: Future[None] = Future()
-        self._tasks.put((future, task, argument))
-        return future
-
-    def _serve(self) -> None:
-        while True:
-            future, task, argument = self._tasks.get()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                task(argument)
-            except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-
-
-@cache
-def _pool() -> Pool:
-    """That of this process."""
-    return Pool()
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)

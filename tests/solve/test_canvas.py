@@ -26,14 +26,15 @@ def test_growing_moves_nothing(places, shape):
     for mark, corner in enumerate(places, 2):
         assert canvas.ensure(corner, shape)
         canvas.object[canvas.window(corner, shape)] = mark
-        canvas.last[canvas.window(corner, shape)] = 2 * mark
         canvas.dose[canvas.window(corner, shape)] = 3 * mark
-        canvas.velocity[(corner[0] - canvas.origin[0]) // BLOCK, (corner[1] - canvas.origin[1]) // BLOCK] = mark
+        cell = (corner[0] - canvas.origin[0]) // BLOCK, (corner[1] - canvas.origin[1]) // BLOCK
+        canvas.velocity[cell], canvas.cell_object[cell] = mark, -mark
         cells[corner[0] // BLOCK, corner[1] // BLOCK] = mark
     dy, dx = canvas.origin
     assert dy % BLOCK == dx % BLOCK == canvas.shape[0] % BLOCK == canvas.shape[1] % BLOCK == 0
     assert all(canvas.velocity[y - dy // BLOCK, x - dx // BLOCK] == mark for (y, x), mark in cells.items())
     assert (canvas.velocity != 0).sum() == len(cells)
+    np.testing.assert_array_equal(canvas.cell_object, np.where(canvas.velocity == 0, 1, -canvas.velocity))
     picture = np.ones((700, 700), np.complex64)
     for mark, (y, x) in enumerate(places, 2):
         picture[y + 300 : y + 300 + shape[0], x + 300 : x + 300 + shape[1]] = mark
@@ -41,7 +42,6 @@ def test_growing_moves_nothing(places, shape):
         window = canvas.window((y, x), shape)
         expected = picture[y + 300 : y + 300 + shape[0], x + 300 : x + 300 + shape[1]]
         np.testing.assert_array_equal(canvas.object[window], expected)
-        np.testing.assert_array_equal(canvas.last[window], 2 * expected)
         np.testing.assert_array_equal(canvas.dose[window], 3 * expected.real)
     assert (canvas.object == 1).sum() + (picture != 1).sum() == canvas.object.size
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve import compiled_fill, compiled_smooth, epie, gradient, smooth
+from streamptycho.solve import compiled_fill, compiled_gradient, compiled_smooth, epie, gradient, smooth
 from streamptycho.solve.backend import cpu_backend, numpy_backend
-from streamptycho.solve.canvas import Canvas, bilinear, block_mean
+from streamptycho.solve.canvas import BLOCK, Canvas
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.solver import RuleOptions, Solver
 from streamptycho.solve.sweeper import Sweeper
@@ -51,45 +51,69 @@ def canvas_with(rng: np.random.Generator) -> Canvas:
     canvas = Canvas(READABLE, 1 << 24)
     assert canvas.ensure((0, 0), (64, 64))
     canvas.object[:] = random_complex(rng, *canvas.shape)
-    canvas.last[:] = random_complex(rng, *canvas.shape)
+    canvas.rebase()
+    canvas.object += np.float32(0.1) * random_complex(rng, *canvas.shape)
     canvas.add_dose(np.array([[0, 0], [9, 14]]), rng.uniform(0, 1, (64, 64)).astype(np.float32))
     canvas.velocity[:] = random_complex(rng, *canvas.velocity.shape)
     return canvas
 
 
-@pytest.mark.parametrize(
-    ("readable", "fast", "arguments"),
-    [
-        (smooth.warm_fill, compiled_fill.warm_fill, (np.array([[3, 5], [40, 31]]), (64, 64))),
-        (smooth.momentum, compiled_smooth.momentum, (np.array([[3, 5], [20, 31]]), (64, 64), 0.6)),
-    ],
-)
-def test_a_smooth_step(readable, fast, arguments):
+def same_canvas(a: Canvas, b: Canvas) -> None:
+    for name in ("object", "cell_object", "velocity", "dose", "cell_dose"):
+        assert difference(getattr(a, name), getattr(b, name)) < 1e-5, name
+
+
+CORNERS, WINDOW = np.array([[3, 5], [20, 31]]), (64, 64)
+
+
+def test_the_dose():
+    power = np.random.default_rng(5).uniform(0, 1, WINDOW).astype(np.float32)
+    one, other = (canvas_with(np.random.default_rng(1)) for _ in range(2))
+    one.add_dose(CORNERS, power)
+    compiled_fill.add_dose(other, CORNERS, power)
+    same_canvas(other, one)
+
+
+def test_the_warm_fill():
     canvases = []
-    for step, backend in ((readable, READABLE), (fast, COMPILED)):
+    for fill, backend in ((smooth.warm_fill, READABLE), (compiled_fill.warm_fill, COMPILED)):
         canvas = canvas_with(np.random.default_rng(1))
         before = canvas.object.copy()
-        step(canvas, backend, *arguments)
+        fill(canvas, backend, CORNERS, WINDOW)
         assert difference(canvas.object, before) > 1e-4
         canvases.append(canvas)
-    for name in ("object", "last", "velocity", "dose", "cell_dose"):
-        assert difference(getattr(canvases[1], name), getattr(canvases[0], name)) < 1e-5, name
+    same_canvas(canvases[1], canvases[0])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("turned", [True, False])
+def test_the_smooth_part(threads, turned):
+    canvases = []
+    for advance, backend in ((smooth.advance, READABLE), (compiled_smooth.advance, cpu_backend(threads))):
+        canvas = canvas_with(np.random.default_rng(1))
+        before = canvas.object.copy()
+        box = canvas.box(CORNERS, WINDOW)
+        cells = canvas.cell_dose[canvas.cells(box)].shape
+        phase = np.random.default_rng(6).normal(0, 0.05, cells).astype(np.float32) if turned else None
+        advance(canvas, backend, box, phase, 0.6)
+        assert difference(canvas.object, before) > 1e-4
+        canvases.append(canvas)
+    same_canvas(canvases[1], canvases[0])
 
 
 def test_the_correction():
     rng = np.random.default_rng(2)
-    share = gradient.footprint(random_complex(rng, 2, 64, 64))
+    probe = random_complex(rng, 2, 66, 64)
     corners = rng.integers(0, 30, (12, 2))
     missing = rng.normal(0, 0.1, (12, 2)).astype(np.float32)
-    objects = []
-    for step, backend in ((gradient.correct, READABLE), (compiled_smooth.correct, COMPILED)):
-        canvas = canvas_with(np.random.default_rng(3))
-        before = canvas.object.copy()
-        step(canvas, backend, share, corners, missing)
-        assert difference(canvas.object, before) > 1e-3
-        assert np.allclose(abs(canvas.object), abs(before), rtol=1e-4), "only the phase is turned"
-        objects.append(canvas.object)
-    assert difference(objects[1], objects[0]) < 1e-5
+    canvas = canvas_with(np.random.default_rng(3))
+    box = canvas.box(corners, (66, 64), margin=BLOCK)
+    share, fast = gradient.footprint(probe), compiled_gradient.footprint(probe)
+    assert difference(fast, share) < 1e-5
+    covered = gradient.overlap(READABLE, canvas, share, corners)
+    assert difference(compiled_gradient.overlap(canvas, share, corners), covered) < 1e-5
+    phase = gradient.phase_step(canvas, READABLE, box, share, corners, missing)
+    assert difference(compiled_gradient.phase_step(canvas, COMPILED, box, share, corners, missing), phase) < 1e-5
 
 
 def test_a_uniform_tilt_is_integrated():
@@ -99,25 +123,14 @@ def test_a_uniform_tilt_is_integrated():
     canvas = Canvas(READABLE, 1 << 24)
     assert canvas.ensure((0, 0), (128, 128))
     missing = np.tile(np.array([0.02, -0.01], np.float32), (len(corners), 1))
-    gradient.correct(canvas, READABLE, share, corners, missing)
+    box = canvas.box(corners, (64, 64), margin=BLOCK)
+    smooth.advance(canvas, READABLE, box, gradient.phase_step(canvas, READABLE, box, share, corners, missing), 0.0)
     y, x = (-origin for origin in canvas.origin)
     middle = canvas.object[y + 56 : y + 72, x + 56 : x + 72]
     slope_y = np.angle((middle[8:] * middle[:-8].conj()).sum())
     slope_x = np.angle((middle[:, 8:] * middle[:, :-8].conj()).sum())
     assert 0.3 < slope_y / (gradient.GAIN * 0.02) < 1.05
     assert slope_x / slope_y == pytest.approx(-0.5, rel=0.05)
-
-
-def test_interpolation_is_the_same():
-    rng = np.random.default_rng(4)
-    coarse = random_complex(rng, 7, 9)
-    target, last = random_complex(rng, 56, 72), np.zeros((56, 72), np.complex64)
-    expected = target + bilinear(coarse, READABLE)
-    change = compiled_smooth.block_change(target.view(np.float32), last.view(np.float32), np.ones((7, 9), np.float32))
-    assert difference(change, block_mean(target)) < 1e-5
-    compiled_smooth.add_smooth(target.view(np.float32), last.view(np.float32), coarse.view(np.float32).reshape(7, 9, 2))
-    assert difference(target, expected) < 1e-6
-    assert (last == target).all()
 
 
 def test_a_run_of_the_whole_rule():

@@ -25,8 +25,8 @@ def tilt(solver: Solver, slope: tuple[float, float]) -> None:
     y, x = np.ogrid[: solver.canvas.shape[0], : solver.canvas.shape[1]]
     ramp = solver.backend.to_device(np.exp(1j * (slope[0] * y + slope[1] * x)).astype(np.complex64))
     known = solver.canvas.dose > 0
-    for array in (solver.canvas.object, solver.canvas.last):
-        array[known] *= ramp[known]
+    solver.canvas.object[known] *= ramp[known]
+    solver.canvas.rebase()
 
 
 def test_a_ramp_goes_to_the_probe_and_the_model_stays(backend: Backend):
