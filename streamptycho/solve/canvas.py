@@ -113,8 +113,10 @@ class Canvas:
         """Count smooth changes from the present object on."""
         self.cell_object[...] = block_mean(self.object)
 
-    def add_dose(self, corners: Array, power: Array) -> None:
-        """Count one exposure at each of `corners` (k, 2); `power` (ny, nx) is |probe|^2 over its maximum."""
+    def add_dose(self, corners: Array, probe: Array) -> None:
+        """Count one exposure to `probe` (modes, ny, nx) at each of `corners` (k, 2)."""
+        power = (probe.real**2 + probe.imag**2).sum(0)
+        power /= power.max()
         for y, x in corners.tolist():
             self.dose[self.window((y, x), power.shape)] += power
         box = self.box(corners, power.shape)

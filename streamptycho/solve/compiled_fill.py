@@ -166,9 +166,19 @@ def _fill(obj, cell_object, dose, cell_dose, inner, cells, kernel):
 
 
 @jit
-def _expose(dose, cell_dose, corners, power):
-    """Add `power` to the dose at each of `corners` (k, 2), relative to the canvas, and renew the cells it touches."""
-    ny, nx = power.shape
+def _expose(dose, cell_dose, corners, probe):
+    """:meth:`Canvas.add_dose`; `corners` (k, 2) are relative to the canvas."""
+    modes, ny, nx = probe.shape
+    power, top = np.zeros((ny, nx), np.float32), np.float32(0)
+    for m in range(modes):
+        for y in range(ny):
+            line, p = power[y], probe[m, y]
+            for x in range(nx):
+                line[x] += p[x].real * p[x].real + p[x].imag * p[x].imag
+    for y in range(ny):
+        for x in range(nx):
+            top = max(top, power[y, x])
+    power *= np.float32(1) / top
     for k in range(len(corners)):
         y0, x0 = corners[k, 0], corners[k, 1]
         first, end = x0 // BLOCK, (x0 + nx - 1) // BLOCK + 1
@@ -190,9 +200,9 @@ def _expose(dose, cell_dose, corners, power):
                 cell_dose[cy, cx] = total * np.float32(1 / (BLOCK * BLOCK))
 
 
-def add_dose(canvas: Canvas, corners: NDArray[np.int64], power: NDArray[np.float32]) -> None:
+def add_dose(canvas: Canvas, corners: NDArray[np.int64], probe: NDArray[np.complex64]) -> None:
     """:meth:`Canvas.add_dose`, compiled."""
-    _expose(canvas.dose, canvas.cell_dose, corners - np.array(canvas.origin), power)
+    _expose(canvas.dose, canvas.cell_dose, corners - np.array(canvas.origin), probe)
 
 
 def warm_fill(canvas: Canvas, backend: Backend, corners: NDArray[np.int64], shape: tuple[int, int]) -> None:

@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.canvas import BLOCK, Box, Canvas
-from streamptycho.solve.gradient import ANCHOR, GAIN, ITERATIONS, STIFFNESS, within
+from streamptycho.solve.gradient import _TINY, ANCHOR, GAIN, ITERATIONS, SCALE_SPREAD, STIFFNESS
 from streamptycho.solve.jit import jit
 
 
 @jit
-def footprint(probe):
-    """:func:`streamptycho.solve.gradient.footprint`."""
+def _footprint(probe):
+    """See :func:`streamptycho.solve.gradient.footprint`."""
     modes = len(probe)
     ny, nx = probe.shape[1] // BLOCK, probe.shape[2] // BLOCK
     share = np.zeros((ny, nx), np.float32)
@@ -34,31 +34,30 @@ def footprint(probe):
 
 
 @jit
-def _overlap(cell_dose, share, first):
+def _missing(cell_dose, probe, share, corners, measured, figures, fresh):
+    """(k, 2) float32 gradients still missing, as much as they are trusted; `corners` relative to the canvas."""
     height, width = share.shape
     ny, nx = cell_dose.shape
-    covered = np.empty(len(first), np.float32)
     own, top = np.float32(0), np.float32(0)
     for y in range(height):
         for x in range(width):
             own += share[y, x] * share[y, x]
             top = max(top, share[y, x])
-    for k in range(len(first)):
+    missing = np.empty((len(corners), 2), np.float32)
+    for k in range(len(corners)):
+        first_y, first_x = (corners[k, 0] + BLOCK // 2) // BLOCK, (corners[k, 1] + BLOCK // 2) // BLOCK
         total = np.float32(0)
         for y in range(height):
-            dose = cell_dose[min(first[k, 0] + y, ny - 1)]
+            dose = cell_dose[min(first_y + y, ny - 1)]
             for x in range(width):
-                total += dose[min(first[k, 1] + x, nx - 1)] * share[y, x]
-        covered[k] = total * top / own
-    return covered
-
-
-def overlap(canvas: Canvas, share: NDArray[np.float32], corners: NDArray[np.int64]) -> NDArray[np.float32]:
-    """:func:`streamptycho.solve.gradient.overlap` without its backend."""
-    covered: NDArray[np.float32] = _overlap(
-        canvas.cell_dose, share, (corners - np.array(canvas.origin) + BLOCK // 2) // BLOCK
-    )
-    return covered
+                total += dose[min(first_x + x, nx - 1)] * share[y, x]
+        covered = min(max((total * top / own - 1) / 2, 0), 1)
+        scale = max(figures[k, 2], np.float32(_TINY)) / max(figures[k, 3], np.float32(_TINY))
+        trust = fresh[k] * covered * np.exp(-((np.log(scale) / SCALE_SPREAD) ** 2))
+        for axis in range(2):
+            cell = 2 * np.pi * BLOCK / probe.shape[1 + axis]
+            missing[k, axis] = (measured[k, axis] - figures[k, axis]) * cell * trust
+    return missing
 
 
 @jit
@@ -152,15 +151,27 @@ def _integrate(sums):
     return phase
 
 
+@jit
+def _phase_step(cell_dose, probe, corners, start, cells, measured, figures, fresh):
+    share = _footprint(probe)
+    missing = _missing(cell_dose, probe, share, corners, measured, figures, fresh)
+    return np.float32(GAIN) * _integrate(_deposit(share, corners - start, missing, cells))
+
+
 def phase_step(
     canvas: Canvas,
     backend: Backend,
     box: Box,
-    share: NDArray[np.float32],
+    probe: NDArray[np.complex64],
     corners: NDArray[np.int64],
-    gradient: NDArray[np.float32],
+    measured: NDArray[np.float32],
+    figures: NDArray[np.float32],
+    fresh: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """:func:`streamptycho.solve.gradient.phase_step`, compiled."""
-    relative, cells = within(canvas, box, corners)
-    phase: NDArray[np.float32] = np.float32(GAIN) * _integrate(_deposit(share, relative, gradient, cells))
+    start = np.array([box[0].start, box[1].start])
+    cells = (box[0].stop - box[0].start) // BLOCK, (box[1].stop - box[1].start) // BLOCK
+    phase: NDArray[np.float32] = _phase_step(
+        canvas.cell_dose, probe, corners - np.array(canvas.origin), start, cells, measured, figures, fresh
+    )
     return phase

@@ -58,20 +58,35 @@ def footprint(probe: Array) -> Array:
 
 
 def phase_step(
-    canvas: Canvas, backend: Backend, box: Box, share: Array, corners: NDArray[np.int64], gradient: Array
+    canvas: Canvas,
+    backend: Backend,
+    box: Box,
+    probe: Array,
+    corners: NDArray[np.int64],
+    measured: Array,
+    figures: Array,
+    fresh: NDArray[np.float32],
 ) -> Array:
     """Phase by which to turn the object: `GAIN` times the potential of the missing gradients, float32 rad per cell of `box`.
+
+    Frames count little that have been seen often, that no other covers, or that are of another brightness than their models.
 
     Parameters
     ----------
     box : of the canvas, aligned to the coarse grid, a cell wider than the windows.
-    share : footprint of the probe.
+    probe : (modes, ny, nx).
     corners : (k, 2) absolute windows of the frames.
-    gradient : (k, 2) float32 from :func:`missing_gradient`.
+    measured : (k, 2) centres of mass of the patterns, frequency samples.
+    figures : (k, 4) of their models, see :func:`epie.sweep`.
+    fresh : (k,) 1 for frames just come, towards 0 for those seen often.
     """
     xp = backend.xp
+    share = footprint(probe)
+    covered = xp.clip((overlap(backend, canvas, share, corners) - 1) / 2, 0, 1)
+    trust = backend.to_device(fresh) * covered * scale_trust(backend, figures)
+    missing = missing_gradient(backend, measured, figures[:, :2], trust, (int(probe.shape[1]), int(probe.shape[2])))
     relative, cells = within(canvas, box, corners)
-    weight, slope_y, slope_x = _deposit(xp, share, backend.to_device(relative), gradient, cells)
+    weight, slope_y, slope_x = _deposit(xp, share, backend.to_device(relative), missing, cells)
     return GAIN * _integrate(xp, weight, slope_y, slope_x)
 
 

@@ -21,10 +21,6 @@ class Kernels:
     """:meth:`Canvas.add_dose`."""
     warm_fill: Callable[..., None]
     """:func:`smooth.warm_fill`."""
-    footprint: Callable[..., Array]
-    """:func:`gradient.footprint`."""
-    overlap: Callable[..., Array]
-    """:func:`gradient.overlap` without its backend."""
     phase_step: Callable[..., Array]
     """:func:`gradient.phase_step`."""
     advance: Callable[..., None]
@@ -76,8 +72,6 @@ def kernels_for(backend: Backend) -> Kernels:
             sweeper.Sweeper(backend.threads, backend.fft),
             compiled_fill.add_dose,
             compiled_fill.warm_fill,
-            compiled_gradient.footprint,
-            compiled_gradient.overlap,
             compiled_gradient.phase_step,
             compiled_smooth.advance,
             compiled_positions.shift_sums,
@@ -91,8 +85,6 @@ def kernels_for(backend: Backend) -> Kernels:
         sweep,
         Canvas.add_dose,
         smooth.warm_fill,
-        gradient.footprint,
-        partial(gradient.overlap, backend),
         gradient.phase_step,
         smooth.advance,
         partial(positions_kernels.shift_sums, backend),

@@ -21,11 +21,10 @@ from pydantic import Field
 from streamptycho.options import Options
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.background import BackgroundEstimate
-from streamptycho.solve.canvas import BLOCK, Box, Canvas
+from streamptycho.solve.canvas import BLOCK, Canvas
 from streamptycho.solve.constraints import impose, interval
 from streamptycho.solve.epie import Workspace
 from streamptycho.solve.flux import FluxEstimate
-from streamptycho.solve.gradient import missing_gradient, scale_trust
 from streamptycho.solve.kernels import kernels_for, refining
 from streamptycho.solve.store import FrameStore
 
@@ -224,21 +223,13 @@ class Solver:
         phase, fade = None, 0.0
         if self.rule.correction:
             figures = self.backend.xp.concatenate([figures for _, figures, _ in slices])
-            phase = self._phase_step(box, rows, figures, np.concatenate([visits for _, _, visits in slices]))
+            visits = np.concatenate([visits for _, _, visits in slices])
+            fresh = (1 / (1 + (visits / self.rule.correction_visits) ** 2)).astype(np.float32)
+            corners, centres = self.store.corners[rows], self.store.centres[rows]
+            phase = self._kernels.phase_step(self.canvas, self.backend, box, self.probe, corners, centres, figures, fresh)
         if self.rule.momentum:
-            fade = float((1 / (1 + 2 * self.visits[np.unique(rows)] / self.rule.anneal_visits)).mean())
+            fade = float((1 / (1 + 2 * self.visits[rows] / self.rule.anneal_visits)).mean())
         self._kernels.advance(self.canvas, self.backend, box, phase, fade)
-
-    def _phase_step(self, box: Box, rows: NDArray[np.int64], figures: Array, visits: NDArray[np.int64]) -> Array:
-        """Correction from the centres of mass, weak for frames seen often, covered by no other, or of another brightness."""
-        corners = self.store.corners[rows]
-        share = self._kernels.footprint(self.probe)
-        covered = self._kernels.overlap(self.canvas, share, corners)
-        fresh = 1 / (1 + (visits / self.rule.correction_visits) ** 2)
-        trust = self.backend.to_device(fresh.astype(np.float32)) * self.backend.xp.clip((covered - 1) / 2, 0, 1)
-        trust = trust * scale_trust(self.backend, figures)
-        missing = missing_gradient(self.backend, self.store.centres[rows], figures[:, :2], trust, self.store.shape)
-        return self._kernels.phase_step(self.canvas, self.backend, box, share, corners, missing)
 
     def prepare(self) -> None:
         """Make ready for an update from any row that was admitted: fill the windows of new ones, then count their dose."""
@@ -247,9 +238,7 @@ class Solver:
         corners = self.store.corners[self._unfilled]
         if self.rule.warm_fill:
             self._kernels.warm_fill(self.canvas, self.backend, corners, self.store.shape)
-        power = self._work.intensity(self.backend.xp, self.probe)
-        power = power / power.max()
-        self._kernels.add_dose(self.canvas, corners, power)
+        self._kernels.add_dose(self.canvas, corners, self.probe)
         if self.flux is not None:
             self.flux.predict(np.array(self._unfilled))
         self._unfilled.clear()
@@ -280,7 +269,7 @@ class Solver:
     def _interval(self) -> int:
         """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""
         window = self.store.shape[0] * self.store.shape[1]
-        return max(SLICE, 4 * self.canvas.area // window)
+        return max(SLICE, 6 * self.canvas.area // window)
 
     # places of the windows
 

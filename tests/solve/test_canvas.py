@@ -172,7 +172,7 @@ def test_reached_surrounds_all_dose():
     canvas.ensure((0, 0), (100, 90))
     assert canvas.reached(0.05) is None
     for y, x in ((13, 40), (57, 8)):
-        canvas.add_dose(np.array([[y, x]]), np.full((3, 5), 0.05, np.float32))
+        canvas.add_dose(np.array([[y, x]]), np.ones((1, 3, 5), np.complex64))
     box = canvas.reached(0.05)
     assert box is not None
     inside = np.zeros(canvas.shape, bool)

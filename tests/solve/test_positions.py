@@ -124,7 +124,9 @@ def refiner_of(made: Scene, solver: Solver, **options) -> PositionRefiner:
         refiner.add(row, (yx[0], yx[1]))
     solver.visits[:] = 10
     solver._unfilled.clear()
-    solver.canvas.add_dose(solver.store.corners[: len(made.yx_px)], np.ones(solver.store.shape, np.float32) / 9)
+    solver.canvas.add_dose(solver.store.corners[: len(made.yx_px)], np.ones((1, *solver.store.shape), np.complex64))
+    solver.canvas.dose /= 9
+    solver.canvas.cell_dose /= 9
     return refiner
 
 
