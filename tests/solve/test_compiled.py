@@ -106,7 +106,7 @@ def test_the_correction():
     probe = random_complex(rng, 2, 66, 64)
     corners = rng.integers(0, 30, (12, 2))
     canvas = canvas_with(np.random.default_rng(3))
-    canvas.cell_dose += 0.3
+    canvas.cell_dose += 3
     measured = rng.normal(0, 1, (12, 2)).astype(np.float32)
     figures = rng.normal([0, 0, 10, 10], [1, 1, 0.05, 0], (12, 4)).astype(np.float32)
     fresh = rng.uniform(0, 1, 12).astype(np.float32)
