@@ -6,19 +6,20 @@ ever unpickled, and no number from the wire sizes an allocation: decoded arrays 
 ``docs/wire-protocol.md`` gives every field.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields as dataclass_fields
 from typing import Any, TypeAlias
 
 import msgpack
 import numpy as np
 
+from streamptycho.builders import BUILDERS, Arrays
 from streamptycho.errors import CodecError, ProtocolError
+from streamptycho.feed import Assessment, Command, Preview, Survey
 from streamptycho.fields import FieldReader
 from streamptycho.geometry import Geometry
-from streamptycho.messages import MAX_SCAN_ID, Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.payload import Encoding, Payload
-from streamptycho.reasons import EndReason, ServiceState, Stream
+from streamptycho.invariants import MAX_SCAN_ID
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 
 WIRE_VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
@@ -30,12 +31,14 @@ msgpack makes room for a list before it reads it, and lists nest."""
 
 Part: TypeAlias = bytes | memoryview
 _Fields: TypeAlias = dict[str, Any]
-_Arrays: TypeAlias = dict[str, Any]
 
 _ARRAYS: dict[type, dict[str, str]] = {
     ScanStart: {"valid": "bool", "dark": "float32", "probe": "complex64"},
     Positions: {"index": "int64", "yx_m": "float64"},
     Snapshot: {"error_history": "float32", "object": "complex64", "covered": "bool", "probe": "complex64"},
+    Survey: {"index": "int64", "yx_m": "float64", "counts": "float32", "dark_field": "float32", "centre_px": "float32"},
+    Preview: {"pattern": "float32", "valid": "bool", "saturated": "bool"},
+    Assessment: {"frequency_per_m": "float32", "ring_correlation": "float32"},
 }
 """Arrays of each kind and the one type each may have on the wire (little-endian)."""
 
@@ -47,6 +50,10 @@ _KINDS: dict[str, type] = {
     "point": ScanPoint,
     "snapshot": Snapshot,
     "status": Status,
+    "survey": Survey,
+    "preview": Preview,
+    "assessment": Assessment,
+    "command": Command,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
@@ -93,7 +100,7 @@ def decode(parts: Sequence[Part]) -> Message:
     # exposures without beam are not among the frames that are counted
     frames = len(parts) - 1 if kind in (Frame, ScanPoint) and fields.get("dark") is not True else 0
     try:
-        return _BUILDERS[kind](FieldReader(_NAMES[kind], fields), _unpack_arrays(kind, arrays, parts))
+        return BUILDERS[kind](FieldReader(_NAMES[kind], fields), _unpack_arrays(kind, arrays, parts))
     except ProtocolError as error:
         raise type(error)(error.field, error.detail, scan_id=scan_id, frames=frames) from error
 
@@ -124,7 +131,7 @@ def _header(parts: Sequence[Part]) -> tuple[type, _Fields, list[Any]]:
     return _KINDS[name], read("fields", dict), read("arrays", list)
 
 
-def _unpack_arrays(kind: type, entries: list[Any], parts: Sequence[Part]) -> _Arrays:
+def _unpack_arrays(kind: type, entries: list[Any], parts: Sequence[Part]) -> Arrays:
     """Views of the parts, each checked against the bytes that are really there."""
     if kind in (Frame, ScanPoint):
         if entries:
@@ -133,7 +140,7 @@ def _unpack_arrays(kind: type, entries: list[Any], parts: Sequence[Part]) -> _Ar
     known = _ARRAYS.get(kind, {})
     if len(entries) != len(parts) - 1:
         raise CodecError("header.arrays", f"{len(entries)} announced, {len(parts) - 1} parts follow")
-    arrays: _Arrays = {}
+    arrays: Arrays = {}
     for entry, part in zip(entries, parts[1:], strict=False):
         if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
             raise CodecError("header.arrays", "an entry is not [name, dtype, shape]")
@@ -170,7 +177,9 @@ def _is_shape(shape: Any) -> bool:
 
 def _plain(message: Message) -> _Fields:
     """Scalar fields as msgpack can carry them."""
-    skip = {"frame", "payload", "index", "timestamp_ns"} | set(_ARRAYS.get(type(message), {}))
+    skip = set(_ARRAYS.get(type(message), {}))
+    if isinstance(message, Frame | ScanPoint):
+        skip |= {"frame", "payload", "index", "timestamp_ns"}
     fields: _Fields = {}
     for item in dataclass_fields(message):
         if item.name in skip:
@@ -204,107 +213,3 @@ def _frame_fields(frame: Frame) -> _Fields:
         "dtype": payload.dtype.name,
         "shape": list(payload.shape),
     }
-
-
-def _start(read: FieldReader, arrays: _Arrays) -> ScanStart:
-    table = FieldReader("start.geometry", read("geometry", dict))
-    try:
-        geometry = Geometry(
-            wavelength_m=table("wavelength_m", float),
-            distance_m=table("distance_m", float),
-            pitch_m=table.pair("pitch_m", float),
-            frame_shape=table.pair("frame_shape", int),
-        )
-    except ValueError as error:
-        raise CodecError("start.geometry", str(error)) from error
-    return ScanStart(
-        scan_id=read("scan_id", str),
-        geometry=geometry,
-        dtype=read.dtype("dtype"),
-        started_ns=read("started_ns", int),
-        expected=read.optional("expected", int),
-        valid=arrays.get("valid"),
-        dark=arrays.get("dark"),
-        probe=arrays.get("probe"),
-        saturation=read.optional("saturation", int),
-        beam_center_px=None if read.optional("beam_center_px", list) is None else read.pair("beam_center_px", float),
-        metadata=read.table("metadata", str, float, bool),
-    )
-
-
-def _frame(read: FieldReader, parts: _Arrays) -> Frame:
-    payload = Payload(
-        chunks=parts["chunks"],
-        encoding=read.choice("encoding", Encoding),
-        dtype=read.dtype("dtype"),
-        shape=read.pair("shape", int),
-    )
-    return Frame(
-        scan_id=read("scan_id", str),
-        index=read.integers("index"),
-        timestamp_ns=read.integers("timestamp_ns"),
-        payload=payload,
-        dark=read("dark", bool),
-    )
-
-
-def _point(read: FieldReader, parts: _Arrays) -> ScanPoint:
-    return ScanPoint(frame=_frame(read, parts), yx_m=read.pair("yx_m", float))
-
-
-def _positions(read: FieldReader, arrays: _Arrays) -> Positions:
-    return Positions(scan_id=read("scan_id", str), index=arrays["index"], yx_m=arrays["yx_m"])
-
-
-def _end(read: FieldReader, _: _Arrays) -> ScanEnd:
-    return ScanEnd(
-        scan_id=read("scan_id", str),
-        stream=read.choice("stream", Stream),
-        count=read("count", int),
-        reason=read.choice("reason", EndReason),
-        started_ns=read.optional("started_ns", int) or 0,
-    )
-
-
-def _snapshot(read: FieldReader, arrays: _Arrays) -> Snapshot:
-    return Snapshot(
-        scan_id=read("scan_id", str),
-        started_ns=read("started_ns", int),
-        sequence=read("sequence", int),
-        final=read("final", bool),
-        time_ns=read("time_ns", int),
-        frames_used=read("frames_used", int),
-        updates=read("updates", int),
-        error=read("error", float),
-        algorithm=read("algorithm", str),
-        origin_m=read.pair("origin_m", float),
-        pixel_m=read.pair("pixel_m", float),
-        **arrays,
-    )
-
-
-def _status(read: FieldReader, _: _Arrays) -> Status:
-    return Status(
-        service=read("service", str),
-        scan_id=read.optional("scan_id", str),
-        state=read.choice("state", ServiceState),
-        time_ns=read("time_ns", int),
-        started_ns=read("started_ns", int),
-        received=read("received", int),
-        used=read("used", int),
-        waiting=read("waiting", int),
-        dropped=read.table("dropped", int),
-        figures=read.table("figures", float),
-        notes=read.table("notes", str),
-    )
-
-
-_BUILDERS: dict[type, Callable[[FieldReader, _Arrays], Message]] = {
-    ScanStart: _start,
-    Frame: _frame,
-    Positions: _positions,
-    ScanEnd: _end,
-    ScanPoint: _point,
-    Snapshot: _snapshot,
-    Status: _status,
-}

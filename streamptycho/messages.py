@@ -13,24 +13,20 @@ arrays are equal only to themselves.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import GrammarError
+from streamptycho.feed import Assessment, Command, Preview, Survey
 from streamptycho.geometry import Geometry
+from streamptycho.invariants import Scalar, check_counts, check_index, check_metadata, check_scan_id, seal
 from streamptycho.payload import PIXEL_DTYPES, Payload
 from streamptycho.reasons import EndReason, ServiceState, Stream
 
-MAX_SCAN_ID = 128
-"""Bytes of UTF-8: a scan id becomes part of a file name."""
 MAX_FRAME_PIXELS = 1 << 26
 """Pixels of one frame: a start message sizes arrays and files."""
-MAX_METADATA_BYTES = 64 << 10
-"""Metadata of a scan as msgpack: the start message travels on in a header of limited size."""
-Scalar: TypeAlias = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,18 +54,18 @@ class ScanStart:
     metadata: dict[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_scan_id(self.scan_id)
+        check_scan_id(self.scan_id)
         shape = self.geometry.frame_shape
         if shape[0] * shape[1] > MAX_FRAME_PIXELS:
             raise GrammarError("start.geometry", f"frames of {shape} have more than {MAX_FRAME_PIXELS} pixels")
         if self.dtype.name not in PIXEL_DTYPES:
             raise GrammarError("start.dtype", f"{self.dtype.name!r} is not one of {', '.join(PIXEL_DTYPES)}")
         object.__setattr__(self, "dtype", self.dtype.newbyteorder("<"))  # as payloads have it
-        _check_counts(self, "start", "started_ns", "expected", "saturation")
+        check_counts(self, "start", "started_ns", "expected", "saturation")
         if self.beam_center_px is not None and not np.isfinite(self.beam_center_px).all():
             raise GrammarError("start.beam_center_px", f"{self.beam_center_px} is not finite; leave it out where unknown")
-        _check_metadata(self.metadata)
-        _seal(self, "start", valid=np.bool_, dark=np.float32, probe=np.complex64)
+        check_metadata(self.metadata)
+        seal(self, "start", valid=np.bool_, dark=np.float32, probe=np.complex64)
         for name, array in (("valid", self.valid), ("dark", self.dark)):
             if array is not None and array.shape != shape:
                 raise GrammarError(f"start.{name}", f"shape {array.shape} differs from the frame's {shape}")
@@ -96,12 +92,12 @@ class Frame:
     """An exposure without beam, taken before the scan; its index counts separately."""
 
     def __post_init__(self) -> None:
-        _check_scan_id(self.scan_id)
+        check_scan_id(self.scan_id)
         n = len(self.payload)
         if n < 1:
             raise GrammarError("frame.payload", "the block is empty")
-        _seal(self, "frame", index=np.int64, timestamp_ns=np.int64)
-        _check_index("frame.index", self.index, n)
+        seal(self, "frame", index=np.int64, timestamp_ns=np.int64)
+        check_index("frame.index", self.index, n)
         if self.timestamp_ns.shape != (n,):
             raise GrammarError("frame.timestamp_ns", f"shape {self.timestamp_ns.shape} does not match {n} frames")
 
@@ -136,12 +132,12 @@ class Positions:
     """(n, 2) metres, (y, x); finite."""
 
     def __post_init__(self) -> None:
-        _check_scan_id(self.scan_id)
-        _seal(self, "positions", index=np.int64, yx_m=np.float64)
+        check_scan_id(self.scan_id)
+        seal(self, "positions", index=np.int64, yx_m=np.float64)
         n = self.index.size
         if n < 1:
             raise GrammarError("positions.index", "the block is empty")
-        _check_index("positions.index", self.index, n)
+        check_index("positions.index", self.index, n)
         if self.yx_m.shape != (n, 2):
             raise GrammarError("positions.yx_m", f"shape {self.yx_m.shape} does not match {n} indices")
         if not np.isfinite(self.yx_m).all():
@@ -164,8 +160,8 @@ class ScanEnd:
     """That of the start message; 0 where the sender does not say."""
 
     def __post_init__(self) -> None:
-        _check_scan_id(self.scan_id)
-        _check_counts(self, "end", "count", "started_ns")
+        check_scan_id(self.scan_id)
+        check_counts(self, "end", "count", "started_ns")
 
     @property
     def complete(self) -> bool:
@@ -230,9 +226,9 @@ class Snapshot:
     """(y, x) pixel size of object and probe, metres."""
 
     def __post_init__(self) -> None:
-        _check_scan_id(self.scan_id)
-        _check_counts(self, "snapshot", "started_ns", "sequence", "time_ns", "frames_used", "updates")
-        _seal(self, "snapshot", error_history=np.float32, object=np.complex64, covered=np.bool_, probe=np.complex64)
+        check_scan_id(self.scan_id)
+        check_counts(self, "snapshot", "started_ns", "sequence", "time_ns", "frames_used", "updates")
+        seal(self, "snapshot", error_history=np.float32, object=np.complex64, covered=np.bool_, probe=np.complex64)
         if self.error_history.ndim != 1:
             raise GrammarError("snapshot.error_history", f"shape {self.error_history.shape} is not (k,)")
         if self.object.ndim != 2 or self.object.size == 0:
@@ -273,8 +269,8 @@ class Status:
 
     def __post_init__(self) -> None:
         if self.scan_id is not None:
-            _check_scan_id(self.scan_id)
-        _check_counts(self, "status", "time_ns", "started_ns", "received", "used", "waiting")
+            check_scan_id(self.scan_id)
+        check_counts(self, "status", "time_ns", "started_ns", "received", "used", "waiting")
         if min(self.dropped.values(), default=0) < 0:
             raise GrammarError("status.dropped", f"{min(self.dropped.values())} is negative")
         if self.received != self.used + self.waiting + sum(self.dropped.values()):
@@ -289,55 +285,6 @@ def same_run(started_ns: int, start: ScanStart) -> bool:
     return started_ns in (0, start.started_ns)
 
 
-Message: TypeAlias = ScanStart | Frame | Positions | ScanEnd | ScanPoint | Snapshot | Status
-
-
-def _check_scan_id(scan_id: str) -> None:
-    if not scan_id or not scan_id.isprintable() or len(scan_id.encode()) > MAX_SCAN_ID:
-        raise GrammarError("scan_id", f"{scan_id[:40]!r} must be printable, 1 to {MAX_SCAN_ID} bytes of UTF-8")
-    if "/" in scan_id or "\\" in scan_id or scan_id.startswith("."):
-        raise GrammarError("scan_id", f"{scan_id[:40]!r} names files: it has no slash and does not begin with a dot")
-
-
-def _check_counts(message: Any, kind: str, *names: str) -> None:
-    for name in names:
-        value = getattr(message, name)
-        if value is not None and not 0 <= value < 1 << 63:
-            raise GrammarError(f"{kind}.{name}", f"{value} is outside 0 to 2**63 - 1")
-
-
-def _check_metadata(metadata: dict[str, Scalar]) -> None:
-    for key, value in metadata.items():
-        if not isinstance(value, str | int | float | bool):
-            raise GrammarError("start.metadata", f"{key[:40]!r} is a {type(value).__name__}, not text, number or bool")
-        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-            raise GrammarError("start.metadata", f"{key[:40]!r} does not fit 64 bits")
-    size = len(msgpack.packb(metadata, unicode_errors="replace"))
-    if size > MAX_METADATA_BYTES:
-        raise GrammarError("start.metadata", f"{size} bytes; at most {MAX_METADATA_BYTES} are accepted")
-
-
-def _check_index(name: str, index: NDArray[np.int64], n: int) -> None:
-    if index.shape != (n,):
-        raise GrammarError(name, f"shape {index.shape} is not ({n},)")
-    # compared, not subtracted: a difference of int64 can wrap round to a positive number
-    if index[0] < 0 or (index[1:] <= index[:-1]).any():
-        raise GrammarError(name, "must be non-negative and strictly rising within a block")
-
-
-def _seal(message: Any, kind: str, **dtypes: type[np.generic]) -> None:
-    """Replace arrays by contiguous read-only views of the stated type, so that no consumer can change what another reads.
-
-    What has another type is converted within its kind (float64 to float32, not uint8 to bool).
-    """
-    for name, dtype in dtypes.items():
-        array = getattr(message, name)
-        if array is None:
-            continue
-        try:
-            with np.errstate(over="ignore"):
-                view = np.asarray(array).astype(dtype, order="C", casting="same_kind", copy=False).view()
-        except TypeError as error:
-            raise GrammarError(f"{kind}.{name}", f"type {np.asarray(array).dtype} is not {np.dtype(dtype).name}") from error
-        view.flags.writeable = False
-        object.__setattr__(message, name, view)
+Message: TypeAlias = (
+    ScanStart | Frame | Positions | ScanEnd | ScanPoint | Snapshot | Status | Survey | Preview | Assessment | Command
+)

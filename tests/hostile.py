@@ -16,6 +16,7 @@ import msgpack
 import numpy as np
 
 from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, encode
+from streamptycho.feed import Action, Assessment, Command, Preview, Survey
 from streamptycho.geometry import Geometry
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
@@ -75,10 +76,49 @@ GOOD: dict[str, Message] = {
         figures={"rate_hz": 10.5},
         notes={"file": "s1.cxi"},
     ),
+    "survey": Survey(
+        scan_id="s1",
+        started_ns=1_700_000_000_000_000_000,
+        time_ns=5,
+        known=7,
+        index=np.array([0, 1, 5]),
+        yx_m=np.array([[0, 1], [2, 3], [4, 5]]) * 1e-6,
+        counts=np.array([1000, 1001, 990], np.float32),
+        dark_field=np.array([10, 11, 9], np.float32),
+        centre_px=np.array([[0, 0.5], [0.25, 0], [-0.5, 1]], np.float32),
+    ),
+    "preview": Preview(
+        scan_id="s1",
+        started_ns=1_700_000_000_000_000_000,
+        time_ns=5,
+        index=5,
+        pattern=np.ones((8, 12), np.float32),
+        valid=np.ones((8, 12), bool),
+        saturated=np.zeros((8, 12), bool),
+        binning=2,
+        centre_px=(8.0, 12.0),
+        crop_px=(0, 4),
+        crop_shape_px=(16, 16),
+    ),
+    "assessment": Assessment(
+        scan_id="s1",
+        started_ns=1_700_000_000_000_000_000,
+        time_ns=5,
+        verdict="The picture can be trusted.",
+        findings={"overlap": "Neighbouring frames share too little; use smaller steps."},
+        figures={"resolution_m": 2e-8},
+        frequency_per_m=np.array([1e6, 2e6], np.float32),
+        ring_correlation=np.array([1, 0.5], np.float32),
+    ),
+    "command": Command(action=Action.MODES, scan_id="s1", value=2),
 }
 """One good message of each kind, from which the bad ones are made."""
 
-OPTIONAL = {"start": {"expected", "saturation", "beam_center_px"}, "end": {"started_ns"}, "status": {"scan_id"}}
+OPTIONAL = {
+    "start": {"expected", "saturation", "beam_center_px"},
+    "end": {"started_ns"},
+    "status": {"scan_id"},
+}
 """Fields that may be nil or missing."""
 
 CORPUS: list[tuple[str, list[bytes]]] = []
@@ -243,6 +283,13 @@ def _values() -> None:
     _set("end", "stream", "detector")
     _set("end", "reason", "bored")
     _set("status", "state", "asleep")
+    _set("command", "action", "explode")
+    for value in (None, 0, -1, 17, 10**6):
+        _set("command", "value", value)
+    _set("command", "action", "pause", "command.value")
+    for value in (0, -1):
+        _set("preview", "binning", value)
+    _set("preview", "centre_px", [math.nan, 1.0], "preview.centre_px")
 
     for kind in ("start", "frame", "point"):
         for dtype in ("O", "object", "V8", "<u2", ">u2", "U4", "S4", "M8[ns]", "float64", "complex64", "bool", "int64"):
@@ -270,7 +317,7 @@ def _values() -> None:
 
 
 def _arrays() -> None:
-    for kind in ("start", "positions", "snapshot"):
+    for kind in ("start", "positions", "snapshot", "survey", "preview", "assessment"):
         good = header_of(kind)["arrays"]
         for i, (name, dtype, shape) in enumerate(good):
             field = f"{kind}.{name}"
@@ -355,14 +402,14 @@ def _arrays() -> None:
 
             if dtype == "bool":
                 _add(f"{kind}: {name} of bytes 2", [first, *rest[:i], b"\2" * len(rest[i]), *rest[i + 1 :]], field)
-            if (kind, dtype) not in {("start", "bool"), ("positions", "int64")} and kind != "snapshot":
+            if kind in ("start", "positions", "survey") and dtype not in ("bool", "int64"):
                 for bad in (b"\xff", np.array(np.inf, "c8" if dtype == "complex64" else dtype).tobytes()):
                     full = (bad * len(rest[i]))[: len(rest[i])]
                     _add(f"{kind}: {name} not finite {bad[:1]!r}", [first, *rest[:i], full, *rest[i + 1 :]], field)
         _add(f"{kind}: arrays not announced", [parts_of(kind)[0], *parts_of(kind)[1:], b"more"], "header.arrays")
         _edit("all arrays announced a thousand times", kind, lambda h: h.update(arrays=h["arrays"] * 1000), "header")
 
-    for kind in ("end", "status"):
+    for kind in ("end", "status", "command"):
         _add(f"{kind}: parts not announced", [*parts_of(kind), b"\0" * 8], "header.arrays")
         _edit("array announced", kind, lambda h: h.update(arrays=[["index", "int64", [1]]]), "header.arrays")
         header = header_of(kind)

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from streamptycho.feed import LARGEST_VALUE, Action, Assessment, Command, Preview, Survey
 from streamptycho.geometry import Geometry
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
@@ -197,6 +198,63 @@ def statuses(draw: st.DrawFn) -> Status:
     )
 
 
+@st.composite
+def surveys(draw: st.DrawFn) -> Survey:
+    n = draw(st.integers(1, 8))
+    return Survey(
+        scan_id=draw(names),
+        started_ns=draw(counts),
+        time_ns=draw(counts),
+        known=draw(counts),
+        index=draw(indices(n)),
+        yx_m=draw(_array(np.float64, (n, 2), finite)),
+        counts=draw(_array(np.float32, n, _finite32)),
+        dark_field=draw(_array(np.float32, n, _finite32)),
+        centre_px=draw(_array(np.float32, (n, 2), _finite32)),
+    )
+
+
+@st.composite
+def previews(draw: st.DrawFn) -> Preview:
+    shape = (draw(sizes), draw(sizes))
+    return Preview(
+        scan_id=draw(names),
+        started_ns=draw(counts),
+        time_ns=draw(counts),
+        index=draw(counts),
+        pattern=draw(_array(np.float32, shape)),
+        valid=draw(_array(bool, shape)),
+        saturated=draw(_array(bool, shape)),
+        binning=draw(st.integers(1, 64)),
+        centre_px=draw(_pair(finite)),
+        crop_px=draw(_pair(st.integers(-1000, 1000))),
+        crop_shape_px=draw(_pair(st.integers(1, 1000))),
+    )
+
+
+@st.composite
+def assessments(draw: st.DrawFn) -> Assessment:
+    n = draw(st.integers(0, 5))
+    return Assessment(
+        scan_id=draw(names),
+        started_ns=draw(counts),
+        time_ns=draw(counts),
+        verdict=draw(texts),
+        findings=draw(st.dictionaries(texts, texts, max_size=3)),
+        figures=draw(st.dictionaries(texts, st.floats(), max_size=3)),
+        frequency_per_m=draw(_array(np.float32, n)),
+        ring_correlation=draw(_array(np.float32, n)),
+    )
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> Command:
+    action = draw(st.sampled_from(Action))
+    largest = LARGEST_VALUE.get(action)
+    value = 0 if largest is None else draw(st.integers(1, largest))
+    return Command(action=action, scan_id=draw(names), value=value)
+
+
 BY_KIND: dict[str, st.SearchStrategy[Message]] = {
     "start": starts(),
     "frame": frames(),
@@ -205,5 +263,9 @@ BY_KIND: dict[str, st.SearchStrategy[Message]] = {
     "point": points,
     "snapshot": snapshots(),
     "status": statuses(),
+    "survey": surveys(),
+    "preview": previews(),
+    "assessment": assessments(),
+    "command": commands(),
 }
 messages: st.SearchStrategy[Message] = st.one_of(*BY_KIND.values())

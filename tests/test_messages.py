@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamptycho.errors import GrammarError
+from streamptycho.invariants import MAX_METADATA_BYTES, MAX_SCAN_ID
 from streamptycho.messages import (
-    MAX_METADATA_BYTES,
-    MAX_SCAN_ID,
     Frame,
     Message,
     Positions,

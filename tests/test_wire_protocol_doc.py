@@ -12,8 +12,10 @@ import zmq
 
 from streamptycho import codec
 from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
+from streamptycho.feed import Action
 from streamptycho.geometry import Geometry
-from streamptycho.messages import MAX_SCAN_ID, Frame, Message, Positions, ScanEnd, ScanStart
+from streamptycho.invariants import MAX_SCAN_ID
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart
 from streamptycho.payload import MAX_LZ4_RATIO, PIXEL_DTYPES, Encoding, Payload
 from streamptycho.reasons import DropReason, EndReason, ServiceState, Stream
 from tests.hostile import GOOD, OPTIONAL, header_of
@@ -88,6 +90,7 @@ def test_every_field_and_array_is_in_the_tables(kind: str):
         ("end", "reason", EndReason),
         ("status", "state", ServiceState),
         ("status", "dropped", DropReason),
+        ("command", "action", Action),
         ("frame", "encoding", Encoding),
         ("frame", "dtype", PIXEL_DTYPES),
     ],

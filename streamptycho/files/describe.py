@@ -17,7 +17,7 @@ from streamptycho.files.options import MaskMeaning, ReadOptions
 from streamptycho.files.positions import BASIS, basis_axes, basis_vectors, check_pitch
 from streamptycho.files.quantities import ENERGY_UNITS, WAVELENGTH_TOLERANCE, length_m, photon_energy_ev
 from streamptycho.geometry import Geometry, wavelength_from_ev
-from streamptycho.messages import Scalar
+from streamptycho.invariants import Scalar
 
 Notes: TypeAlias = dict[str, str]
 _MACHINE_EV = 50e6

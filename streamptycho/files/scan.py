@@ -19,7 +19,8 @@ from streamptycho.files.bslz4 import chunk_encoding, stored_chunk
 from streamptycho.files.dialect import LIVE_KEY, Dialect, Places, dialect_of, find, places_of
 from streamptycho.files.options import ReadOptions
 from streamptycho.files.positions import positions_yx
-from streamptycho.messages import MAX_SCAN_ID, ScanStart
+from streamptycho.invariants import MAX_SCAN_ID
+from streamptycho.messages import ScanStart
 from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
 
 _ROOM = 16
