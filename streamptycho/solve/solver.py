@@ -269,7 +269,7 @@ class Solver:
     def _interval(self) -> int:
         """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""
         window = self.store.shape[0] * self.store.shape[1]
-        return max(SLICE, 6 * self.canvas.area // window)
+        return max(SLICE, 4 * self.canvas.area // window)
 
     # places of the windows
 
