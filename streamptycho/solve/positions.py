@@ -262,6 +262,9 @@ class PositionRefiner:
         path = path_before(self.offsets[first:last], self.seen[first:last] > 0, first)
         if path is None or np.sqrt(((path - self.drift[:first]) ** 2).mean()) < DRIFT_PX:
             return
+        begun = min(self._begun or 0, first - 1)
+        if ((path[-1] - path[begun]) * (self.drift[first - 1] - self.drift[begun])).sum() < 0:
+            return  # it has turned: where it went before was seen, a little, and is not where the line comes from
         old = self.offsets[: self._n].copy()
         self.offsets[:first] += path - self.drift[:first]
         self.drift[:first] = path

@@ -227,6 +227,18 @@ def test_frames_from_before_a_drift_was_seen_follow_it_with_the_object(made: Sce
     assert refiner._followed is None
 
 
+def test_a_drift_that_has_turned_is_not_carried_on_to_before(made: Scene):
+    solver = true_solver(made, READABLE)
+    refiner = refiner_of(made, solver)
+    n, first = len(made.yx_px), 40
+    refiner._followed, refiner._begun = first, 10
+    refiner.seen[:n] = 1
+    refiner.drift[10:first, 1] = 0.01 * np.arange(first - 10)
+    refiner.drift[first:n, 1] = refiner.offsets[first:n, 1] = 0.3 - 0.019 * np.arange(n - first)
+    refiner._look_back(solver, 100)
+    assert not refiner.offsets[:first].any()
+
+
 def positions_engine(
     made: Scene, yx_px: NDArray[np.float64], refine: str, updates_per_frame: int = 20, passes: int = 20
 ) -> RollingEngine:
