@@ -6,7 +6,7 @@ difference map hovers above the data's floor by design: its pictures are judged 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -174,7 +174,6 @@ class Polish:
         self.passes += 1
         if self._refiner.turns:
             self.solver.settle()
-            self._modes.settle(self.solver)
         if self._refiner.movable and self._positions.end_of_pass(self.solver):
             self._best = self._keep(self._measure())  # of an object under windows that have moved since there is no use
         watched = self._measure()
@@ -190,6 +189,9 @@ class Polish:
             self._close()
         elif self.done:
             self._settle(watched)
+        elif self._refiner.turns and self._modes.settle(self.solver):
+            self._own.clear()
+            self._best = replace(self._best, error=math.inf)  # the next one is better, whatever its error
 
     def _close(self) -> None:
         """The closing passes after a difference map."""

@@ -175,7 +175,8 @@ class PositionRefiner:
             self._counted = max(0, self._n - RECENT)
         due = updates * (self.options.busy_share if self.busy else self.options.share)
         if live:
-            self._allowed += (BUSY_LOOKS if self.busy else QUIET_LOOKS) * (self._n - self._counted)
+            looks = BUSY_LOOKS if self.busy else QUIET_LOOKS
+            self._allowed = min(self._allowed + looks * (self._n - self._counted), looks * RECENT)  # a pause saves none up
             self._counted = self._n
             due = min(due, self._allowed)
             self._allowed -= due

@@ -11,7 +11,8 @@ class PositionRefinement(Options):
     """Whether and how far recorded positions are corrected."""
 
     refine: Literal["auto", "off", "on"] = "off"
-    """on: all the time; auto: a little, and thoroughly once it is seen that positions are wrong; off: never."""
+    """on: thoroughly; auto: a little, and thoroughly once it is seen that positions are wrong; off: never. While frames
+    arrive it begins once the picture has settled."""
     max_shift_px: float | None = Field(None, gt=0)
     """Largest offset from the recorded position, drift included; a fifth of the beam's diameter where not given."""
     share: float = Field(0.2, gt=0, le=1)

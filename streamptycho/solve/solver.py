@@ -222,7 +222,7 @@ class Solver:
             return
         rows = np.concatenate([rows for rows, _, _ in slices])
         box = self.canvas.box(self.store.corners[rows], self.store.shape, margin=BLOCK)
-        phase, fade = None, 0.0
+        phase, fade = None, None
         if self.rule.correction:
             figures = self.backend.xp.concatenate([figures for _, figures, _ in slices])
             visits = np.concatenate([visits for _, _, visits in slices])

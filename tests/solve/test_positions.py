@@ -301,6 +301,22 @@ def test_a_faster_computer_does_not_look_more_often(made: Scene):
     assert looks[80] == pytest.approx(QUIET_LOOKS * (200 + RECENT), abs=2 * BATCH)
 
 
+def test_a_pause_saves_no_looks_up(made: Scene):
+    """Slow computing leaves looks undone; they are not made up for once no frames come."""
+    solver = true_solver(made, READABLE)
+    refiner = refiner_of(made, solver, refine="auto")
+    solver.updates = SETTLED_UPDATES
+    done = []
+    refiner._next_rows = lambda _, *, live: np.zeros(done.append(live) or 0, np.int64)
+    for refiner._n in range(SETTLED_FRAMES, SETTLED_FRAMES + 1000):
+        refiner.after(solver, 1, live=True)
+    assert BATCH * len(done) < 0.3 * 1000
+    done.clear()
+    for _ in range(10_000):
+        refiner.after(solver, 1, live=True)
+    assert BATCH * len(done) <= QUIET_LOOKS * RECENT
+
+
 def test_offsets_of_frames_from_before_a_drift_is_followed_prove_nothing(made: Scene):
     refiner = refiner_of(made, true_solver(made, READABLE), refine="auto")
     n = refiner._n
