@@ -49,6 +49,10 @@ class ServiceEndpoints(Options):
     """Status of write, for anyone."""
     control: str = "tcp://127.0.0.1:5567"
     """Viewers to reconstruct, which binds it where `reconstruct.allow_control` is set: commands."""
+    documents: str = "tcp://127.0.0.1:5568"
+    """bluesky documents, for anyone; see docs/documents.md."""
+    catch_up: str = "tcp://127.0.0.1:5569"
+    """What those documents have been so far, for who asks."""
 
 
 class Config(Options):
