@@ -22,6 +22,10 @@ from streamptycho.messages import Message
 from streamptycho.options import Options
 
 
+MAX_FOREIGN_BYTES = 64 << 20
+"""Largest part that a :class:`Listener` takes; one who sends a larger one is disconnected."""
+
+
 class SocketKind(StrEnum):
     """ZeroMQ pattern of one end of a stream."""
 
@@ -213,6 +217,29 @@ class Receiver:
         """Close all sockets; what has not been received is dropped."""
         for inlet in self._inlets:
             inlet.close()
+
+
+class Listener:
+    """Hears one publisher whose messages are bytes of another sort than ours."""
+
+    def __init__(self, context: zmq.Context[Any], address: str) -> None:
+        endpoint = Endpoint(address=address, socket=SocketKind.SUB, queue=100, max_message_bytes=MAX_FOREIGN_BYTES)
+        self._socket = _Socket(context, endpoint, linger_s=0)
+
+    def __enter__(self) -> "Listener":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    def receive(self, timeout_s: float) -> list[memoryview] | None:
+        """Parts of the next message, of one with too many only the first of them; None if nothing came in time."""
+        if not self._socket.socket.poll(int(timeout_s * 1000), zmq.POLLIN):
+            return None
+        try:
+            return _receive_parts(self._socket.socket)
+        except zmq.Again:
+            return None
 
 
 def _receive_parts(socket: Any) -> list[memoryview]:

@@ -1,0 +1,65 @@
+"""The panels in a notebook: ``live = show("tcp://HOST:5568")`` in one cell, ``live`` in the next."""
+
+import asyncio
+
+from bluesky_widgets.jupyter.figures import JupyterFigure
+from ipywidgets import Label, VBox
+
+from streamptycho_services.view.model import ReconModel
+from streamptycho_services.view.painting import Board
+from streamptycho_services.view.source import DocumentSource, addresses
+
+EVERY_S = 0.5
+
+
+class LiveView(VBox):
+    """A widget that follows the reconstruction until :meth:`stop`; the kernel stays free for other cells."""
+
+    def __init__(self, source: DocumentSource) -> None:
+        self._source = source
+        self._board = Board(JupyterFigure)
+        self._health = Label(f"waiting for documents from {source.where.documents}")
+        for painting in self._board.paintings:
+            width, height = (round(inches * painting.figure.dpi) for inches in painting.layout.size_in)
+            painting.figure.canvas.manager.resize(width, height)
+        super().__init__([*(painting.view for painting in self._board.paintings), self._health])
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, every_s: float = EVERY_S) -> None:
+        """Begin to follow; needs the running event loop of a kernel."""
+        self._task = asyncio.get_running_loop().create_task(self._follow(every_s))
+
+    def flush(self) -> bool:
+        """Draw what is new, once per figure; whether anything was."""
+        self._source.check()
+        while (state := self._source.model.flush()) is not None:
+            self._board.update(state)
+            self._health.value = f"{self._source.heard} documents, {self._source.refused} messages refused"
+        due = self._board.due()
+        for painting in due:
+            painting.figure.canvas.draw()
+        return bool(due)
+
+    def stop(self) -> None:
+        """Follow no longer; the last pictures stay."""
+        if self._task is not None:
+            self._task.cancel()
+        self._source.close()
+
+    async def _follow(self, every_s: float) -> None:
+        try:
+            while True:
+                self.flush()
+                await asyncio.sleep(every_s)
+        except Exception as error:
+            self._health.value = f"stopped: {error}"
+            raise
+
+
+def show(documents: str = "tcp://127.0.0.1:5568", catch_up: str | None = None) -> LiveView:
+    """A widget that follows the documents from here on; catch-up is on the next port unless given."""
+    source = DocumentSource(ReconModel(), addresses(documents, catch_up))
+    view = LiveView(source)
+    source.__enter__()
+    view.start()
+    return view

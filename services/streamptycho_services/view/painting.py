@@ -1,0 +1,130 @@
+"""What must be done to bluesky-widgets' views (0.0.18, any front end) so that live pictures come out right.
+
+Its views stack axes in one column, crop pictures of fixed limits, put a legend's box over pictures and warn about it, and
+some draw after each change of each artist. :class:`Painting` mends that from outside through what is public.
+"""
+
+import functools
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from streamptycho_services.view.figures import Layout, ReconFigures
+from streamptycho_services.view.model import State
+
+ARRANGE_AGAIN_S = 10.0
+"""Tick labels grow while a scan runs."""
+
+
+class Painting:
+    """One view of one figure, set right.
+
+    Keep it: bluesky-widgets refers to its views weakly, and one that nobody keeps stops following its figure.
+    """
+
+    def __init__(self, view: Any, layout: Layout) -> None:
+        self.view = view
+        self.layout = layout
+        self.figure = view.figure
+        self._arranged_s = -math.inf
+        self._title_lines = 0
+        self._place()
+        for view_axes in view.axes.values():
+            self._quiet(view_axes)
+        for number in layout.log:
+            view.axes_list[number].set_yscale("log")
+        self.figure.canvas.mpl_connect("resize_event", lambda _: self._resized())
+
+    def arrange(self) -> None:
+        """Get ready to be drawn: make room for titles, labels and colour bars.
+
+        That costs as much as a drawing, so it is done when sizes have changed and every `ARRANGE_AGAIN_S` seconds.
+        """
+        for axes in self.view.axes_list:
+            axes.title.set_fontsize("medium")  # a new title has forgotten it
+        lines = self.view.model.title.count("\n")
+        if lines != self._title_lines or time.monotonic() - self._arranged_s > ARRANGE_AGAIN_S:
+            self.figure.set_layout_engine("constrained")
+            self.figure.get_layout_engine().execute(self.figure)
+            self.figure.set_layout_engine("none")
+            self._arranged_s, self._title_lines = time.monotonic(), lines
+
+    def _resized(self) -> None:
+        self._arranged_s = -math.inf
+
+    def _place(self) -> None:
+        """Several columns, and a colour bar beside each picture."""
+        columns = self.layout.columns
+        self.figure.set_layout_engine("constrained")
+        grid = self.figure.add_gridspec(-(-len(self.view.axes_list) // columns), columns)
+        for axes, cell in zip(self.view.axes_list, grid, strict=False):
+            axes.set_subplotspec(cell)
+            for picture in axes.images if self.layout.bars else ():
+                self.figure.colorbar(picture, ax=axes, shrink=0.9)
+
+    @staticmethod
+    def _quiet(view_axes: Any) -> None:
+        axes = view_axes.axes
+        axes.set_adjustable("box")  # "datalim" would crop a picture
+        axes.tick_params(labelsize="small")
+        if axes.lines:
+            axes.locator_params(nbins=5)
+        for picture in axes.images:
+            picture.origin = "upper"  # whatever the user's matplotlibrc says
+        named = any(not line.get_label().startswith("_") for line in axes.lines)
+        if axes.get_legend() is not None:
+            axes.get_legend().remove()
+        # the view calls this after each change
+        axes.legend = functools.partial(axes.legend, frameon=False, fontsize="small") if named else _no_legend
+        if named:
+            axes.legend(loc="best")
+        view_axes.draw_idle = _no_drawing  # one drawing per flush, by the front end
+
+
+@contextmanager
+def legends_may_be_empty() -> Iterator[None]:
+    """While views are made, bluesky-widgets asks for legends of pictures, which have none."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No artists with labels found to put in legend", UserWarning)
+        yield
+
+
+class Board:
+    """The views of all figures in one front end: what changed, and what is to be drawn."""
+
+    def __init__(self, make_view: Callable[[Any], Any]) -> None:
+        self.figures = ReconFigures()
+        pairs = zip(self.figures.figures, self.figures.layouts, strict=True)
+        with legends_may_be_empty():
+            self.paintings = [Painting(make_view(spec), layout) for spec, layout in pairs]
+        self._waiting: set[str] = set()
+        self._drawn_s: dict[str, float] = {}
+
+    def update(self, state: State) -> None:
+        """Bring the figures to `state`."""
+        self._waiting |= self.figures.update(state)
+
+    def due(self, *, all_of_them: bool = False) -> list[Painting]:
+        """Views to be drawn now, arranged: those that changed and were not drawn within their time."""
+        now_s = time.monotonic()
+        due = []
+        for painting in self.paintings:
+            name = painting.layout.name
+            rested = now_s - self._drawn_s.get(name, -math.inf) >= painting.layout.rest_s
+            if name in self._waiting and (rested or all_of_them):
+                self._waiting.discard(name)
+                self._drawn_s[name] = now_s
+                painting.arrange()
+                due.append(painting)
+        return due
+
+
+def _no_legend(**_: Any) -> None:
+    """Pictures and single curves need none."""
+
+
+def _no_drawing() -> None:
+    """The front end draws once when all artists have changed."""
