@@ -47,6 +47,10 @@ class ServiceEndpoints(Options):
     """Snapshots and status of reconstruct, for anyone."""
     display_write: str = "tcp://127.0.0.1:5566"
     """Status of write, for anyone."""
+    documents: str = "tcp://127.0.0.1:5568"
+    """bluesky documents, for anyone; see docs/documents.md."""
+    catch_up: str = "tcp://127.0.0.1:5569"
+    """What those documents have been so far, for who asks."""
 
 
 class Config(Options):

@@ -34,6 +34,7 @@ ProbeStart = Annotated[
     str | None,
     typer.Option("--probe", help="'file': the recorded probe where there is one; 'auto': always find one from the data."),
 ]
+Documents = Annotated[bool, typer.Option(help="Send bluesky documents; see docs/documents.md.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory for files and pictures.")]
 SIMULATOR = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -98,6 +99,7 @@ def demo(
     probe: ProbeStart = None,
     output: Output = None,
     page: Annotated[bool, typer.Option(help="Write live.html, which shows the growing picture.")] = True,
+    documents: Documents = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
     settings: Setting = None,
@@ -108,7 +110,7 @@ def demo(
 
     effective = _config(config, settings, output or Path("out"), probe)
     try:
-        outcome = run_demo(effective, Source(replay, rate, context.args), page=page, as_json=as_json)
+        outcome = run_demo(effective, Source(replay, rate, context.args), page=page, documents=documents, as_json=as_json)
     except (DemoFailedError, ServiceDiedError) as error:
         _fail(error, 1)
     _report(outcome.summary, as_json)
@@ -124,6 +126,7 @@ def demo(
 def run(
     output: Output = None,
     probe: ProbeStart = None,
+    documents: Documents = True,
     config: ConfigFile = None,
     settings: Setting = None,
     as_json: AsJson = False,
@@ -133,7 +136,7 @@ def run(
     from streamptycho_services.session import ServiceDiedError
 
     try:
-        run_all(_config(config, settings, output, probe), as_json=as_json)
+        run_all(_config(config, settings, output, probe), documents=documents, as_json=as_json)
     except ServiceDiedError as error:
         _fail(error, 1)
 
@@ -162,6 +165,16 @@ def reconstruct(config: ConfigFile = None, settings: Setting = None, as_json: As
 def write(config: ConfigFile = None, settings: Setting = None, output: Output = None, as_json: AsJson = False) -> None:
     """Only the writer, for services on several hosts."""
     _one("write", config, settings, output, as_json)
+
+
+@app.command(name="documents", epilog="Example:\n\nstreamptycho documents -c beamline.toml")
+def send_documents(config: ConfigFile = None, settings: Setting = None, as_json: AsJson = False) -> None:
+    """Only the bluesky documents, beside services that run elsewhere."""
+    from streamptycho_services.logs import configure_logging
+    from streamptycho_services.run import run_documents
+
+    configure_logging(as_json, service="documents")
+    run_documents(_config(config, settings, None, None))
 
 
 def _simulator(arguments: list[str]) -> NoReturn:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from streamptycho.config import Config, DetectorEndpoints
 from streamptycho.errors import ConfigError
 from streamptycho.transport import Endpoint, SocketKind
+from streamptycho_services.documents.beside import DocumentsBeside
 from streamptycho_services.local import with_ipc
 from streamptycho_services.page import write_page
 from streamptycho_services.session import Session, local_session
@@ -50,8 +52,8 @@ class Outcome:
     """What the services say went wrong with a scan."""
 
 
-def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Outcome:
-    """Run until every scan that was sent is written and polished.
+def run_demo(config: Config, source: Source, *, page: bool, documents: bool, as_json: bool) -> Outcome:
+    """Run until every scan that was sent is written and polished; with `documents`, also for bluesky.
 
     Raises :class:`DemoFailedError` if the simulator dies, :class:`ServiceDiedError` if a service does.
     """
@@ -63,7 +65,8 @@ def run_demo(config: Config, source: Source, *, page: bool, as_json: bool) -> Ou
     truth = directory / "truth.npz" if source.replay is None else None
     with tempfile.TemporaryDirectory(prefix="streamptycho-") as name:
         config = with_ipc(config, Path(name)).model_copy(update={"detector": _detector(name)})
-        with local_session(config, as_json=as_json) as session:
+        beside = DocumentsBeside(config, json_logs=as_json) if documents else nullcontext()
+        with beside, local_session(config, as_json=as_json) as session:
             _await_services(session, as_json=as_json)
             said = Path(name) / "simulator.log"  # a pipe that nobody reads would stop the simulator when it is full
             with said.open("w") as log:

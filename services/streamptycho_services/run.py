@@ -2,9 +2,12 @@
 
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 from streamptycho.config import Config
+from streamptycho_services.documents import documents as serve_documents
+from streamptycho_services.documents.beside import DocumentsBeside
 from streamptycho_services.interrupt import interruptible
 from streamptycho_services.local import with_ipc
 from streamptycho_services.runtime import Control
@@ -12,15 +15,16 @@ from streamptycho_services.services import SERVICES
 from streamptycho_services.session import local_session
 
 
-def run_all(config: Config, *, as_json: bool) -> None:
-    """All services on this machine until interrupted, with progress.
+def run_all(config: Config, *, documents: bool, as_json: bool) -> None:
+    """All services on this machine until interrupted, with progress; with `documents`, also for bluesky.
 
     Raises :class:`~streamptycho_services.session.ServiceDiedError` if one of them dies.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="streamptycho-") as name,
-        local_session(with_ipc(config, Path(name)), as_json=as_json) as session,
-    ):
+    with ExitStack() as stack:
+        config = with_ipc(config, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamptycho-"))))
+        if documents:
+            stack.enter_context(DocumentsBeside(config, json_logs=as_json))
+        session = stack.enter_context(local_session(config, as_json=as_json))
         while not session.interrupted.is_set():
             session.look()
 
@@ -30,3 +34,10 @@ def run_one(name: str, config: Config) -> None:
     kill = threading.Event()
     with interruptible(on_second=kill.set) as interrupted:
         SERVICES[name](config, Control(finish=interrupted, kill=kill))
+
+
+def run_documents(config: Config) -> None:
+    """Only the documents, in this process, until interrupted."""
+    kill = threading.Event()
+    with interruptible(on_second=kill.set) as interrupted:
+        serve_documents(config, Control(finish=interrupted, kill=kill))
