@@ -1,4 +1,4 @@
-"""Runs composed by event_model as docs/documents.md describes them, and pictures with a mark that tells their orientation."""
+"""Runs composed by event_model as docs/documents.md describes them; pictures with a mark that tells their orientation."""
 
 from collections.abc import Callable
 from typing import Any

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import GrammarError
+from streamptycho_services.view.model import SERIES_LENGTH, ReconModel, Series
 from tests.view.helpers import BEGUN_S, Run, marked_object, probe, progress
-
-model_module = pytest.importorskip("streamptycho_services.view.model", reason="needs event-model", exc_type=ImportError)
-ReconModel, Series, SERIES_LENGTH = model_module.ReconModel, model_module.Series, model_module.SERIES_LENGTH
 
 
 def test_the_newest_array_and_the_whole_curve_are_kept():
@@ -69,18 +67,6 @@ def test_a_curve_stays_bounded_and_keeps_its_ends():
     assert SERIES_LENGTH >= 1000
 
 
-def test_a_repeated_run_changes_nothing():
-    model = ReconModel()
-    run = Run(model)
-    for i in range(3):
-        run.event("progress", progress(), after_s=i)
-    model.flush()
-    for name, document in run.said:
-        model(name, document)
-    assert model.flush() is None
-    assert model.missed == 0
-
-
 def test_a_history_comes_as_a_page():
     told = []
     run = Run(lambda name, document: told.append((name, document)))
@@ -91,23 +77,6 @@ def test_a_history_comes_as_a_page():
     model(*told[1])
     model("event_page", event_model.pack_event_page(*(document for name, document in told if name == "event")))
     np.testing.assert_allclose(model.flush().series["error"][1], [0.1, 0.2, 0.3, 0.4])
-
-
-def test_what_was_missed_is_counted():
-    told = []
-    run = Run(lambda name, document: told.append((name, document)))
-    run.event("progress", progress())
-    start, descriptor, event = told
-    model = ReconModel()
-    model(*event)
-    assert model.missed == 1, "an event without a descriptor"
-    model(*descriptor)
-    assert model.missed == 2, "a descriptor without a start"
-    assert model.flush() is None
-    for name, document in (start, descriptor, event):
-        model(name, document)
-    assert model.missed == 2
-    assert model.flush().last("error") == 0.05
 
 
 def test_a_new_descriptor_of_a_stream_goes_on_with_it():
@@ -134,7 +103,6 @@ def test_the_run_that_began_last_is_shown():
     assert "object_phase" not in state.arrays
     first.stop()
     assert model.flush() is None
-    assert model.missed == 0
     Run(model, "of yesterday", BEGUN_S - 10)
     assert model.flush() is None
 

@@ -54,8 +54,8 @@ class LiveLine:
         self.spec = Line(lambda: {"x": self._points[0], "y": self._points[1]}, label=label, style=style)
 
     def put(self, x: NDArray[Any], y: NDArray[Any]) -> None:
-        """Show the curve through (n,) `x` and (n,) `y`; NaN is a gap."""
-        self._points = (x, y)
+        """Show the curve through (n,) `x` and (n,) `y`; what is not finite is a gap."""
+        self._points = (x, np.where(np.isfinite(y), y, np.nan))
         self.spec.events.new_data()
 
 
@@ -75,7 +75,7 @@ class Layout:
 
 
 class ReconFigures:
-    """The figures, to be shown by any number of views; :meth:`update` brings them to a state."""
+    """The figures, to be shown by any views; :meth:`update` brings them to a state."""
 
     def __init__(self) -> None:
         self.phase, self.amplitude = LiveImage("viridis"), LiveImage("gray")
@@ -84,23 +84,21 @@ class ReconFigures:
         self.used, self.received = LiveLine("in the picture"), LiveLine("received", linestyle="--")
         self.dropped = LiveLine("dropped", color="tab:red")
         self.rate, self.updates = LiveLine("detector, frames/s"), LiveLine("updates/s", linestyle="--")
-        self._phase_axes = _picture(self.phase, "Phase (rad)")
-        self._amplitude_axes = _picture(self.amplitude, "Amplitude")
-        self._probe_axes = _picture(self.probe_amplitude, "Probe amplitude")
-        self._probe_phase_axes = _picture(self.probe_phase, "Phase of the strongest mode (rad)")
-        self._ring_axes = Axes(
-            artists=[self.ring.spec], title="Ring correlation of half data", x_label="1/um", y_limits=(-0.1, 1.05)
-        )
+        self._artists: list[tuple[Axes, LiveImage | LiveLine]] = []
+        self._phase_axes = self._picture("Phase (rad)", self.phase)
+        self._amplitude_axes = self._picture("Amplitude", self.amplitude)
+        self._probe_axes = self._picture("Probe amplitude", self.probe_amplitude)
+        self._probe_phase_axes = self._picture("Phase of the strongest mode (rad)", self.probe_phase)
         self._object = Figure([self._phase_axes, self._amplitude_axes], title="waiting for a scan", short_title="Object")
         self._probe = Figure([self._probe_axes, self._probe_phase_axes], title="Probe")
         self._progress = Figure(
             [
-                _curve("Fourier error", self.error),
-                _curve("Frames", self.used, self.received, self.dropped),
-                _curve("Rates", self.rate, self.updates),
-                _curve("Resolution (nm)", self.resolution),
-                self._ring_axes,
-                _curve("Lag (s)", self.lag),
+                self._curve("Fourier error", self.error),
+                self._curve("Frames", self.used, self.received, self.dropped),
+                self._curve("Rates", self.rate, self.updates),
+                self._curve("Resolution (nm)", self.resolution),
+                self._curve("Ring correlation of half data", self.ring, x_label="1/um", y_limits=(-0.1, 1.05)),
+                self._curve("Lag (s)", self.lag),
             ],
             title="Progress over seconds since the scan began",
             short_title="Progress",
@@ -111,6 +109,12 @@ class ReconFigures:
             Layout("probe", 2, (9.0, 4.2), 0.9, bars=True),
             Layout("progress", 3, (12.0, 5.6), 0.9, log=(0,)),
         )
+
+    def populate(self) -> None:
+        """Put the artists in, once, after the views are made: some views draw with each artist that they find or get."""
+        for axes, artist in self._artists:
+            axes.artists.append(artist.spec)
+        self._artists.clear()
 
     def update(self, state: State) -> set[str]:
         """Bring all that has changed to the figures; names of those that have."""
@@ -129,6 +133,16 @@ class ReconFigures:
         if self._set_titles(state):
             changed.add("object")
         return changed
+
+    def _picture(self, title: str, image: LiveImage) -> Axes:
+        axes = Axes(title=title, x_label="x (um)", y_label="y (um)", aspect="equal")
+        self._artists.append((axes, image))
+        return axes
+
+    def _curve(self, title: str, *lines: LiveLine, **more: Any) -> Axes:
+        axes = Axes(title=title, **more)
+        self._artists.extend((axes, line) for line in lines)
+        return axes
 
     def _clear(self) -> None:
         """A new run: nothing of the last one must be taken for it."""
@@ -231,14 +245,6 @@ def tiled(modes: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.full((rows * columns, ny, nx), np.nan, np.float32)
     padded[:count] = modes
     return padded.reshape(rows, columns, ny, nx).swapaxes(1, 2).reshape(rows * ny, columns * nx)
-
-
-def _picture(image: LiveImage, title: str) -> Axes:
-    return Axes(artists=[image.spec], title=title, x_label="x (um)", y_label="y (um)", aspect="equal")
-
-
-def _curve(title: str, *lines: LiveLine) -> Axes:
-    return Axes(artists=[line.spec for line in lines], title=title)
 
 
 def _title(axes: Axes, text: str) -> None:

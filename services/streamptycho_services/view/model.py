@@ -72,15 +72,15 @@ class _Run:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     series: dict[str, Series] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
-    last_event: dict[str, int] = field(default_factory=dict)
-    """Highest ``seq_num`` of each stream: what a catch-up repeats is not taken in twice."""
+    streams: set[str] = field(default_factory=set)
+    """Streams of which anything has come."""
     touched: set[str] = field(default_factory=set)
     begun: bool = True
     dirty: bool = True
 
     def all_anew(self) -> None:
         """Everything of it must be shown again."""
-        self.touched, self.begun, self.dirty = set(self.last_event), True, True
+        self.touched, self.begun, self.dirty = set(self.streams), True, True
 
     def state(self, *, newest: bool) -> State:
         """A copy for those who draw; what changes from here on is counted anew."""
@@ -93,8 +93,9 @@ class _Run:
 class ReconModel(DocumentRouter):
     """Takes documents in, in any thread; gives the newest state out, in the thread that draws.
 
-    Of several runs the one that began last is shown. Documents may be lost or repeated. They must be valid in the event
-    model; one that does not fit what streamptycho sends raises :class:`GrammarError` and changes nothing.
+    Of several runs the one that began last is shown. Events may be lost; nothing may come twice, nor before what it belongs
+    to: :class:`~streamptycho.documents.Follower` sees to that. Documents must be valid in the event model; one that does
+    not fit what streamptycho sends raises :class:`GrammarError` and changes nothing.
 
     Parameters
     ----------
@@ -108,21 +109,14 @@ class ReconModel(DocumentRouter):
         self._runs: dict[str, _Run] = {}
         self._newest: _Run | None = None
         self._ended: deque[_Run] = deque(maxlen=MAX_RUNS)
-        self._starts: dict[str, None] = {}
         self._streams: dict[str, tuple[str, str]] = {}
         """Run and stream of each descriptor."""
-        self.missed = 0
-        """Documents whose start or descriptor never came: a catch-up is needed."""
 
     def start(self, doc: Mapping[str, Any]) -> None:
-        """A run begins, or is told again."""
+        """A run begins."""
         if not isinstance(doc.get("frames_expected", 0), int):
             raise GrammarError("start.frames_expected", f"{doc['frames_expected']!r} is not a whole number")
         with self._lock:
-            known = doc["uid"] in self._starts
-            _remember(self._starts, doc["uid"], None, _KEPT_UIDS)
-            if known:
-                return
             run, shown = _Run(start=doc), self._newest
             _remember(self._runs, doc["uid"], run, MAX_RUNS)
             if shown is None or doc["time"] >= shown.start["time"]:
@@ -133,25 +127,19 @@ class ReconModel(DocumentRouter):
     def descriptor(self, doc: Mapping[str, Any]) -> None:
         """A stream of a run is announced."""
         with self._lock:
-            if doc["run_start"] in self._starts:
-                _remember(self._streams, doc["uid"], (doc["run_start"], doc["name"]), _KEPT_UIDS)
-            else:
-                self.missed += 1
+            _remember(self._streams, doc["uid"], (doc["run_start"], doc["name"]), _KEPT_UIDS)
 
     def event(self, doc: Mapping[str, Any]) -> None:
         """New values of one stream."""
         with self._lock:
-            if doc["descriptor"] not in self._streams:
-                self.missed += 1
-                return
-            uid, stream = self._streams[doc["descriptor"]]
+            uid, stream = self._streams.get(doc["descriptor"], ("", ""))
             run = self._runs.get(uid)
-            if run is None or doc["seq_num"] <= run.last_event.get(stream, 0):
-                return
+            if run is None:
+                return  # of a run that is shown no longer
             check_event(stream, doc["data"])
-            run.last_event[stream] = doc["seq_num"]
             for name, value in doc["data"].items():
                 _take(run, name, value, doc["time"])
+            run.streams.add(stream)
             run.touched.add(stream)
             run.dirty = True
 

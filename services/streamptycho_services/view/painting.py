@@ -7,10 +7,10 @@ some draw after each change of each artist. :class:`Painting` mends that from ou
 import functools
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from streamptycho_services.view.figures import Layout, ReconFigures
 from streamptycho_services.view.model import State
@@ -31,12 +31,21 @@ class Painting:
         self.figure = view.figure
         self._arranged_s = -math.inf
         self._title_lines = 0
+        self.figure.suptitle(view.model.title).set_parse_math(False)  # a "$" in a scan's name begins no formula
         self._place()
         for view_axes in view.axes.values():
-            self._quiet(view_axes)
-        for number in layout.log:
-            view.axes_list[number].set_yscale("log")
+            self._mend(view_axes)
         self.figure.canvas.mpl_connect("resize_event", lambda _: self._resized())
+
+    def dress(self) -> None:
+        """Finish when the artists are there: colour bars, and row 0 at the top whatever the user's matplotlibrc says."""
+        for axes in list(self.view.axes_list):
+            for picture in axes.images:
+                picture.origin = "upper"
+                if self.layout.bars:
+                    self.figure.colorbar(picture, ax=axes, shrink=0.9)
+            if axes.lines:
+                axes.locator_params(nbins=5)
 
     def arrange(self) -> None:
         """Get ready to be drawn: make room for titles, labels and colour bars.
@@ -45,6 +54,9 @@ class Painting:
         """
         for axes in self.view.axes_list:
             axes.title.set_fontsize("medium")  # a new title has forgotten it
+        for axes in (self.view.axes_list[number] for number in self.layout.log):
+            # a logarithmic axis without anything above 0 cannot be drawn
+            axes.set_yscale("log" if any(np.nanmax(line.get_ydata(), initial=0) > 0 for line in axes.lines) else "linear")
         lines = self.view.model.title.count("\n")
         if lines != self._title_lines or time.monotonic() - self._arranged_s > ARRANGE_AGAIN_S:
             self.figure.set_layout_engine("constrained")
@@ -56,40 +68,20 @@ class Painting:
         self._arranged_s = -math.inf
 
     def _place(self) -> None:
-        """Several columns, and a colour bar beside each picture."""
+        """Several columns."""
         columns = self.layout.columns
         self.figure.set_layout_engine("constrained")
         grid = self.figure.add_gridspec(-(-len(self.view.axes_list) // columns), columns)
         for axes, cell in zip(self.view.axes_list, grid, strict=False):
             axes.set_subplotspec(cell)
-            for picture in axes.images if self.layout.bars else ():
-                self.figure.colorbar(picture, ax=axes, shrink=0.9)
 
     @staticmethod
-    def _quiet(view_axes: Any) -> None:
+    def _mend(view_axes: Any) -> None:
         axes = view_axes.axes
         axes.set_adjustable("box")  # "datalim" would crop a picture
         axes.tick_params(labelsize="small")
-        if axes.lines:
-            axes.locator_params(nbins=5)
-        for picture in axes.images:
-            picture.origin = "upper"  # whatever the user's matplotlibrc says
-        named = any(not line.get_label().startswith("_") for line in axes.lines)
-        if axes.get_legend() is not None:
-            axes.get_legend().remove()
-        # the view calls this after each change
-        axes.legend = functools.partial(axes.legend, frameon=False, fontsize="small") if named else _no_legend
-        if named:
-            axes.legend(loc="best")
+        axes.legend = functools.partial(_legend, axes, axes.legend)  # the view calls it after each change
         view_axes.draw_idle = _no_drawing  # one drawing per flush, by the front end
-
-
-@contextmanager
-def legends_may_be_empty() -> Iterator[None]:
-    """While views are made, bluesky-widgets asks for legends of pictures, which have none."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No artists with labels found to put in legend", UserWarning)
-        yield
 
 
 class Board:
@@ -98,8 +90,10 @@ class Board:
     def __init__(self, make_view: Callable[[Any], Any]) -> None:
         self.figures = ReconFigures()
         pairs = zip(self.figures.figures, self.figures.layouts, strict=True)
-        with legends_may_be_empty():
-            self.paintings = [Painting(make_view(spec), layout) for spec, layout in pairs]
+        self.paintings = [Painting(make_view(spec), layout) for spec, layout in pairs]
+        self.figures.populate()
+        for painting in self.paintings:
+            painting.dress()
         self._waiting: set[str] = set()
         self._drawn_s: dict[str, float] = {}
 
@@ -122,8 +116,10 @@ class Board:
         return due
 
 
-def _no_legend(**_: Any) -> None:
-    """Pictures and single curves need none."""
+def _legend(axes: Any, make: Callable[..., Any], **_: Any) -> None:
+    """A legend where there are names to put in; pictures and single curves need none, and matplotlib would warn."""
+    if axes.get_legend_handles_labels()[1]:
+        make(loc="best", frameon=False, fontsize="small")
 
 
 def _no_drawing() -> None:

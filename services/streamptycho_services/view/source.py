@@ -10,19 +10,18 @@ from typing import Any
 from event_model import DocumentNames, schema_validators
 from jsonschema import ValidationError
 
-from streamptycho.documents import unframe
-from streamptycho.errors import ConfigError, GrammarError, ProtocolError
+from streamptycho.documents import Document, Follower, unframe
+from streamptycho.documents.history import QUESTION, read_answer
+from streamptycho.errors import CodecError, ConfigError, GrammarError, ProtocolError
 from streamptycho.transport import Listener, ask, new_context
 from streamptycho_services.view.model import ReconModel
 
 log = logging.getLogger(__name__)
 
-QUESTION = b"catch-up 1"
-ANSWER = b"ok 1"
 ASK_S = 1.0
 """How long to wait for an answer."""
 ASK_AGAIN_S = 2.0
-"""Least time between two questions."""
+"""Time between two questions while nobody answers."""
 LOOK_S = 0.1
 QUIET_S = 60.0
 """Time between two lines about messages that could not be used."""
@@ -62,6 +61,8 @@ class DocumentSource:
         """Questions that were answered."""
         self.last_heard_s = time.monotonic()
         """When the last document came, or the listening began."""
+        self._caught_up = False
+        self._follow = Follower(self._tell, self._past)
         self._error: BaseException | None = None
         self._next_word_s = 0.0
         self._end = threading.Event()
@@ -87,67 +88,73 @@ class DocumentSource:
     def _run(self) -> None:
         try:
             with new_context() as context, Listener(context, self.where.documents) as listener:
-                self._follow(listener)
+                self._listen(listener)
         except BaseException as error:  # noqa: BLE001 - raised again by check(), in the thread that owns the viewer
             self._error = error
 
-    def _follow(self, listener: Listener) -> None:
+    def _listen(self, listener: Listener) -> None:
         """Listen first and ask then, so that nothing falls in between."""
-        missed, caught_up, next_ask_s = 0, False, 0.0
+        next_ask_s = 0.0
         while not self._end.is_set():
-            if (not caught_up or self.model.missed > missed) and time.monotonic() >= next_ask_s:
-                missed = self.model.missed
-                caught_up = self._catch_up()
+            if not self._caught_up and time.monotonic() >= next_ask_s:
+                self._follow.catch_up()
                 next_ask_s = time.monotonic() + ASK_AGAIN_S
             message = listener.receive(LOOK_S)
             if message is not None:
                 self._take(message)
 
-    def _catch_up(self) -> bool:
-        """Whether the question was answered."""
-        try:
-            answer = ask(self.where.catch_up, QUESTION, ASK_S)
-        except TimeoutError:
-            return False  # nobody is there yet, or no longer: the question is asked again
-        if not answer or answer[0] != ANSWER:
-            self._refuse(f"answer {bytes(answer[0][:200]) if answer else b''!r} from {self.where.catch_up}")
-            return False
-        for document in answer[1:]:
-            self._take([document])
-        self.catch_ups += 1
-        return True
-
     def _take(self, message: Sequence[bytes | memoryview]) -> None:
-        """One message of one part, ``streamptycho SP name SP payload``."""
         try:
-            name, document = parse(message)
-            self.model(name, document)
+            if len(message) != 1:
+                raise CodecError("document", f"{len(message)} parts instead of one")
+            name, document = checked(unframe(bytes(message[0])))
         except ProtocolError as error:
-            self._refuse(str(error))
+            self._refuse(error)
+        else:
+            self._follow(name, document)
+
+    def _past(self) -> list[Document]:
+        """What has been so far; nothing if nobody is there, which is no fault of anyone's before the services start."""
+        self._caught_up = False
+        try:
+            answer = read_answer(ask(self.where.catch_up, QUESTION, ASK_S))
+            documents = [checked(document) for document in answer]
+        except TimeoutError:
+            return []
+        except ProtocolError as error:
+            self._refuse(error)
+            return []
+        self._caught_up = True
+        self.catch_ups += 1
+        return documents
+
+    def _tell(self, name: str, document: dict[str, Any]) -> None:
+        try:
+            self.model(name, document)
+        except GrammarError as error:
+            self._refuse(error)
         else:
             self.heard += 1
             self.last_heard_s = time.monotonic()
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, error: ProtocolError) -> None:
         self.refused += 1
         if time.monotonic() >= self._next_word_s:
             self._next_word_s = time.monotonic() + QUIET_S
-            log.warning("not a document: %s (%d so far)", why, self.refused)
+            log.warning("not used: %s (%d messages so far)", error, self.refused)
 
 
-def parse(message: Sequence[bytes | memoryview]) -> tuple[str, Mapping[str, Any]]:
-    """Name and document; raises :class:`ProtocolError` unless it is one of the event model."""
-    if len(message) != 1:
-        raise GrammarError("document", f"{len(message)} parts instead of one")
-    name, document = unframe(bytes(message[0]))
+def checked(document: Document) -> Document:
+    """The same document; raises :class:`GrammarError` unless it is one of the event model."""
+    name, content = document
     try:
-        schema_validators[DocumentNames[name]].validate(document)
+        schema_validators[DocumentNames[name]].validate(content)
     except ValidationError as error:
         where = ".".join(map(str, error.absolute_path)) or "document"
         raise GrammarError(f"{name}.{where}", error.message[:200]) from error
     if name == "event_page":
-        _check_page(document)
-    return name, document
+        _check_page(content)
+    return document
 
 
 def _check_page(page: Mapping[str, Any]) -> None:
