@@ -111,7 +111,9 @@ class DocumentSource:
         except ProtocolError as error:
             self._refuse(error)
         else:
+            dropped = self._follow.dropped
             self._follow(name, document)
+            self._caught_up &= self._follow.dropped == dropped
 
     def _past(self) -> list[Document]:
         """What has been so far; nothing if nobody is there, which is no fault of anyone's before the services start."""
