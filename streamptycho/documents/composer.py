@@ -137,14 +137,14 @@ class Composer:
 
     def due(self) -> Iterator[Document]:
         """The documents that are to be sent now, in order."""
-        while len(self._scans) > MAX_OPEN_RUNS:
-            yield from self._stop(next(iter(self._scans.values())), "abort", f"more than {MAX_OPEN_RUNS} scans at once")
         for scan in list(self._scans.values()):
             if scan.run is None and self._may_begin(scan):
                 yield from self._begin(scan)
             if scan.run is not None:
                 yield from self._tell(scan, scan.run)
             yield from self._stop_if_over(scan)
+        while len(self._scans) > MAX_OPEN_RUNS:
+            yield from self._stop(next(iter(self._scans.values())), "abort", f"more than {MAX_OPEN_RUNS} scans at once")
 
     def finish(self) -> Iterator[Document]:
         """End all runs: no more will be told."""
@@ -178,10 +178,12 @@ class Composer:
 
     def _is_due(self, scan: _Scan, stream: str, period_s: float, *, at_once: bool) -> bool:
         now = self._clock()
-        due = at_once or now >= scan.due_s.get(stream, now)
-        if due:
-            scan.due_s[stream] = now + period_s
-        return due
+        since = scan.due_s.get(stream, now)
+        if now < since and not at_once:
+            return False
+        # from when it was due, so that the period is kept though one looks a little late
+        scan.due_s[stream] = since + period_s if now - period_s < since <= now else now + period_s
+        return True
 
     def _stop_if_over(self, scan: _Scan) -> Iterator[Document]:
         now = self._clock()
