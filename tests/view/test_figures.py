@@ -179,6 +179,7 @@ def test_curves_show_what_is_known(shown: Shown):
     np.testing.assert_allclose(resolution.lines[0].get_ydata(), (np.nan, 80, 40))
     np.testing.assert_allclose(lag.lines[0].get_ydata(), (np.nan, 0.3, 0.2))
     np.testing.assert_allclose(ring.lines[0].get_xdata()[-1], 20)
+    assert error.get_ylim() == (0.01, 0.1)
     blue = near(shown.inside("progress", 0), (31, 119, 180))
     assert blue.any(axis=0).mean() > 0.4, "the curve goes across"
     assert np.flatnonzero(blue.any(axis=1))[0] < blue.shape[0] / 4 < blue.shape[0] / 2 < np.flatnonzero(blue.any(axis=1))[-1]
@@ -223,7 +224,7 @@ def test_two_scans_in_a_row(shown: Shown):
     assert colours(shown.inside("object", 0)) == 1, "nothing of the first scan is taken for the second"
     assert not shown.figure("progress").axes_list[0].lines[0].get_xdata().size
     first.event("object", marked_object(object_final=1))
-    first.stop()
+    first.stop("abort")
     assert shown.writer.flush()
     assert {p.name for p in shown.directory.iterdir()} == {
         *(f"{name}.png" for name in ("object", "probe", "progress")),
@@ -231,8 +232,10 @@ def test_two_scans_in_a_row(shown: Shown):
     }
     assert colours(shown.inside("object", 0)) == 1, "object.png is the second scan's"
     second.event("object", marked_object())
+    shown.writer.flush()
     second.stop()
     shown.writer.flush()
+    assert len(list(shown.directory.glob("second*.png"))) == 3
     assert (shown.directory / "second_.._.._x-object.png").is_file()
     assert near(shown.inside("object", 0), YELLOW).any()
 

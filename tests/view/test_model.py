@@ -160,6 +160,8 @@ def test_an_end_is_not_lost_to_the_next_start():
         ("probe", {**probe(), "probe_phase": np.zeros((3, 0, 16))}, "probe.probe_phase"),
         ("progress", progress(error=None), "progress.error"),
         ("progress", progress(error={"a": 1}), "progress.error"),
+        ("progress", progress(error=[None]), "progress.error"),
+        ("object", marked_object(object_pixel_m=["20 nm", "20 nm"]), "object.object_pixel_m"),
     ],
 )
 def test_an_event_that_does_not_fit_is_refused_and_changes_nothing(stream: str, data: dict, field: str):
@@ -170,6 +172,12 @@ def test_an_event_that_does_not_fit_is_refused_and_changes_nothing(stream: str, 
         run.event(stream, data)
     assert caught.value.field == field
     assert model.flush() is None
+
+
+def test_a_list_of_numbers_is_an_array():
+    model = ReconModel()
+    Run(model).event("object", marked_object(object_pixel_m=[20e-9, 40e-9]))
+    np.testing.assert_array_equal(model.flush().arrays["object_pixel_m"], [20e-9, 40e-9])
 
 
 def test_a_start_that_cannot_be_shown_is_refused():

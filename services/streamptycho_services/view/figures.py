@@ -18,9 +18,13 @@ from streamptycho_services.view.model import State
 MICROMETRE_M = 1e-6
 CUT = (0.5, 99.5)
 """Percentiles of the covered area between which the colours lie."""
-FAINT = 0.05
+FAINT = 0.1
 """Below this part of its largest amplitude a probe's phase is noise and is left white."""
+LEAST_ERROR = 1e-6
+"""Errors below it are of a first frame that is explained wholly; they would flatten all that comes."""
 TITLE_COLUMNS = 110
+RING = "Ring correlation of half data"
+NOT_YET = ", not yet known"
 _SHOWN_IN = {"object": "object", "probe": "probe", "progress": "progress", "quality": "progress"}
 _NOTHING = np.full((2, 2), np.nan, np.float32)
 _NO_CURVE = np.zeros(0)
@@ -89,6 +93,8 @@ class ReconFigures:
         self._amplitude_axes = self._picture("Amplitude", self.amplitude)
         self._probe_axes = self._picture("Probe amplitude", self.probe_amplitude)
         self._probe_phase_axes = self._picture("Phase of the strongest mode (rad)", self.probe_phase)
+        self._resolution_axes = self._curve("Resolution (nm)" + NOT_YET, self.resolution)
+        self._ring_axes = self._curve(RING + NOT_YET, self.ring, x_label="1/um", y_limits=(-0.1, 1.05))
         self._object = Figure([self._phase_axes, self._amplitude_axes], title="waiting for a scan", short_title="Object")
         self._probe = Figure([self._probe_axes, self._probe_phase_axes], title="Probe")
         self._progress = Figure(
@@ -96,8 +102,8 @@ class ReconFigures:
                 self._curve("Fourier error", self.error),
                 self._curve("Frames", self.used, self.received, self.dropped),
                 self._curve("Rates", self.rate, self.updates),
-                self._curve("Resolution (nm)", self.resolution),
-                self._curve("Ring correlation of half data", self.ring, x_label="1/um", y_limits=(-0.1, 1.05)),
+                self._resolution_axes,
+                self._ring_axes,
                 self._curve("Lag (s)", self.lag),
             ],
             title="Progress over seconds since the scan began",
@@ -107,7 +113,7 @@ class ReconFigures:
         self.layouts = (
             Layout("object", 2, (12.0, 5.6), 0.4, bars=True),
             Layout("probe", 2, (9.0, 4.2), 0.9, bars=True),
-            Layout("progress", 3, (12.0, 5.6), 0.9, log=(0,)),
+            Layout("progress", 3, (12.0, 5.6), 0.9, log=(0, 2)),
         )
 
     def populate(self) -> None:
@@ -129,7 +135,9 @@ class ReconFigures:
         if "progress" in state.streams:
             self._show_progress(state)
         if "quality" in state.streams:
-            self.ring.put(state.arrays["frequency_per_m"] * MICROMETRE_M, state.arrays["ring_correlation"])
+            correlation = state.arrays["ring_correlation"]
+            self.ring.put(state.arrays["frequency_per_m"] * MICROMETRE_M, correlation)
+            _title(self._ring_axes, RING + NOT_YET * (correlation.size == 0))
         if self._set_titles(state):
             changed.add("object")
         return changed
@@ -192,7 +200,9 @@ class ReconFigures:
         for line, key, scale, unknown in curves:
             if key in state.series:
                 times, values = state.series[key]
-                line.put(times - begun_s, np.where(values == unknown, np.nan, values * scale))
+                known = (values != unknown) & ((key != "error") | (values > LEAST_ERROR))
+                line.put(times - begun_s, np.where(known, values * scale, np.nan))
+        _title(self._resolution_axes, "Resolution (nm)" + NOT_YET * (state.last("resolution_m") >= 1))
 
     def _set_titles(self, state: State) -> bool:
         """Whether that of the object figure has changed."""

@@ -45,6 +45,8 @@ class PngWriter:
         while (state := self._model.flush()) is not None:
             any_new = True
             self._board.update(state)
+            if state.stop is not None:
+                self._board.want_all()  # each is kept under the scan's name
             for painting in self._board.due(all_of_them=True):
                 self._write(painting, state)
         self.written += any_new

@@ -11,7 +11,7 @@ from event_model import DocumentRouter
 from numpy.typing import NDArray
 
 from streamptycho.errors import GrammarError
-from streamptycho_services.view.shapes import check_event
+from streamptycho_services.view.shapes import arranged
 
 SERIES_LENGTH = 4096
 """Points kept of a curve. When it is full every other point of it goes, so that the whole run stays in it."""
@@ -136,8 +136,8 @@ class ReconModel(DocumentRouter):
             run = self._runs.get(uid)
             if run is None:
                 return  # of a run that is shown no longer
-            check_event(stream, doc["data"])
-            for name, value in doc["data"].items():
+            values = arranged(stream, doc["data"])
+            for name, value in values.items():
                 _take(run, name, value, doc["time"])
             run.streams.add(stream)
             run.touched.add(stream)
@@ -178,7 +178,7 @@ def _take(run: _Run, name: str, value: Any, time_s: float) -> None:
     elif np.ndim(value) == 0:
         run.series.setdefault(name, Series()).append(time_s, float(value))
     else:
-        run.arrays[name] = np.asarray(value)
+        run.arrays[name] = value
 
 
 def _remember(table: dict[str, Any], uid: str, value: Any, most: int) -> None:

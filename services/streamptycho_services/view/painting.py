@@ -30,7 +30,7 @@ class Painting:
         self.layout = layout
         self.figure = view.figure
         self._arranged_s = -math.inf
-        self._title_lines = 0
+        self._looks: tuple[float, ...] = ()
         self.figure.suptitle(view.model.title).set_parse_math(False)  # a "$" in a scan's name begins no formula
         self._place()
         for view_axes in view.axes.values():
@@ -54,15 +54,14 @@ class Painting:
         """
         for axes in self.view.axes_list:
             axes.title.set_fontsize("medium")  # a new title has forgotten it
-        for axes in (self.view.axes_list[number] for number in self.layout.log):
-            # a logarithmic axis without anything above 0 cannot be drawn
-            axes.set_yscale("log" if any(np.nanmax(line.get_ydata(), initial=0) > 0 for line in axes.lines) else "linear")
-        lines = self.view.model.title.count("\n")
-        if lines != self._title_lines or time.monotonic() - self._arranged_s > ARRANGE_AGAIN_S:
+        for number in self.layout.log:
+            _decades(self.view.axes_list[number])
+        looks = (self.view.model.title.count("\n"), *(_aspect(axes) for axes in self.view.axes_list))
+        if looks != self._looks or time.monotonic() - self._arranged_s > ARRANGE_AGAIN_S:
             self.figure.set_layout_engine("constrained")
             self.figure.get_layout_engine().execute(self.figure)
             self.figure.set_layout_engine("none")
-            self._arranged_s, self._title_lines = time.monotonic(), lines
+            self._arranged_s, self._looks = time.monotonic(), looks
 
     def _resized(self) -> None:
         self._arranged_s = -math.inf
@@ -101,6 +100,10 @@ class Board:
         """Bring the figures to `state`."""
         self._waiting |= self.figures.update(state)
 
+    def want_all(self) -> None:
+        """Let all figures be drawn again."""
+        self._waiting.update(painting.layout.name for painting in self.paintings)
+
     def due(self, *, all_of_them: bool = False) -> list[Painting]:
         """Views to be drawn now, arranged: those that changed and were not drawn within their time."""
         now_s = time.monotonic()
@@ -120,6 +123,27 @@ def _legend(axes: Any, make: Callable[..., Any], **_: Any) -> None:
     """A legend where there are names to put in; pictures and single curves need none, and matplotlib would warn."""
     if axes.get_legend_handles_labels()[1]:
         make(loc="best", frameon=False, fontsize="small")
+
+
+def _decades(axes: Any) -> None:
+    """A logarithmic y axis from decade to decade; a linear one while there is nothing above 0, which could not be drawn."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    above = values[values > 0]
+    if not above.size:
+        axes.set_yscale("linear")
+        return
+    axes.set_yscale("log", nonpositive="mask")
+    if axes.get_autoscaley_on():  # not where somebody has zoomed
+        low, high = math.floor(math.log10(above.min())), math.ceil(math.log10(above.max()))
+        axes.set_ylim(10.0**low, 10.0 ** max(high, low + 1), auto=True)
+
+
+def _aspect(axes: Any) -> float:
+    """Height over width of the picture in the axes, roughly; 0 if there is none."""
+    if not axes.images:
+        return 0.0
+    left, right, bottom, top = axes.images[0].get_extent()
+    return round(abs((top - bottom) / (right - left)), 1)
 
 
 def _no_drawing() -> None:

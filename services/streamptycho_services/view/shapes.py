@@ -21,14 +21,14 @@ _TOGETHER = (
 )
 
 
-def check_event(stream: str, data: Mapping[str, Any]) -> None:
-    """Raises :class:`GrammarError` if an array that is drawn is missing or does not fit, or a value is of another sort."""
-    for name, value in data.items():
-        if not isinstance(value, str | np.ndarray | numbers.Real):
-            raise GrammarError(f"{stream}.{name}", f"a {type(value).__name__} is neither number, text nor array")
+def arranged(stream: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values with lists as arrays.
+
+    Raises :class:`GrammarError` if an array that is drawn is missing or does not fit, or a value is of another sort.
+    """
+    values = {name: _plain(f"{stream}.{name}", value) for name, value in data.items()}
     for name, axes in _AXES.get(stream, {}).items():
-        value = data.get(name)
-        array = value if isinstance(value, np.ndarray) else np.zeros(())
+        array = np.asarray(values.get(name, ""))
         if array.ndim != axes or array.dtype.kind not in "biuf":
             raise GrammarError(f"{stream}.{name}", f"{array.ndim} axes of {array.dtype}, not {axes} of real numbers")
         if axes > 1 and array.size == 0:
@@ -38,7 +38,19 @@ def check_event(stream: str, data: Mapping[str, Any]) -> None:
         if name.endswith("pixel_m") and min(array) <= 0:
             raise GrammarError(f"{stream}.{name}", f"{array.tolist()} is not a pair of positive numbers")
     for one, other in _TOGETHER:
-        if one in data and other in data and np.shape(data[one]) != np.shape(data[other]):
-            raise GrammarError(f"{stream}.{other}", f"{np.shape(data[other])} differs from {one}'s {np.shape(data[one])}")
-    if stream == "probe" and len(data["probe_power"]) != len(data["probe_amplitude"]):
-        raise GrammarError("probe.probe_power", f"{len(data['probe_power'])} shares of {len(data['probe_amplitude'])} modes")
+        if one in values and other in values and np.shape(values[one]) != np.shape(values[other]):
+            shapes = f"{np.shape(values[other])} differs from {one}'s {np.shape(values[one])}"
+            raise GrammarError(f"{stream}.{other}", shapes)
+    if stream == "probe" and len(values["probe_power"]) != len(values["probe_amplitude"]):
+        modes = len(values["probe_amplitude"])
+        raise GrammarError("probe.probe_power", f"{len(values['probe_power'])} shares of {modes} modes")
+    return values
+
+
+def _plain(field: str, value: Any) -> Any:
+    """Number, text or array."""
+    if isinstance(value, list) and all(isinstance(item, numbers.Real) for item in value):
+        return np.array(value, np.float64)
+    if not isinstance(value, str | np.ndarray | numbers.Real):
+        raise GrammarError(field, f"a {type(value).__name__} is neither number, text nor array of numbers")
+    return value
