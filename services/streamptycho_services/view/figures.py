@@ -23,8 +23,8 @@ FAINT = 0.1
 LEAST_ERROR = 1e-6
 """Errors below it are of a first frame that is explained wholly; they would flatten all that comes."""
 TITLE_COLUMNS = 110
-RING = "Ring correlation of half data"
-NOT_YET = ", not yet known"
+RING = "Ring correlation"
+NOT_YET = ": none yet"
 _SHOWN_IN = {"object": "object", "probe": "probe", "progress": "progress", "quality": "progress"}
 _NOTHING = np.full((2, 2), np.nan, np.float32)
 _NO_CURVE = np.zeros(0)
@@ -92,7 +92,7 @@ class ReconFigures:
         self._phase_axes = self._picture("Phase (rad)", self.phase)
         self._amplitude_axes = self._picture("Amplitude", self.amplitude)
         self._probe_axes = self._picture("Probe amplitude", self.probe_amplitude)
-        self._probe_phase_axes = self._picture("Phase of the strongest mode (rad)", self.probe_phase)
+        self._probe_phase_axes = self._picture("Phase, first mode (rad)", self.probe_phase)
         self._resolution_axes = self._curve("Resolution (nm)" + NOT_YET, self.resolution)
         self._ring_axes = self._curve(RING + NOT_YET, self.ring, x_label="1/um", y_limits=(-0.1, 1.05))
         self._object = Figure([self._phase_axes, self._amplitude_axes], title="waiting for a scan", short_title="Object")

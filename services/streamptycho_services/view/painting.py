@@ -43,9 +43,9 @@ class Painting:
             for picture in axes.images:
                 picture.origin = "upper"
                 if self.layout.bars:
-                    self.figure.colorbar(picture, ax=axes, shrink=0.9)
+                    self.figure.colorbar(picture, ax=axes, shrink=0.9).ax.tick_params(labelsize="small")
             if axes.lines:
-                axes.locator_params(nbins=5)
+                axes.locator_params(nbins=4)
 
     def arrange(self) -> None:
         """Get ready to be drawn: make room for titles, labels and colour bars.

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 # before bluesky-widgets, so that matplotlib takes the same Qt
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QGridLayout, QMainWindow, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QMainWindow, QSplitter
 
 from bluesky_widgets.qt.figures import QtFigure  # isort: skip
 
@@ -31,22 +31,24 @@ class Window(QMainWindow):
         self.failure: BaseException | None = None
         """What ended the window before its time."""
         self.setWindowTitle("streamptycho")
-        grid = QGridLayout()
-        for painting, cell in zip(self._board.paintings, ((0, 0, 1, 2), (1, 0, 1, 1), (1, 1, 1, 1)), strict=True):
-            painting.figure.canvas.setMinimumSize(320, 200)
-            grid.addWidget(painting.view, *cell)
-        grid.setColumnStretch(0, 2)
-        grid.setColumnStretch(1, 3)
-        grid.setRowStretch(0, 5)
-        grid.setRowStretch(1, 4)
-        middle = QWidget()
-        middle.setLayout(grid)
-        self.setCentralWidget(middle)
+        self.setCentralWidget(self._split())
         self.resize(1400, 950)
         self.statusBar().showMessage(f"waiting for documents from {source.where.documents}")
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(round(every_s * 1000))
+
+    def _split(self) -> QSplitter:
+        """Borders between the figures can be dragged."""
+        below, whole = QSplitter(Qt.Orientation.Horizontal), QSplitter(Qt.Orientation.Vertical)
+        for painting, place, share in zip(self._board.paintings, (whole, below, below), (11, 2, 3), strict=True):
+            painting.figure.canvas.setMinimumSize(240, 160)
+            painting.view.layout().setContentsMargins(0, 0, 0, 0)
+            place.addWidget(painting.view)
+            place.setStretchFactor(place.count() - 1, share)
+        whole.addWidget(below)
+        whole.setStretchFactor(1, 8)
+        return whole
 
     def flush(self) -> None:
         """Draw what is new."""
