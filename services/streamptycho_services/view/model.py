@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from event_model import DocumentRouter
+from event_model import DocumentRouter, Event
 from numpy.typing import NDArray
 
 from streamptycho.errors import GrammarError
@@ -129,19 +129,18 @@ class ReconModel(DocumentRouter):
         with self._lock:
             _remember(self._streams, doc["uid"], (doc["run_start"], doc["name"]), _KEPT_UIDS)
 
-    def event(self, doc: Mapping[str, Any]) -> None:
+    def event(self, doc: Event) -> Event:
         """New values of one stream."""
         with self._lock:
             uid, stream = self._streams.get(doc["descriptor"], ("", ""))
             run = self._runs.get(uid)
-            if run is None:
-                return  # of a run that is shown no longer
-            values = arranged(stream, doc["data"])
-            for name, value in values.items():
-                _take(run, name, value, doc["time"])
-            run.streams.add(stream)
-            run.touched.add(stream)
-            run.dirty = True
+            if run is not None:  # else of one that is shown no longer
+                for name, value in arranged(stream, doc["data"]).items():
+                    _take(run, name, value, doc["time"])
+                run.streams.add(stream)
+                run.touched.add(stream)
+                run.dirty = True
+        return doc
 
     def stop(self, doc: Mapping[str, Any]) -> None:
         """A run has ended."""

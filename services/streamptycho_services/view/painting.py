@@ -143,7 +143,7 @@ def _aspect(axes: Any) -> float:
     if not axes.images:
         return 0.0
     left, right, bottom, top = axes.images[0].get_extent()
-    return round(abs((top - bottom) / (right - left)), 1)
+    return float(round(abs((top - bottom) / (right - left)), 1))
 
 
 def _no_drawing() -> None:
