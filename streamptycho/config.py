@@ -47,6 +47,8 @@ class ServiceEndpoints(Options):
     """Snapshots and status of reconstruct, for anyone."""
     display_write: str = "tcp://127.0.0.1:5566"
     """Status of write, for anyone."""
+    control: str = "tcp://127.0.0.1:5567"
+    """Viewers to reconstruct, which binds it where `reconstruct.allow_control` is set: commands."""
     documents: str = "tcp://127.0.0.1:5568"
     """bluesky documents, for anyone; see docs/documents.md."""
     catch_up: str = "tcp://127.0.0.1:5569"

@@ -14,6 +14,8 @@ MAX_SIDE = 1024
 """Pixels of the object along its longer side."""
 MAX_PROBE_PIXELS = 1 << 20
 """Pixels of all modes of the probe together."""
+_MARGIN = 8
+"""Part of the object by which a canvas exceeds it where it had to grow."""
 _SMALLEST_MARGIN_PX = 8
 _MOSTLY_EMPTY = 16
 """A canvas so many times larger than the picture on it is begun anew: its first pictures lay elsewhere."""
@@ -69,7 +71,7 @@ def _grown(before: Box | None, here: Box) -> Box:
     if size[0] * size[1] > _MOSTLY_EMPTY * (here[2] - here[0]) * (here[3] - here[1]):
         return here
     for axis in (0, 1):
-        margin = max(size[axis] // 4, _SMALLEST_MARGIN_PX)
+        margin = max(size[axis] // _MARGIN, _SMALLEST_MARGIN_PX)
         low[axis] -= margin if low[axis] < before[axis] else 0
         high[axis] += margin if high[axis] > before[axis + 2] else 0
     return low[0], low[1], high[0], high[1]

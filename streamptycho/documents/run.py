@@ -147,12 +147,12 @@ def progress_data(
         used, updates, error = snapshot.frames_used, snapshot.updates, snapshot.error
     quality = assessment.figures if assessment else {}
     dropped = sum(sum(status.dropped.values()) for status in (receive, reconstruct) if status)
+    # whichever was heard last: the receiver may have spoken before the picture was made
+    received = max(used, 0, *(status.received for status in (receive, reconstruct) if status))
     newest = reconstruct or receive
     receiving = receive is not None and receive.state is not ServiceState.DONE
     return {
-        "frames_received": min(
-            max(receive.received if receive else 0, reconstruct.received if reconstruct else 0), _LARGEST_COUNT
-        ),
+        "frames_received": received,
         "frames_used": used,
         "frames_dropped": min(dropped, _LARGEST_COUNT),
         "updates": int(_number(updates, 0)),

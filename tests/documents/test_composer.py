@@ -33,7 +33,7 @@ def test_a_whole_scan_is_a_valid_run(told):
     assert (stop["exit_status"], stop["reason"]) == ("success", "complete")
     progress = told.events("progress")
     assert progress[-1]["state"] == "done"
-    assert (progress[-1]["frames_received"], progress[-1]["frames_used"]) == (30, 90)
+    assert (progress[-1]["frames_received"], progress[-1]["frames_used"]) == (30, 30)
     assert progress[-1]["resolution_m"] == 2e-8
     assert [p["frames_received"] for p in progress] == sorted(p["frames_received"] for p in progress)
     assert told.events("quality")[0]["verdict"] == "converging"

@@ -78,7 +78,7 @@ def test_who_comes_late_gets_the_figures_so_far_and_the_newest_picture(bench):
     complete = [d for n, d in bench.told.documents if n == "event" and "error" in d["data"]]
     assert [d for n, d in seen if n == "event" and "error" in d["data"]] == complete
     pictures = [d["data"]["object_frames_used"] for n, d in seen if n == "event" and "object_error" in d["data"]]
-    assert pictures == [60, 70, 80, 90]
+    assert pictures == [60, 70, 80, 30]
     assert len(set(summary(seen))) == len(seen)
 
 

@@ -34,6 +34,7 @@ COMMANDS = [
     "reconstruct-file",
     "inspect",
     "check",
+    "documents",
 ]
 STAR = {
     "siemens_star_seed.cxi": "cxi-ev",
