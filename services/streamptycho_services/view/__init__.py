@@ -6,7 +6,7 @@ need to be told, :mod:`source` brings the documents. ``headless``, ``qt`` and ``
 
 from streamptycho.errors import ConfigError
 
-_NEEDED = {"view": ("event_model", "matplotlib", "bluesky_widgets"), "qt": ("qtpy",), "jupyter": ("ipympl", "ipywidgets")}
+_NEEDED = {"view": ("bluesky_widgets", "jsonschema", "matplotlib"), "qt": ("qtpy",), "jupyter": ("ipympl", "ipywidgets")}
 
 
 def need(front_end: str = "view") -> None:
