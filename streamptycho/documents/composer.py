@@ -70,11 +70,24 @@ class _Scan:
 class Composer:
     """Makes documents of what the display is told: :meth:`take` each message, and :meth:`due` some times a second.
 
-    What it holds is bounded: at most 8 open runs, of each the newest of everything. `clock` is in seconds, monotonic.
+    What it holds is bounded: at most 8 open runs, of each the newest of everything.
+
+    Parameters
+    ----------
+    clock : seconds, monotonic.
+    computed : seconds of processor time so far, by which pictures are made less often where they are large.
+    validate : check each document against the event model's schema, for tests.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, validate: bool = False) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        computed: Callable[[], float] = time.thread_time,
+        *,
+        validate: bool = False,
+    ) -> None:
         self._clock = clock
+        self._computed = computed
         self._validate = validate
         self._scans: dict[_Key, _Scan] = {}
         self._ended: dict[_Key, bool] = {}
@@ -168,10 +181,11 @@ class Composer:
             yield from run.quality(scan.verdict)
             scan.verdict = None
         if scan.picture is not None and self._is_due(scan, "object", PICTURE_S, at_once=last or final):
-            begun = self._clock()
+            begun = self._computed()
             yield from run.picture(scan.picture)
             scan.picture = None
-            scan.due_s["object"] = max(scan.due_s["object"], begun + _PICTURE_SHARE * (self._clock() - begun))
+            cost_s = self._computed() - begun  # of sending it too, as that is done between these documents
+            scan.due_s["object"] = max(scan.due_s["object"], self._clock() + _PICTURE_SHARE * cost_s)
         said = (scan.receive, scan.reconstruct, scan.snapshot, scan.assessment)
         if any(said) and self._is_due(scan, "progress", PROGRESS_S, at_once=last):
             yield from run.progress(progress_data(*said))

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import CodecError
 
+try:  # not from msgpack itself: msgpack_numpy.patch(), which beamlines call, puts an unpickler there
+    from msgpack._cmsgpack import Packer, unpackb
+except ImportError:
+    from msgpack.fallback import Packer, unpackb
+
 Document: TypeAlias = tuple[str, dict[str, Any]]
 """Name (``start``, ``descriptor``, ``event``, ``event_page`` or ``stop``) and content."""
 
@@ -32,7 +37,7 @@ def dumps(doc: dict[str, Any]) -> bytes:
     """
     try:
         # metadata may hold text that is not UTF-8
-        packed: bytes = msgpack.packb(doc, default=_pack, unicode_errors="replace")
+        packed: bytes = Packer(default=_pack, unicode_errors="replace").pack(doc)
     except (TypeError, ValueError, OverflowError) as error:
         raise CodecError("document", f"cannot be sent: {error}") from error
     return packed
@@ -47,7 +52,7 @@ def loads(payload: bytes) -> dict[str, Any]:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise CodecError("document", f"{len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are accepted")
     try:
-        doc = msgpack.unpackb(
+        doc = unpackb(
             payload, ext_hook=_unpack, max_array_len=_LONGEST_LIST, max_map_len=_LONGEST_LIST, strict_map_key=False
         )
     except CodecError:

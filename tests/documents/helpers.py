@@ -1,5 +1,6 @@
 """A scan as the display is told of it, and what must hold of every document."""
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -70,7 +71,9 @@ class Told:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.composer = Composer(lambda: self.now, validate=True)
+        self.cost_s = 0.0
+        self._computed = itertools.count()
+        self.composer = Composer(lambda: self.now, lambda: next(self._computed) * self.cost_s, validate=True)
         self.documents: list[Document] = []
 
     def say(self, *messages: Message, after_s: float = 0.0) -> list[Document]:

@@ -65,6 +65,13 @@ class TestPace:
         assert len(told.events("probe")) == len(told.events("object"))
         assert 10 <= len(told.events("quality")) <= 11
 
+    def test_large_pictures_come_less_often(self, told):
+        told.cost_s = 0.3
+        told.say(start())
+        for i in range(100):
+            told.say(snapshot(i), after_s=0.1)
+        assert 3 <= len(told.events("object")) <= 4
+
     def test_the_newest_picture_and_no_other(self, told):
         told.say(start(), snapshot(1))
         told.say(snapshot(2), snapshot(3))

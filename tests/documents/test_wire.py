@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import pickle
 import struct
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -173,3 +176,38 @@ def test_a_scan_comes_back():
         again, content = unframe(frame(name, doc))
         assert again == name
         assert json.dumps(content, default=plain) == json.dumps(doc, default=plain)
+
+
+PATCHED = """
+import sys
+import msgpack, msgpack_numpy
+msgpack_numpy.patch()
+import numpy as np
+from streamptycho.documents import dumps, loads
+from streamptycho.errors import CodecError
+payload = bytes.fromhex(sys.argv[1])
+assert loads(dumps({"a": np.arange(3)}))["a"].tolist() == [0, 1, 2]
+try:
+    loads(payload)
+except CodecError as error:
+    print("refused:", error)
+msgpack.unpackb(payload)
+"""
+
+
+def test_a_process_in_which_msgpack_unpickles():
+    """`msgpack_numpy.patch()`, which acquisition programs call, unpickles arrays of objects."""
+    pytest.importorskip("msgpack_numpy", reason="msgpack-numpy is not installed")
+    call = pickle.dumps(Shouting())
+    table = {b"nd": True, b"kind": b"O", b"type": "|O", b"shape": [1], b"data": call}
+    payload = msgpack.packb({"a": table})
+    command = [sys.executable, "-c", PATCHED, payload.hex()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.splitlines() == ["refused: document: a key is a bytes, not text", "unpickled"]
+
+
+class Shouting:
+    """Prints when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("unpickled",)

@@ -58,3 +58,5 @@ def test_the_plan_ends_early(example):
     engine(example["until_good_enough"](range(10), visit, good))
     assert visited == [0, 1, 2, 3]
     engine.loop.call_soon_threadsafe(engine.loop.stop)
+    engine._th.join()
+    engine.loop.close()
