@@ -58,12 +58,6 @@ def test_help_needs_none_of_it():
     assert set(json.loads(loaded.replace("'", '"'))) <= {"zmq", "event_model"}
 
 
-def test_an_address_from_which_nothing_follows():
-    result = CliRunner().invoke(cli.app, ["view", "--headless", "x", "--address", "ipc:///tmp/d"])
-    assert isinstance(result.exception, ConfigError)
-    assert "--catch-up" in str(result.exception)
-
-
 class TestHeadless:
     """In a process of its own."""
 
@@ -107,3 +101,8 @@ class TestHeadless:
             assert command.wait() == 2
             assert "cannot be created" in command.err
             assert "--headless" in command.err
+
+    def test_an_address_from_which_nothing_follows(self):
+        result = CliRunner().invoke(cli.app, ["view", "--headless", "x", "--address", "ipc:///tmp/d"])
+        assert isinstance(result.exception, ConfigError)
+        assert "--catch-up" in str(result.exception)
