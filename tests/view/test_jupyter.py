@@ -54,6 +54,7 @@ def test_the_widget_follows_by_itself(served: Service):
     assert painting.view in live.children
     pixels = np.asarray(painting.figure.canvas.buffer_rgba())[..., :3].astype(int)
     assert (abs(pixels - YELLOW).max(axis=-1) < 12).sum() > 200, "the mark is drawn"
+    assert pixels.shape[:2] == (560, 1200)
     assert painting.figure.axes[0].get_title() == "Phase (rad), 42 of 100 frames"
     assert live._health.value == "5 documents, 0 messages refused"
 
@@ -72,6 +73,7 @@ def test_one_flush_draws_each_figure_once(served: Service):
     run.event("object", marked_object(object_frames_used=43))
     wait_until(live.flush, "the time between two drawings to pass")
     assert len(drawn) == 1
+    assert drawn[0]._current_image_mode == "full", "a browser may have dropped what was before"
     assert not live.flush()
 
 

@@ -27,8 +27,10 @@ class LiveView(VBox):
         """What is shown, as arrays and numbers."""
         self._health = Label(f"waiting for documents from {source.where.documents}")
         for painting in self._board.paintings:
-            width, height = (round(inches * painting.figure.dpi) for inches in painting.layout.size_in)
-            painting.figure.canvas.manager.resize(width, height)
+            canvas = painting.figure.canvas
+            canvas.header_visible = False  # it would say "Figure 0"
+            painting.figure.set_size_inches(painting.layout.size_in)
+            canvas.manager.resize(*canvas.get_width_height())  # the browser's part of it
         super().__init__([*(painting.view for painting in self._board.paintings), self._health])
 
     def start(self, every_s: float = EVERY_S) -> None:
@@ -45,7 +47,10 @@ class LiveView(VBox):
             self._health.value = f"{self._source.heard} documents, {self._source.refused} messages refused"
         due = self._board.due()
         for painting in due:
-            painting.figure.canvas.draw()
+            canvas = painting.figure.canvas
+            # else only what has changed is sent, and a browser that drops one picture never gets right again
+            canvas._force_full = True  # noqa: SLF001 - there is no other way
+            canvas.draw()
         return bool(due)
 
     def stop(self) -> None:
