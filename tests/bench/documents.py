@@ -11,6 +11,8 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ def specimen(side: int) -> np.ndarray:
     return ((1 - 0.3 * np.cos(y / 9)) * np.exp(1j * np.sin(x / 7) * np.cos(y / 11))).astype(np.complex64)
 
 
-def measure(side: int, seconds: float) -> None:
+def measure(side: int, seconds: float, asleep: int) -> None:
     """Print bytes and documents per second, processor share and memory of the service, and times of catching up."""
     spawn = multiprocessing.get_context("spawn")
     finish, kill, told = spawn.Event(), spawn.Event(), spawn.Queue()
@@ -59,18 +61,31 @@ def measure(side: int, seconds: float) -> None:
             counted, stop = [0, 0], threading.Event()
             listener = threading.Thread(target=listen, args=(names["documents"], counted, stop), daemon=True)
             listener.start()
-            time.sleep(0.5)
-            receive.send(start())
-            show(reconstruct, specimen(side), seconds)
-            times = [timed(lambda: past(names["catch_up"])) for _ in range(9)]
-            finish.set()
+            with sleepers(names["documents"], asleep):
+                time.sleep(0.5)
+                receive.send(start())
+                show(reconstruct, specimen(side), seconds)
+                times = [timed(lambda: past(names["catch_up"])) for _ in range(9)]
+                finish.set()
             cpu_s, memory_mib = told.get(timeout=30)
             service.join()
             stop.set()
             listener.join()
     print(f"object {side} x {side}, {seconds:g} s: {counted[0]} documents, {counted[1] / seconds / 2**20:.2f} MiB/s")
-    print(f"service: {100 * cpu_s / seconds:.1f} % of a core, {memory_mib:.0f} MiB")
+    print(f"service: {100 * cpu_s / seconds:.1f} % of a core, {memory_mib:.0f} MiB, {asleep} subscribers asleep")
     print(f"catch-up: median {1e3 * statistics.median(times):.1f} ms, longest {1e3 * max(times):.1f} ms")
+
+
+@contextmanager
+def sleepers(address: str, count: int) -> Iterator[None]:
+    """Subscribers that never read."""
+    with zmq.Context() as context, ExitStack() as stack:
+        for _ in range(count):
+            socket = stack.enter_context(context.socket(zmq.SUB))
+            socket.linger, socket.rcvhwm = 0, 1
+            socket.subscribe(b"")
+            socket.connect(address)
+        yield
 
 
 def assert_joined(sender: Sender) -> None:
@@ -122,5 +137,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--asleep", type=int, default=0, help="further subscribers that never read")
     arguments = parser.parse_args()
-    measure(arguments.side, arguments.seconds)
+    measure(arguments.side, arguments.seconds, arguments.asleep)

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import signal
 from types import TracebackType
 
@@ -14,6 +15,8 @@ from streamptycho_services.runtime import Control
 log = logging.getLogger(__name__)
 
 JOIN_S = 10.0
+NICENESS = 5
+"""The reconstruction goes first."""
 
 
 class DocumentsBeside:
@@ -53,6 +56,7 @@ class DocumentsBeside:
 def _child(config: Config, finish: object, kill: object, json_logs: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(NICENESS)
     configure_logging(json_logs, service="documents")
     try:
         documents(config, Control(finish=finish, kill=kill))  # type: ignore[arg-type]
