@@ -23,6 +23,8 @@ from streamptycho.options import Options
 
 MAX_QUESTION_BYTES = 1024
 """One who sends a larger part to a :class:`Replier` is disconnected."""
+MAX_FOREIGN_BYTES = 64 << 20
+"""Largest part that a :class:`Listener` takes; one who sends a larger one is disconnected."""
 
 
 class SocketKind(StrEnum):
@@ -251,6 +253,29 @@ class Replier:
             return False
         self._socket.socket.send_multipart(reply([bytes(part) for part in question]), flags=zmq.NOBLOCK, copy=False)
         return True
+
+
+class Listener:
+    """Hears one publisher whose messages are bytes of another sort than ours."""
+
+    def __init__(self, context: zmq.Context[Any], address: str) -> None:
+        endpoint = Endpoint(address=address, socket=SocketKind.SUB, queue=100, max_message_bytes=MAX_FOREIGN_BYTES)
+        self._socket = _Socket(context, endpoint, linger_s=0)
+
+    def __enter__(self) -> "Listener":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    def receive(self, timeout_s: float) -> list[memoryview] | None:
+        """Parts of the next message, of one with too many only the first of them; None if nothing came in time."""
+        if not self._socket.socket.poll(int(timeout_s * 1000), zmq.POLLIN):
+            return None
+        try:
+            return _receive_parts(self._socket.socket)
+        except zmq.Again:
+            return None
 
 
 def ask(address: str, question: bytes, timeout_s: float) -> list[bytes]:

@@ -15,7 +15,17 @@ from streamptycho.codec import MAX_PARTS, encode
 from streamptycho.errors import ConfigError, ProtocolError
 from streamptycho.messages import Frame, Message, Positions
 from streamptycho.payload import Payload
-from streamptycho.transport import MAX_QUESTION_BYTES, Endpoint, Receiver, Replier, Sender, SocketKind, ask, new_context
+from streamptycho.transport import (
+    MAX_QUESTION_BYTES,
+    Endpoint,
+    Listener,
+    Receiver,
+    Replier,
+    Sender,
+    SocketKind,
+    ask,
+    new_context,
+)
 from tests.hostile import CORPUS, GOOD
 from tests.strategies import same
 
@@ -424,3 +434,24 @@ class TestReplier:
             pytest.raises(ConfigError, match="choose another address"),
         ):
             Replier(context, replier.address)
+
+
+def test_a_listener_takes_any_bytes_but_bounds_the_parts():
+    with (
+        new_context() as context,
+        Sender(context, endpoint(ANY, PUB, bind=True), linger_s=0) as sender,
+        Listener(context, sender.address) as listener,
+    ):
+        assert listener.receive(0.01) is None
+        assert sender.wait_for_peer(WAIT_S)
+        sender.send_parts([b"not ours"])
+        sender.send_parts([b"x"] * (MAX_PARTS + 5))
+        sender.send_parts([b"", b"\xff"])
+        assert [bytes(part) for part in listener.receive(WAIT_S) or []] == [b"not ours"]
+        assert len(listener.receive(WAIT_S) or []) == MAX_PARTS + 1
+        assert [bytes(part) for part in listener.receive(WAIT_S) or []] == [b"", b"\xff"]
+
+
+def test_a_listener_at_an_impossible_address():
+    with new_context() as context, pytest.raises(ConfigError, match="nonsense"):
+        Listener(context, "nonsense://1")

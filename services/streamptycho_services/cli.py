@@ -255,6 +255,31 @@ def check(
         raise typer.Exit(3)
 
 
+@app.command(
+    epilog="Examples:\n\nstreamptycho view\n\nstreamptycho view --headless pictures --address tcp://beamline-pc:5568"
+)
+def view(
+    headless: Annotated[Path | None, typer.Option(help="Write PNG files into this directory; no screen is needed.")] = None,
+    address: Annotated[str | None, typer.Option(help="Where the documents come from. Else services.documents.")] = None,
+    catch_up: Annotated[str | None, typer.Option(help="Where to ask for earlier ones. Else the next port.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.5, help="End after so many seconds.")] = None,
+    every: Annotated[float, typer.Option(min=0.2, help="With --headless: seconds between pictures.")] = 2.0,
+    config: ConfigFile = None,
+    settings: Setting = None,
+) -> None:
+    """Panels of bluesky-widgets, in a window or as pictures. Needs streamptycho[view]."""
+    from streamptycho_services.logs import configure_logging
+    from streamptycho_services.view import command
+
+    services = _config(config, settings, None, None).services
+    configure_logging(False, service="view")
+    where = (address, catch_up) if address is not None else (services.documents, catch_up or services.catch_up)
+    try:
+        command.view(*where, headless, every, seconds)
+    except command.NothingHeardError as error:
+        _fail(error, 1)
+
+
 def _report(facts: dict[str, Any], as_json: bool) -> None:
     """The summary: one JSON line for programs, one fact a line for people."""
     if as_json:

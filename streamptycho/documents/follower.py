@@ -52,6 +52,8 @@ class Follower:
         self._clock = clock
         self._asked_s: float | None = None
         self._runs: dict[str, _Seen] = {}
+        self.dropped = 0
+        """Documents that were not passed on since the past was not told: who wants them asks again."""
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Take a live document."""
@@ -60,6 +62,7 @@ class Follower:
         if self._is_known(name, doc):
             self._pass_on(name, doc)
         else:
+            self.dropped += 1
             log.warning("a %s was dropped: what goes before it was missed", name)
 
     def catch_up(self) -> bool:

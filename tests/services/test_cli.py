@@ -36,6 +36,7 @@ COMMANDS = [
     "reconstruct-file",
     "inspect",
     "check",
+    "view",
     "documents",
 ]
 STAR = {
