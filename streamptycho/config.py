@@ -47,6 +47,8 @@ class ServiceEndpoints(Options):
     """Snapshots and status of reconstruct, for anyone."""
     display_write: str = "tcp://127.0.0.1:5566"
     """Status of write, for anyone."""
+    control: str = "tcp://127.0.0.1:5567"
+    """Commands of viewers to reconstruct; the only one that its receiver binds."""
 
 
 class Config(Options):
