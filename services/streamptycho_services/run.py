@@ -1,10 +1,12 @@
 """Long-running operation: all services on this machine, or one of them here and the others elsewhere."""
 
+import sys
 import tempfile
 import threading
 from pathlib import Path
 
 from streamptycho.config import Config
+from streamptycho_services.dashboard.server import PageOptions, address_of, open_page, serve_page
 from streamptycho_services.interrupt import interruptible
 from streamptycho_services.local import with_ipc
 from streamptycho_services.runtime import Control
@@ -12,14 +14,14 @@ from streamptycho_services.services import SERVICES
 from streamptycho_services.session import local_session
 
 
-def run_all(config: Config, *, as_json: bool) -> None:
+def run_all(config: Config, page: PageOptions | None, *, as_json: bool) -> None:
     """All services on this machine until interrupted, with progress.
 
     Raises :class:`~streamptycho_services.session.ServiceDiedError` if one of them dies.
     """
     with (
         tempfile.TemporaryDirectory(prefix="streamptycho-") as name,
-        local_session(with_ipc(config, Path(name)), as_json=as_json) as session,
+        local_session(with_ipc(config, Path(name)), page, as_json=as_json) as session,
     ):
         while not session.interrupted.is_set():
             session.look()
@@ -30,3 +32,15 @@ def run_one(name: str, config: Config) -> None:
     kill = threading.Event()
     with interruptible(on_second=kill.set) as interrupted:
         SERVICES[name](config, Control(finish=interrupted, kill=kill))
+
+
+def run_page(config: Config, options: PageOptions) -> None:
+    """The live page in this process, until interrupted; its address on standard error.
+
+    Raises :class:`~streamptycho.errors.ConfigError` for an address or a token that cannot be used.
+    """
+    access, listener = open_page(options)
+    print(f"live page: {address_of(listener, access)}", file=sys.stderr, flush=True)
+    kill = threading.Event()
+    with interruptible(on_second=kill.set) as interrupted:
+        serve_page(config, access, listener, lambda: interrupted.is_set() or kill.is_set())

@@ -37,6 +37,8 @@ class ReconstructOptions(Options):
     """Time computed between two looks at the stream."""
     max_scans: int = Field(3, ge=1)
     """Scans in work at once: the newest and earlier ones still being polished; beyond it the oldest ends as it is."""
+    allow_control: bool = False
+    """Take commands of viewers on ``services.control``."""
 
 
 class ReconstructStage:

@@ -26,7 +26,9 @@ BLOCK = 2000
 class Show:
     """One simulated scan and its messages."""
 
-    def __init__(self, scan_id: str = "show-1", frames: int = 300, shape: int = 64, seed: int = 0, started_ns: int = 1) -> None:
+    def __init__(
+        self, scan_id: str = "show-1", frames: int = 300, shape: int = 64, seed: int = 0, started_ns: int = 1
+    ) -> None:
         self.scan = SimulatedScan(SyntheticOptions(scan_id=scan_id, frames=frames, shape=shape, seed=seed))
         self.scan_id = scan_id
         self.started_ns = started_ns
@@ -134,7 +136,9 @@ class Show:
             started_ns=self.started_ns,
             time_ns=time.time_ns(),
             verdict="The overlap is too small for a picture that can be trusted." if bad else "The picture is converging.",
-            findings={"overlap": "Neighbouring points share 31 % of the beam; make the steps smaller than 400 nm."} if bad else {},
+            findings={"overlap": "Neighbouring points share 31 % of the beam; make the steps smaller than 400 nm."}
+            if bad
+            else {},
             figures={
                 "resolution_m": resolution_m,
                 "covered_fraction": fraction,
@@ -151,7 +155,12 @@ class Show:
         used = max(0, min(used, reached - lost))
         state = ServiceState.DONE if done else ServiceState.RECONSTRUCTING
         common = {"scan_id": self.scan_id, "started_ns": self.started_ns, "time_ns": time.time_ns()}
-        figures = {"rate_hz": 98.2, "unique": float(reached - lost), "expected": float(self.frames), "positions": reached - 2.0}
+        figures = {
+            "rate_hz": 98.2,
+            "unique": float(reached - lost),
+            "expected": float(self.frames),
+            "positions": reached - 2.0,
+        }
         worked = {
             "error": float("nan") if fraction < 0.05 else 0.3 / (1 + 10 * fraction),
             "updates": 20.0 * used,

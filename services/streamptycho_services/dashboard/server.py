@@ -83,50 +83,41 @@ def address_of(listener: socket.socket, access: Access) -> str:
     return f"http://{host}:{port}/" + (f"?token={access.token}" if access.token is not None else "")
 
 
-def serve_page(
-    config: Config, options: PageOptions, announce: Callable[[str], None], stop: Callable[[], bool] = lambda: False
-) -> None:
-    """Serve until `stop`; `announce` gets the address once it can be opened.
-
-    Raises :class:`ConfigError` for an address or a token that cannot be used.
-    """
-    access = make_access(options.host, options.token, allow_control=options.allow_control)
-    with open_socket(options) as listener:
-        app = make_app(config.services, access, State(snapshot_images, time.monotonic))
-        settings = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            ws_max_size=_LARGEST_MESSAGE,
-            timeout_graceful_shutdown=2,
-            server_header=False,
-        )
-        announce(address_of(listener, access))
+def serve_page(config: Config, access: Access, listener: socket.socket, stop: Callable[[], bool]) -> None:
+    """Serve on `listener`, which is closed at the end, until `stop`."""
+    app = make_app(config.services, access, State(snapshot_images, time.monotonic))
+    settings = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=_LARGEST_MESSAGE,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    with listener:
         _Server(settings, stop).run(sockets=[listener])
 
 
+def open_page(options: PageOptions) -> tuple[Access, socket.socket]:
+    """Rules and socket. Raises :class:`ConfigError` for an address or a token that cannot be used."""
+    access = make_access(options.host, options.token, allow_control=options.allow_control)
+    return access, open_socket(options)
+
+
 class PageThread:
-    """The page in a thread, for tests and programs: a context manager with an `address`."""
+    """The page in a thread, for tests and programs: a context manager."""
 
     def __init__(self, config: Config, options: PageOptions) -> None:
-        self.address = ""
+        access, listener = open_page(options)
+        self.address = address_of(listener, access)
         self._stop = threading.Event()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(
-            target=serve_page, args=(config, options, self._announce, self._stop.is_set), name="page"
-        )
-
-    def _announce(self, address: str) -> None:
-        self.address = address
-        self._ready.set()
+        self._thread = threading.Thread(target=serve_page, args=(config, access, listener, self._stop.is_set), name="page")
 
     def __enter__(self) -> "PageThread":
         self._thread.start()
-        while not self._ready.wait(0.05) and self._thread.is_alive():
-            pass
         return self
 
     def __exit__(self, *exc: object) -> None:
