@@ -9,6 +9,7 @@ import asyncio
 import json
 import queue
 import time
+from contextlib import suppress
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -20,6 +21,8 @@ from streamptycho_services.dashboard.hub import ITEMS, Hub, Version, least_s
 
 MAX_MESSAGE = 4096
 """Characters of one message of a viewer."""
+_LONGEST_REASON = 120
+"""Bytes of the reason in a close frame, which holds 123."""
 _KEYS = {"want", "show", "command"}
 
 
@@ -44,32 +47,28 @@ class Viewer:
 
     async def serve(self) -> None:
         """Until the viewer leaves, or sends what cannot be understood."""
-        sender = asyncio.create_task(self._send_forever())
-        reader = asyncio.create_task(self._read_forever())
-        try:
-            done, _ = await asyncio.wait((sender, reader), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sender, reader):
-                task.cancel()
-            await asyncio.gather(sender, reader, return_exceptions=True)
-        for task in done:
-            error = task.exception()
-            if isinstance(error, RefusedError):
-                await self._close(str(error))
-            elif error is not None and not isinstance(error, WebSocketDisconnect):
-                raise error
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(self._send_until_gone())
+            refusal = await self._read_until_gone()
+            sender.cancel()
+        if refusal is not None and self._socket.application_state is WebSocketState.CONNECTED:
+            await self._socket.close(1008, refusal.encode()[:_LONGEST_REASON].decode(errors="ignore"))
 
-    async def _close(self, reason: str) -> None:
-        if self._socket.application_state is WebSocketState.CONNECTED:
-            await self._socket.close(1008, reason[:120])
-
-    async def _read_forever(self) -> None:
+    async def _read_until_gone(self) -> str | None:
+        """Take in what the viewer asks for; the reason to end, if it is the viewer's fault."""
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message.get("code", 1005))
-            self._obey(parse(message.get("text")))
+                return None
+            try:
+                self._obey(parse(message.get("text")))
+            except RefusedError as error:
+                return str(error)
             self._asked.set()
+
+    async def _send_until_gone(self) -> None:
+        with suppress(WebSocketDisconnect):  # the reader hears of it as well, and ends
+            await self._send_forever()
 
     def _obey(self, asked: dict[str, Any]) -> None:
         if "show" in asked:
@@ -202,7 +201,7 @@ def _a_command(command: object) -> Command:
     if not isinstance(command, dict) or not command.keys() <= {"action", "scan_id", "value"}:
         raise RefusedError("command: an object with action, scan_id and value is expected")
     action, scan_id, value = command.get("action"), command.get("scan_id"), command.get("value", 0)
-    if action not in set(Action):
+    if not isinstance(action, str) or action not in set(Action):
         raise RefusedError(f"command.action: {str(action)[:40]!r} is not one of {', '.join(Action)}")
     if not isinstance(scan_id, str) or not isinstance(value, int) or isinstance(value, bool):
         raise RefusedError("command: scan_id is a text and value a whole number")
