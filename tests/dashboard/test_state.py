@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def state(clock) -> State:
-    return State(lambda snapshot: {"phase": b"x" * 1000}, clock)
+    return State(lambda snapshot, key: {"phase": b"x" * 1000}, clock)
 
 
 def show(state: State, message) -> None:

@@ -117,14 +117,15 @@ def _subject(scan: Scan, item: str) -> tuple[Version, Callable[[], bytes | str]]
     if item == "curve" and scan.curve.present:
         return (scan.key, "curve"), lambda: _curve(scan, None)
     if item == "pattern" and preview is not None:
-        return (scan.key, preview.time_ns, preview.index), lambda: images.pattern(preview)
+        return (scan.key, preview.time_ns, preview.index), lambda: images.pattern(preview, scan.key)
     if item in ("maps", "coverage") and len(points):
         maker, frozen = (images.maps if item == "maps" else images.coverage), points.frozen()
-        return (scan.key, points.version), lambda: maker(frozen)
+        return (scan.key, points.version), lambda: maker(frozen, scan.key)
     if item == "moments" and scan.history.moments:
         return (scan.key, scan.history.version), lambda: _moments(scan)
     if item == "ring" and assessment is not None and assessment.ring_correlation.size:
         rings = {
+            "scan": scan.key,
             "frequency_per_m": assessment.frequency_per_m.tolist(),
             "correlation": assessment.ring_correlation.tolist(),
             "resolution_m": assessment.figures.get("resolution_m"),
@@ -137,21 +138,22 @@ def _of_snapshot(scan: Scan, snapshot: Snapshot, item: str) -> Callable[[], byte
     if item == "curve":
         return lambda: _curve(scan, snapshot)
     if item == "probe":
-        return lambda: images.probe(snapshot)
+        return lambda: images.probe(snapshot, scan.key)
     if item == "exact":
-        return lambda: images.exact_phase(snapshot)
-    return lambda: images.picture(snapshot, item)
+        return lambda: images.exact_phase(snapshot, scan.key)
+    return lambda: images.picture(snapshot, item, scan.key)
 
 
 def _curve(scan: Scan, snapshot: Snapshot | None) -> str:
     passes, errors = scan.curve.shown()
     newest = snapshot.error if snapshot is not None else None
-    return _text("curve", {"passes": passes, "errors": errors, "restarts": scan.curve.restarts, "newest": newest})
+    facts = {"passes": passes, "errors": errors, "restarts": scan.curve.restarts, "newest": newest}
+    return _text("curve", {"scan": scan.key} | facts)
 
 
 def _moments(scan: Scan) -> str:
     kept = [{"sequence": m.sequence, "frames": m.frames_used, "error": m.error} for m in scan.history.moments]
-    return _text("moments", {"moments": kept})
+    return _text("moments", {"scan": scan.key, "moments": kept})
 
 
 def _png(snapshot: Snapshot) -> bytes:

@@ -1,7 +1,8 @@
 """From snapshots, previews and points to what travels to the browser: bytes with a header, once for all viewers.
 
 A message is the length of the header (4 bytes, little-endian), the header as JSON padded so that what follows is aligned to
-8 bytes, and the array. Pictures are 8 bits deep: 0 is "nothing here", 1 to 255 span `lo` to `hi`; colour is the browser's.
+8 bytes, and the array. The header names the item and the key of the scan. Pictures are 8 bits deep: 0 is "nothing here", 1 to
+255 span `lo` to `hi`; colour is the browser's.
 """
 
 import json
@@ -61,21 +62,21 @@ def to_bytes(values: NDArray[np.float32], low: float, high: float) -> NDArray[np
     return np.where(finite, np.rint(scaled) + 1, 0).astype(np.uint8)
 
 
-def picture(snapshot: Snapshot, item: str) -> bytes:
+def picture(snapshot: Snapshot, item: str, scan: str = "") -> bytes:
     """``phase`` (radians, ramp removed) or ``amplitude`` of the covered part of the object."""
-    values, header = _covered(snapshot, item)
+    values, header = _covered(snapshot, item, scan)
     low, high = contrast(values)
     header |= {"lo": low, "hi": high, "dtype": "|u1"}
     return pack(header, to_bytes(values, low, high))
 
 
-def exact_phase(snapshot: Snapshot) -> bytes:
+def exact_phase(snapshot: Snapshot, scan: str = "") -> bytes:
     """The phase that is shown, float32 radians, NaN where not covered."""
-    values, header = _covered(snapshot, "phase")
+    values, header = _covered(snapshot, "phase", scan)
     return pack(header | {"item": "exact", "dtype": "<f4"}, values.astype("<f4"))
 
 
-def _covered(snapshot: Snapshot, item: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
+def _covered(snapshot: Snapshot, item: str, scan: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """The part of the object that holds all that is covered, and where it lies."""
     part = _bounding(snapshot.covered)
     obj, covered = snapshot.object[part], snapshot.covered[part]
@@ -86,7 +87,7 @@ def _covered(snapshot: Snapshot, item: str) -> tuple[NDArray[np.float32], dict[s
     stride = math.ceil(max(values.shape) / MAX_SIDE)
     values = values[::stride, ::stride]
     origin = [snapshot.origin_m[i] + part[i].start * snapshot.pixel_m[i] for i in (0, 1)]
-    return values, _about(snapshot, item) | {
+    return values, _about(snapshot, item, scan) | {
         "shape": values.shape,
         "origin_m": origin,
         "pixel_m": [pixel * stride for pixel in snapshot.pixel_m],
@@ -102,9 +103,10 @@ def _bounding(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _about(snapshot: Snapshot, item: str) -> dict[str, Any]:
+def _about(snapshot: Snapshot, item: str, scan: str) -> dict[str, Any]:
     return {
         "item": item,
+        "scan": scan,
         "sequence": snapshot.sequence,
         "frames": snapshot.frames_used,
         "error": snapshot.error,
@@ -113,7 +115,7 @@ def _about(snapshot: Snapshot, item: str) -> dict[str, Any]:
     }
 
 
-def probe(snapshot: Snapshot) -> bytes:
+def probe(snapshot: Snapshot, scan: str = "") -> bytes:
     """Modes, strongest first: (modes, 2, n, n), amplitude from 0 to the mode's largest, then phase from -pi to pi."""
     modes = snapshot.probe[:MAX_MODES]
     power = (abs(snapshot.probe.astype(np.complex128)) ** 2).sum(axis=(1, 2))
@@ -123,7 +125,7 @@ def probe(snapshot: Snapshot) -> bytes:
     amplitude = abs(shown)
     largest = np.maximum(amplitude.max(axis=(1, 2), keepdims=True), 1e-30)
     planes = np.stack([amplitude / largest, np.angle(shown) / (2 * np.pi) + 0.5], axis=1)
-    header = _about(snapshot, "probe") | {
+    header = _about(snapshot, "probe", scan) | {
         "shape": planes.shape,
         "dtype": "|u1",
         "power": (power / total if total > 0 else power)[:MAX_MODES].tolist(),
@@ -133,12 +135,13 @@ def probe(snapshot: Snapshot) -> bytes:
     return pack(header, np.rint(planes * 255).astype(np.uint8))
 
 
-def snapshot_images(snapshot: Snapshot) -> dict[str, bytes]:
+def snapshot_images(snapshot: Snapshot, scan: str = "") -> dict[str, bytes]:
     """All pictures of a snapshot, to be looked back at."""
-    return {"phase": picture(snapshot, "phase"), "amplitude": picture(snapshot, "amplitude"), "probe": probe(snapshot)}
+    images = {item: picture(snapshot, item, scan) for item in ("phase", "amplitude")}
+    return images | {"probe": probe(snapshot, scan)}
 
 
-def pattern(preview: Preview) -> bytes:
+def pattern(preview: Preview, scan: str = "") -> bytes:
     """The newest diffraction pattern, log10(1 + counts); pixels not used are 0, saturated ones 255."""
     counts = np.where(preview.valid & np.isfinite(preview.pattern), preview.pattern, 0)
     logarithm = np.log10(1 + np.maximum(counts, 0))
@@ -148,6 +151,7 @@ def pattern(preview: Preview) -> bytes:
     shown = np.where(preview.saturated, SATURATED, shown).astype(np.uint8)
     header = {
         "item": "pattern",
+        "scan": scan,
         "index": preview.index,
         "shape": shown.shape,
         "dtype": "|u1",
@@ -165,7 +169,7 @@ def pattern(preview: Preview) -> bytes:
     return pack(header, shown)
 
 
-def maps(points: Points) -> bytes:
+def maps(points: Points, scan: str = "") -> bytes:
     """(4, ny, nx): sum, dark field, shift of the centre of mass along y and x."""
     where = grid(points.yx_m)
     images = scanning_maps(where, points.counts, points.dark_field, points.centre_px)
@@ -173,6 +177,7 @@ def maps(points: Points) -> bytes:
     planes = np.stack([to_bytes(image, *ranges[name]) for name, image in images.items()])
     header = {
         "item": "maps",
+        "scan": scan,
         "names": list(images),
         "shape": planes.shape,
         "dtype": "|u1",
@@ -186,11 +191,18 @@ def maps(points: Points) -> bytes:
     return pack(header, planes)
 
 
-def coverage(points: Points) -> bytes:
+def coverage(points: Points, scan: str = "") -> bytes:
     """(k, 2) float32 metres from `origin_m`, in the order of the frames; every so many where there are very many."""
     stride = math.ceil(len(points) / 20_000)
     yx_m = points.yx_m[::stride]
     origin = yx_m.mean(axis=0)
     shown = (yx_m - origin).astype("<f4")
-    header = {"item": "coverage", "shape": shown.shape, "dtype": "<f4", "origin_m": origin.tolist(), "points": len(points)}
+    header = {
+        "item": "coverage",
+        "scan": scan,
+        "shape": shown.shape,
+        "dtype": "<f4",
+        "origin_m": origin.tolist(),
+        "points": len(points),
+    }
     return pack(header, shown)

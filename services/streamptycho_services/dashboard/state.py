@@ -19,7 +19,8 @@ WHOLE_SNAPSHOTS = 3
 HISTORY_BYTES = 256 << 20
 """Memory for pictures to look back at, of all scans together."""
 
-Encode = Callable[[Snapshot], dict[str, bytes]]
+Encode = Callable[[Snapshot, str], dict[str, bytes]]
+"""Pictures of a snapshot, given the key of its scan."""
 
 
 class Scan:
@@ -162,7 +163,7 @@ class State:
         snapshot = scan.snapshot
         if snapshot is None:
             return
-        images = self._encode(snapshot)
+        images = self._encode(snapshot, scan.key)
         moment = Moment(
             sequence=snapshot.sequence,
             time_ns=snapshot.time_ns,

@@ -54,7 +54,11 @@ const takers = {
 };
 
 const link = new Link(
-  (header, data) => takers[header.item](header, data),
+  (header, data) => {
+    const scan = header.item === "status" ? header.key : header.scan;
+    if (scan && scan !== key) begin(scan);
+    takers[header.item](header, data);
+  },
   (state, text) => {
     if (state === "gone" && connection.state !== "gone") goneAt = performance.now();
     connection = { state, text: text || (state === "gone" ? connection.text : "") };
@@ -71,7 +75,6 @@ function again(item) {
 function takeStatus(header) {
   report = header;
   reportAt = performance.now();
-  if (header.key !== null && header.key !== key) begin(header.key);
   showScans(header, chosen);
   showVerdict(header.facts);
   tell();
@@ -87,8 +90,9 @@ function begin(next) {
     for (const note of document.querySelectorAll(".note")) write(note, "");
     moments = [];
     phase.overlays[0] = () => {};
-    if (moment !== null) look(null);
+    moment = null;
     showMoments();
+    link.show(chosen, null); // all of it anew
     link.want(...ALWAYS);
   }
   key = next;
