@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streamptycho.display import covered_part
 from streamptycho_services.dashboard import images
 from streamptycho_services.dashboard.history import Points
 from tests.dashboard.show import Show
@@ -42,7 +43,7 @@ def test_phase_is_the_objects_without_its_ramp(show):
     inside = shown & (exact > header["lo"]) & (exact < header["hi"])
     assert abs(values - exact)[inside].max() < (header["hi"] - header["lo"]) / 254
     assert inside[shown].mean() > 0.95
-    part = images._bounding(snapshot.covered)
+    part = covered_part(snapshot.covered)
     truth = np.angle(show.scan.obj)[part]
     assert np.corrcoef(exact[shown], truth[shown])[0, 1] > 0.9
 

@@ -247,3 +247,14 @@ class TestPoints:
         points.take(block(np.arange(MAX_POINTS - 1)))
         points.take(block(np.arange(MAX_POINTS, MAX_POINTS + 5)))
         assert len(points) == MAX_POINTS - 1
+
+
+def test_keeping_costs_a_twentieth_of_the_time_at_most(clock):
+    def slow(snapshot, key):
+        clock.now_s += 0.1
+        return {"phase": b""}
+
+    state = State(slow, clock)
+    for sequence in range(100):
+        show(state, shot(sequence, time_ns=sequence * 10**8))
+    assert 4 <= len(state.newest.history.moments) <= 6

@@ -43,12 +43,14 @@ class History:
         self.version = 0
         self._limit = limit
         self._interval_ns = 0
+        self.least_ns = 0
+        """Least time between two moments: keeping them must not cost much of the machine."""
 
     def wants(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot is due to be kept."""
         if snapshot.final or not self.moments:
             return True
-        return snapshot.time_ns - self.moments[-1].time_ns >= self._interval_ns
+        return snapshot.time_ns - self.moments[-1].time_ns >= max(self._interval_ns, self.least_ns)
 
     def add(self, moment: Moment) -> None:
         """Keep a moment."""

@@ -1,8 +1,8 @@
 """From snapshots, previews and points to what travels to the browser: bytes with a header, once for all viewers.
 
 A message is the length of the header (4 bytes, little-endian), the header as JSON padded so that what follows is aligned to
-8 bytes, and the array. The header names the item and the key of the scan. Pictures are 8 bits deep: 0 is "nothing here", 1 to
-255 span `lo` to `hi`; colour is the browser's.
+8 bytes, and the array. The header names the item and the key of the scan. Pictures are 8 bits deep: 0 is "nothing here",
+1 to 255 span `lo` to `hi`; colour is the browser's.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.display import displayed_phase
+from streamptycho.display import covered_part, displayed_phase
 from streamptycho.feed import Preview
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.messages import Snapshot
@@ -78,7 +78,7 @@ def exact_phase(snapshot: Snapshot, scan: str = "") -> bytes:
 
 def _covered(snapshot: Snapshot, item: str, scan: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """The part of the object that holds all that is covered, and where it lies."""
-    part = _bounding(snapshot.covered)
+    part = covered_part(snapshot.covered)
     obj, covered = snapshot.object[part], snapshot.covered[part]
     if item == "phase":
         values = displayed_phase(obj, covered)
@@ -93,14 +93,6 @@ def _covered(snapshot: Snapshot, item: str, scan: str) -> tuple[NDArray[np.float
         "pixel_m": [pixel * stride for pixel in snapshot.pixel_m],
         "unit": "rad" if item == "phase" else "",
     }
-
-
-def _bounding(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Smallest part with all that is covered; all of it if nothing is."""
-    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
-    if not rows.size:
-        return slice(0, covered.shape[0]), slice(0, covered.shape[1])
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _about(snapshot: Snapshot, item: str, scan: str) -> dict[str, Any]:

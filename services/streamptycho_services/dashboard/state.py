@@ -18,6 +18,8 @@ WHOLE_SNAPSHOTS = 3
 """Scans of which the newest snapshot is kept as it came; of others only what was shown."""
 HISTORY_BYTES = 256 << 20
 """Memory for pictures to look back at, of all scans together."""
+KEEP_TIMES = 20
+"""A moment is kept at most every so many times as long as it takes to encode it: a twentieth of a core."""
 
 Encode = Callable[[Snapshot, str], dict[str, bytes]]
 """Pictures of a snapshot, given the key of its scan."""
@@ -163,7 +165,9 @@ class State:
         snapshot = scan.snapshot
         if snapshot is None:
             return
+        begun_s = self._clock()
         images = self._encode(snapshot, scan.key)
+        spent_s = self._clock() - begun_s
         moment = Moment(
             sequence=snapshot.sequence,
             time_ns=snapshot.time_ns,
@@ -174,6 +178,7 @@ class State:
         )
         with self.lock:
             self.version += 1
+            scan.history.least_ns = int(KEEP_TIMES * 1e9 * spent_s)
             scan.history.add(moment)
             self._make_room()
 
