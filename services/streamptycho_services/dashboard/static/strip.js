@@ -20,8 +20,8 @@ function tiles(facts, ageS) {
   const age = facts.picture_age_s === null ? null : facts.picture_age_s + ageS;
   const active = ACTIVE.includes(facts.state);
   return [
-    ["received", count(facts.received), facts.expected === null ? "" : `of ${count(facts.expected)}`, ""],
-    ["used", count(facts.used), facts.waiting ? `${count(facts.waiting)} waiting` : "", ""],
+    ["received", count(facts.received), facts.expected === null ? "" : `/ ${count(facts.expected)}`, ""],
+    ["used", count(facts.used), facts.waiting ? `+ ${count(facts.waiting)}` : "", ""],
     ["dropped", count(lost), drops(facts.dropped), lost ? "warn" : ""],
     facts.missing === null
       ? ["without position", facts.unmatched === null ? "–" : count(facts.unmatched), "", ""]
@@ -52,7 +52,7 @@ export function showFacts(facts, ageS) {
     write(tile.firstChild, name);
     write(tile.querySelector("span"), value);
     write(tile.querySelector("small"), remark);
-    const full = `${value} ${remark}`.trim();
+    const full = `${name}: ${value} ${remark}${name === "used" && remark ? " waiting" : ""}`.trim();
     if (tile.title !== full) tile.title = full;
   });
   showProgress(facts);
@@ -71,20 +71,25 @@ function showProgress(facts) {
   $("state").dataset.state = state;
 }
 
-const FIGURES = {
+const percent = (v) => `${Math.round(100 * v)} %`;
+const FIGURES = { // what stands beside the verdict; the rest is in the list of all figures
   resolution_m: ["resolution", (v) => length(v, 2)],
-  covered_fraction: ["covered", (v) => `${Math.round(100 * v)} %`],
+  covered_fraction: ["covered", percent],
+  overlap: ["overlap", percent],
   photons_per_frame: ["photons per frame", count],
-  overlap_fraction: ["overlap", (v) => `${Math.round(100 * v)} %`],
-  position_drift_m: ["drift", (v) => length(v, 2)],
+  position_drift_px: ["drift", (v) => `${small(v)} px`],
 };
+const UNITS = { px: "px", s: "s", hz: "Hz", rad: "rad", per_s: "/s", ns: "ns" };
 
-/** A figure that is not known here by name: its unit is the end of its name. */
-function plainFigure(name, value) {
-  if (name.endsWith("_m")) return [name.slice(0, -2).replaceAll("_", " "), length(value, 2)];
-  if (name.endsWith("_fraction")) return [name.slice(0, -9).replaceAll("_", " "), `${small(100 * value)} %`];
-  const unit = { px: "px", s: "s", hz: "Hz", rad: "rad" }[name.split("_").pop()];
-  return [name.replace(unit ? /_[^_]+$/ : "", "").replaceAll("_", " "), `${small(value)}${unit ? ` ${unit}` : ""}`];
+/** A figure by the unit at the end of its name. */
+function anyFigure([name, value]) {
+  const words = (text) => text.replaceAll("_", " ");
+  if (name.endsWith("_m2")) return [words(name.slice(0, -3)), `${small(value * 1e12)} µm²`];
+  if (name.endsWith("_m")) return [words(name.slice(0, -2)), length(value)];
+  if (name.endsWith("_fraction")) return [words(name.slice(0, -9)), percent(value)];
+  const unit = Object.keys(UNITS).find((end) => name.endsWith(`_${end}`));
+  const number = Math.abs(value) >= 1e4 ? count(value) : small(value);
+  return unit ? [words(name.slice(0, -unit.length - 1)), `${number} ${UNITS[unit]}`] : [words(name), number];
 }
 
 const WAITING = { receiving: "Waiting for the first picture.", searching: "Looking for a probe in the data." };
@@ -93,7 +98,12 @@ export function showVerdict(facts) {
   const words = facts?.verdict ?? (facts ? WAITING[facts.state] ?? trusted(facts) : "Waiting for a scan.");
   write($("verdict"), words);
   const figures = Object.entries(facts?.figures ?? {}).filter(([, value]) => value !== null);
-  const texts = figures.map(([name, value]) => (FIGURES[name] ? [FIGURES[name][0], FIGURES[name][1](value)] : plainFigure(name, value)));
+  const known = Object.fromEntries(figures);
+  const shown = Object.entries(FIGURES).filter(([name]) => name in known);
+  const texts = shown.map(([name, [label, tell]]) => [label, tell(known[name])]);
+  const all = figures.map(anyFigure);
+  $("more").hidden = all.length === 0;
+  renew($("all"), JSON.stringify(all), () => all.flatMap(([name, value]) => [term("dt", name), term("dd", value)]));
   const findings = Object.entries(facts?.findings ?? {});
   renew($("figures"), JSON.stringify(texts), () => texts.map(([name, value]) => item("", `${name} `, value)));
   renew($("findings"), JSON.stringify(findings), () => findings.map(([code, text]) => item(`${code.replaceAll("_", " ")}: `, text, "")));
@@ -106,6 +116,8 @@ function trusted(facts) {
   const probe = facts.probe ? `Probe ${facts.probe}.` : "";
   return facts.trust && facts.trust !== "confident" ? `${probe} Trust: ${facts.trust}.` : probe || "In work.";
 }
+
+const term = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });
 
 function item(first, text, last) {
   const line = document.createElement("li");
