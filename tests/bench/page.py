@@ -48,6 +48,8 @@ class Source(threading.Thread):
         self.stop = threading.Event()
         self.show = Show(frames=50, shape=128)
         base = np.resize(self.show.scan.obj, (side, side)).astype(np.complex64)
+        self.first = self.show.snapshot(1)
+        self.published = 0
         self.objects = [np.roll(base, 3 * i, axis=0) for i in range(4)]
         self.covered = np.ones((side, side), np.bool_)
 
@@ -55,8 +57,9 @@ class Source(threading.Thread):
         """Until told to stop."""
         due = time.monotonic()
         while not self.stop.is_set():
-            obj = self.objects[self.show.sequence % len(self.objects)]
-            snapshot = replace(self.show.snapshot(1), object=obj, covered=self.covered)
+            self.published += 1
+            obj, now = self.objects[self.published % len(self.objects)], time.time_ns()
+            snapshot = replace(self.first, sequence=self.published, object=obj, covered=self.covered, time_ns=now)
             self.stage.send(snapshot, *self.show.statuses(0.9))
             due += 1 / self.rate_hz
             self.stop.wait(max(0, due - time.monotonic()))
@@ -86,7 +89,7 @@ class Viewer:
                 await socket.send(json.dumps({"want": [header["item"]]}))
 
 
-async def measure(address: str, process: int, viewers: int, sleepers: int, seconds: float) -> dict[str, Any]:
+async def measure(source: Source, address: str, process: int, viewers: int, sleepers: int, seconds: float) -> dict[str, Any]:
     """Rates and costs over `seconds`, after two seconds to settle."""
     made = [Viewer(address) for _ in range(viewers)]
     tasks = [asyncio.create_task(viewer.look()) for viewer in made]
@@ -95,6 +98,7 @@ async def measure(address: str, process: int, viewers: int, sleepers: int, secon
         viewer.asleep = True
     await asyncio.sleep(0.5)
     pictures, sent = [viewer.pictures for viewer in made], sum(viewer.bytes for viewer in made)
+    published = source.published
     cpu, begun, memory = used_s(process), time.monotonic(), [resident_mib(process)]
     while time.monotonic() - begun < seconds:
         await asyncio.sleep(0.5)
@@ -104,6 +108,7 @@ async def measure(address: str, process: int, viewers: int, sleepers: int, secon
     report = {
         "viewers": viewers,
         "asleep": sleepers,
+        "published_hz": round((source.published - published) / took, 2),
         "pictures_hz": round(float(np.mean(awake)), 2) if awake else None,
         "slowest_hz": round(min(awake), 2) if awake else None,
         "mib_per_s": round((sum(v.bytes for v in made) - sent) / took / 2**20, 1),
@@ -137,7 +142,8 @@ def main() -> None:
                 for case in given.viewers.split(","):
                     viewers, _, sleepers = case.partition("/")
                     numbers = (int(viewers), int(sleepers or 0))
-                    print(json.dumps(asyncio.run(measure(address, page.process.pid, *numbers, given.seconds))), flush=True)
+                    report = measure(source, address, page.process.pid, *numbers, given.seconds)
+                    print(json.dumps(asyncio.run(report)), flush=True)
             finally:
                 source.stop.set()
                 source.join()

@@ -20,6 +20,9 @@ LOOKED_BACK = ("phase", "amplitude", "probe")
 _LEAST_S = {"status": 0.2, "maps": 1.0, "coverage": 1.0, "curve": 0.4, "ring": 1.0, "moments": 0.4}
 """Least time between two of the same for one viewer, where it is not :data:`_PICTURE_S`."""
 _PICTURE_S = 0.1
+_PULSE_S = 0.05
+"""Least time between two looks of all viewers at what is new."""
+_TEXTS = ("status", "curve", "moments", "ring")
 _HEARTBEAT_S = 1.0
 """A status is due so often though nothing has come: ages grow."""
 _MADE = 64
@@ -41,7 +44,9 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="images")
         self._pulse = asyncio.Event()
-        self._made: dict[tuple[str, str], tuple[Version, asyncio.Future[bytes]]] = {}
+        self._made: dict[tuple[str, str], tuple[Version, asyncio.Future[bytes | str]]] = {}
+        self._next_pulse_s = 0.0
+        self._pulse_due = False
 
     def close(self) -> None:
         """End the thread."""
@@ -53,6 +58,14 @@ class Hub:
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
+        """Wake the viewers: at once after a pause, else when :data:`_PULSE_S` have passed."""
+        if not self._pulse_due:
+            self._pulse_due = True
+            self._loop.call_at(max(self._next_pulse_s, self._loop.time()), self._beat)
+
+    def _beat(self) -> None:
+        self._pulse_due = False
+        self._next_pulse_s = self._loop.time() + _PULSE_S
         pulse, self._pulse = self._pulse, asyncio.Event()
         pulse.set()
 
@@ -78,15 +91,21 @@ class Hub:
 
     async def make(self, item: str, version: Version, maker: Callable[[], bytes | str]) -> bytes | str:
         """The bytes of an item; those who want the same wait for the same."""
-        if item in ("status", "curve", "moments", "ring"):
-            return maker()
         known = self._made.get((str(version[0]), item))
         if known is None or known[0] != version:
-            future: Any = self._loop.run_in_executor(self._pool, maker)
-            self._made[str(version[0]), item] = known = (version, future)
+            known = (version, self._begin(item, maker))
+            self._made[str(version[0]), item] = known
             while len(self._made) > _MADE:
                 del self._made[next(iter(self._made))]
         return await asyncio.shield(known[1])
+
+    def _begin(self, item: str, maker: Callable[[], bytes | str]) -> "asyncio.Future[bytes | str]":
+        """Texts are made at once, pictures in the thread."""
+        if item not in _TEXTS:
+            return self._loop.run_in_executor(self._pool, maker)
+        done: asyncio.Future[bytes | str] = self._loop.create_future()
+        done.set_result(maker())
+        return done
 
     async def png(self, key: str | None) -> bytes | None:
         """The newest object phase as PNG; None while there is none."""

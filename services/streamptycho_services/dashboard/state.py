@@ -108,6 +108,7 @@ class Scan:
             "final": snapshot.final if snapshot else False,
             "error": worked.get("error", snapshot.error if snapshot else None),
             "passes": worked.get("passes"),
+            "updates": worked.get("updates"),
             "updates_hz": worked.get("updates_hz"),
             "position_shift_px": worked.get("position_shift_px"),
             "unexplained": worked.get("unexplained"),
