@@ -1,7 +1,6 @@
 """The page in a browser, fed over real sockets. Skipped where there is no Chromium or no playwright."""
 
 import re
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -18,21 +17,12 @@ from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
 from streamptycho_services.dashboard.server import PageOptions, PageThread
 from tests.chain import PROGRAM, wait_until
 from tests.chain import Command as Program
+from tests.dashboard.browser import CHROMIUM, FLAGS
 from tests.dashboard.show import Show, Stage
 from tests.sim.helpers import free_address
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TOKEN = "correct-horse"
 COLOURS = """(id) => {
   const canvas = document.getElementById(id);

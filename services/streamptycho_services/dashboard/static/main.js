@@ -75,6 +75,10 @@ function again(item) {
 function takeStatus(header) {
   report = header;
   reportAt = performance.now();
+  if (chosen && !header.scans.some((scan) => scan.key === chosen)) { // the server knows it no more
+    chosen = null;
+    link.show(null, null);
+  }
   showScans(header, chosen);
   showVerdict(header.facts);
   tell();

@@ -52,7 +52,8 @@ export function showFacts(facts, ageS) {
     write(tile.firstChild, name);
     write(tile.querySelector("span"), value);
     write(tile.querySelector("small"), remark);
-    const full = `${name}: ${value} ${remark}${name === "used" && remark ? " waiting" : ""}`.trim();
+    const more = { used: remark ? "waiting" : "", written: facts.file ?? "" }[name] ?? "";
+    const full = `${name}: ${value} ${remark} ${more}`.trim();
     if (tile.title !== full) tile.title = full;
   });
   showProgress(facts);
