@@ -80,7 +80,7 @@ const FIGURES = { // what stands beside the verdict; the rest is in the list of 
   photons_per_frame: ["photons per frame", count],
   position_drift_px: ["drift", (v) => `${small(v)} px`],
 };
-const UNITS = { px: "px", s: "s", hz: "Hz", rad: "rad", per_s: "/s", ns: "ns" };
+const UNITS = { per_s: "/s", px: "px", s: "s", hz: "Hz", rad: "rad", ns: "ns" }; // longer endings first
 
 /** A figure by the unit at the end of its name. */
 function anyFigure([name, value]) {
