@@ -87,6 +87,7 @@ def _snapshot(read: FieldReader, arrays: Arrays) -> Snapshot:
         algorithm=read("algorithm", str),
         origin_m=read.pair("origin_m", float),
         pixel_m=read.pair("pixel_m", float),
+        newest_ns=read.optional("newest_ns", int) or 0,
         **arrays,
     )
 

@@ -48,7 +48,11 @@ class ServiceEndpoints(Options):
     display_write: str = "tcp://127.0.0.1:5566"
     """Status of write, for anyone."""
     control: str = "tcp://127.0.0.1:5567"
-    """Commands of viewers to reconstruct; the only one that its receiver binds."""
+    """Viewers to reconstruct, which binds it where `reconstruct.allow_control` is set: commands."""
+    documents: str = "tcp://127.0.0.1:5568"
+    """bluesky documents, for anyone; see docs/documents.md."""
+    catch_up: str = "tcp://127.0.0.1:5569"
+    """What those documents have been so far, for who asks."""
 
 
 class Config(Options):

@@ -224,10 +224,12 @@ class Snapshot:
     """(y, x) of the centre of pixel [0, 0] in the coordinates of the positions, metres."""
     pixel_m: tuple[float, float]
     """(y, x) pixel size of object and probe, metres."""
+    newest_ns: int = 0
+    """Time stamp of the newest frame in it; 0 where the detector has no clock."""
 
     def __post_init__(self) -> None:
         check_scan_id(self.scan_id)
-        check_counts(self, "snapshot", "started_ns", "sequence", "time_ns", "frames_used", "updates")
+        check_counts(self, "snapshot", "started_ns", "sequence", "time_ns", "frames_used", "updates", "newest_ns")
         seal(self, "snapshot", error_history=np.float32, object=np.complex64, covered=np.bool_, probe=np.complex64)
         if self.error_history.ndim != 1:
             raise GrammarError("snapshot.error_history", f"shape {self.error_history.shape} is not (k,)")

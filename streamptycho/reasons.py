@@ -47,6 +47,8 @@ class DropReason(StrEnum):
     """No valid pixel holds any count."""
     LATE = "late"
     """It came after the end of its scan."""
+    STOPPED = "stopped"
+    """It came after somebody had stopped the reconstruction of its scan; the frame is in the file all the same."""
     FAILED = "failed"
     """The reconstruction of this scan could not start or broke off; in the writer's count: its file failed."""
 
@@ -61,4 +63,6 @@ class ServiceState(StrEnum):
     RECONSTRUCTING = "reconstructing"
     POLISHING = "polishing"
     """All frames are in; the picture is still improving."""
+    PAUSED = "paused"
+    """Somebody asked the reconstruction to wait; frames are received and written all the same."""
     DONE = "done"

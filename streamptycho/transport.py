@@ -21,6 +21,9 @@ from streamptycho.errors import ConfigError, ProtocolError
 from streamptycho.messages import Message
 from streamptycho.options import Options
 
+MAX_QUESTION_BYTES = 1024
+"""One who sends a larger part to a :class:`Replier` is disconnected."""
+
 
 class SocketKind(StrEnum):
     """ZeroMQ pattern of one end of a stream."""
@@ -29,6 +32,8 @@ class SocketKind(StrEnum):
     SUB = "sub"
     PUSH = "push"
     PUB = "pub"
+    REQ = "req"
+    REP = "rep"
 
 
 _TYPES = {
@@ -36,6 +41,8 @@ _TYPES = {
     SocketKind.SUB: zmq.SUB,
     SocketKind.PUSH: zmq.PUSH,
     SocketKind.PUB: zmq.XPUB,  # XPUB tells when a subscriber is there
+    SocketKind.REQ: zmq.REQ,
+    SocketKind.REP: zmq.REP,
 }
 
 
@@ -213,6 +220,51 @@ class Receiver:
         """Close all sockets; what has not been received is dropped."""
         for inlet in self._inlets:
             inlet.close()
+
+
+class Replier:
+    """Answers questions of anyone; one who does not fetch the answers loses them."""
+
+    def __init__(self, context: zmq.Context[Any], address: str) -> None:
+        endpoint = Endpoint(address=address, socket=SocketKind.REP, bind=True, queue=2, max_message_bytes=MAX_QUESTION_BYTES)
+        self._socket = _Socket(context, endpoint, linger_s=0)
+
+    def __enter__(self) -> "Replier":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    @property
+    def address(self) -> str:
+        """Address in use."""
+        return self._socket.address
+
+    def answer(self, reply: Callable[[Sequence[bytes]], Sequence[Part]]) -> bool:
+        """Answer one question that has come, without waiting; False if there is none.
+
+        `reply` gets the parts of the question, whatever they are, and returns those of the answer.
+        """
+        try:
+            question = _receive_parts(self._socket.socket)
+        except zmq.Again:
+            return False
+        self._socket.socket.send_multipart(reply([bytes(part) for part in question]), flags=zmq.NOBLOCK, copy=False)
+        return True
+
+
+def ask(address: str, question: bytes, timeout_s: float) -> list[bytes]:
+    """Parts of the answer of a :class:`Replier`; raises :class:`TimeoutError` if none comes in time."""
+    endpoint = Endpoint(address=address, socket=SocketKind.REQ)
+    with zmq.Context() as context:
+        asker = _Socket(context, endpoint, linger_s=0)
+        try:
+            asker.socket.send(question)
+            if not asker.socket.poll(int(timeout_s * 1000), zmq.POLLIN):
+                raise TimeoutError(f"no answer from {address} within {timeout_s:g} s; is streamptycho running there?")
+            return [bytes(part) for part in asker.socket.recv_multipart()]
+        finally:
+            asker.close()
 
 
 def _receive_parts(socket: Any) -> list[memoryview]:

@@ -62,6 +62,7 @@ GOOD: dict[str, Message] = {
         probe=np.ones((1, 8, 8), np.complex64),
         origin_m=(0.0, 0.0),
         pixel_m=(1e-8, 1e-8),
+        newest_ns=4,
     ),
     "status": Status(
         service="receive",
@@ -117,6 +118,7 @@ GOOD: dict[str, Message] = {
 OPTIONAL = {
     "start": {"expected", "saturation", "beam_center_px"},
     "end": {"started_ns"},
+    "snapshot": {"newest_ns"},
     "status": {"scan_id"},
 }
 """Fields that may be nil or missing."""

@@ -176,6 +176,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         probe=draw(_array(np.complex64, (draw(st.integers(1, 3)), draw(sizes), draw(sizes)))),
         origin_m=draw(_pair(finite)),
         pixel_m=draw(_pair(positive)),
+        newest_ns=draw(counts),
     )
 
 

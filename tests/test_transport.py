@@ -15,7 +15,7 @@ from streamptycho.codec import MAX_PARTS, encode
 from streamptycho.errors import ConfigError, ProtocolError
 from streamptycho.messages import Frame, Message, Positions
 from streamptycho.payload import Payload
-from streamptycho.transport import Endpoint, Receiver, Sender, SocketKind, new_context
+from streamptycho.transport import MAX_QUESTION_BYTES, Endpoint, Receiver, Replier, Sender, SocketKind, ask, new_context
 from tests.hostile import CORPUS, GOOD
 from tests.strategies import same
 
@@ -364,3 +364,63 @@ def test_an_address_in_use_is_named_and_what_was_opened_is_closed(net):
 def test_no_queue_and_no_message_is_unbounded(bad):
     with pytest.raises(ValidationError, match=next(iter(bad))):
         endpoint("inproc://a", PULL, **bad)
+
+
+class TestReplier:
+    """Questions and answers: in a thread one asks, here they are answered."""
+
+    @staticmethod
+    def asking(address: str, *questions: bytes, wait_s: float = WAIT_S) -> tuple[threading.Thread, list[Any]]:
+        answers: list[Any] = []
+
+        def run() -> None:
+            for question in questions:
+                try:
+                    answers.append(ask(address, question, wait_s))
+                except TimeoutError as error:
+                    answers.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread, answers
+
+    def test_answers_in_order(self):
+        with new_context() as context, Replier(context, ANY) as replier:
+            assert not replier.answer(lambda parts: parts)
+            thread, answers = self.asking(replier.address, b"a", b"", b"c" * MAX_QUESTION_BYTES)
+            asked: list[bytes] = []
+            while len(asked) < 3:
+                replier.answer(lambda parts: asked.extend(parts) or [b"you said", *parts, bytes(1 << 20)])
+            thread.join(WAIT_S)
+        assert asked == [b"a", b"", b"c" * MAX_QUESTION_BYTES]
+        assert answers == [[b"you said", question, bytes(1 << 20)] for question in asked]
+
+    def test_too_long_a_question_is_not_taken(self):
+        with new_context() as context, Replier(context, ANY) as replier:
+            thread, answers = self.asking(replier.address, bytes(MAX_QUESTION_BYTES + 1), b"short", wait_s=1.0)
+            asked: list[bytes] = []
+            until = time.monotonic() + WAIT_S
+            while len(answers) < 2 and time.monotonic() < until:
+                replier.answer(lambda parts: asked.extend(parts) or parts)
+            thread.join(WAIT_S)
+        assert asked == [b"short"]
+        assert isinstance(answers[0], TimeoutError)
+        assert answers[1] == [b"short"]
+
+    def test_one_who_has_gone_holds_nobody_up(self):
+        with new_context() as context, Replier(context, ANY) as replier:
+            thread, answers = self.asking(replier.address, b"gone", wait_s=0.1)
+            thread.join(WAIT_S)
+            thread, answers = self.asking(replier.address, b"here")
+            while not answers:
+                replier.answer(lambda parts: parts)
+            thread.join(WAIT_S)
+        assert answers == [[b"here"]]
+
+    def test_an_address_in_use(self):
+        with (
+            new_context() as context,
+            Replier(context, ANY) as replier,
+            pytest.raises(ConfigError, match="choose another address"),
+        ):
+            Replier(context, replier.address)

@@ -37,6 +37,7 @@ ProbeStart = Annotated[
     str | None,
     typer.Option("--probe", help="'file': the recorded probe where there is one; 'auto': always find one from the data."),
 ]
+Documents = Annotated[bool, typer.Option(help="Send bluesky documents; see docs/documents.md.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory for files and pictures.")]
 ShowPage = Annotated[bool, typer.Option("--page/--no-page", help="Serve the live page; see docs/dashboard.md.")]
 PageHost = Annotated[str, typer.Option("--page-host", help="Address of the live page; a public one needs --page-token.")]
@@ -136,6 +137,7 @@ def demo(
     page_token: PageToken = None,
     allow_control: AllowControl = False,
     stay: Annotated[bool, typer.Option("--stay", help="Keep the live page after the end, until Ctrl-C.")] = False,
+    documents: Documents = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
     settings: Setting = None,
@@ -147,7 +149,8 @@ def demo(
     effective = _config(config, settings, output or Path("out"), probe, allow_control=allow_control)
     shown = _page(effective, show=page, host=page_host, port=page_port, token=page_token)
     try:
-        outcome = run_demo(effective, Source(replay, rate, context.args), shown, as_json=as_json, stay=stay and page)
+        source = Source(replay, rate, context.args)
+        outcome = run_demo(effective, source, shown, documents=documents, as_json=as_json, stay=stay and page)
     except (DemoFailedError, ServiceDiedError) as error:
         _fail(error, 1)
     _report(outcome.summary, as_json)
@@ -163,6 +166,7 @@ def demo(
 def run(
     output: Output = None,
     probe: ProbeStart = None,
+    documents: Documents = True,
     config: ConfigFile = None,
     settings: Setting = None,
     as_json: AsJson = False,
@@ -179,7 +183,7 @@ def run(
     effective = _config(config, settings, output, probe, allow_control=allow_control)
     shown = _page(effective, show=page, host=page_host, port=page_port, token=page_token)
     try:
-        run_all(effective, shown, as_json=as_json)
+        run_all(effective, shown, documents=documents, as_json=as_json)
     except ServiceDiedError as error:
         _fail(error, 1)
 
@@ -233,6 +237,16 @@ def dashboard(
 
     configure_logging(as_json, service="page")
     run_page(_config(config, settings, None, None), PageOptions(host, port, token, allow_control))
+
+
+@app.command(name="documents", epilog="Example:\n\nstreamptycho documents -c beamline.toml")
+def send_documents(config: ConfigFile = None, settings: Setting = None, as_json: AsJson = False) -> None:
+    """Only the bluesky documents, beside services that run elsewhere."""
+    from streamptycho_services.logs import configure_logging
+    from streamptycho_services.run import run_documents
+
+    configure_logging(as_json, service="documents")
+    run_documents(_config(config, settings, None, None))
 
 
 def _simulator(arguments: list[str]) -> NoReturn:

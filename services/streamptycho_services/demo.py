@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from streamptycho.config import Config, DetectorEndpoints
 from streamptycho.errors import ConfigError
 from streamptycho.transport import Endpoint, SocketKind
 from streamptycho_services.dashboard.server import PageOptions
+from streamptycho_services.documents.beside import DocumentsBeside
 from streamptycho_services.local import with_ipc
 from streamptycho_services.session import Session, local_session
 from streamptycho_services.summary import problems, summarise
@@ -49,8 +51,12 @@ class Outcome:
     """What the services say went wrong with a scan."""
 
 
-def run_demo(config: Config, source: Source, page: PageOptions | None, *, as_json: bool, stay: bool = False) -> Outcome:
+def run_demo(
+    config: Config, source: Source, page: PageOptions | None, *, documents: bool, as_json: bool, stay: bool = False
+) -> Outcome:
     """Run until every scan that was sent is written and polished; with `stay` until somebody interrupts.
+
+    With `documents`, also for bluesky.
 
     Raises :class:`DemoFailedError` if the simulator dies, :class:`ServiceDiedError` if a service does.
     """
@@ -62,7 +68,8 @@ def run_demo(config: Config, source: Source, page: PageOptions | None, *, as_jso
     truth = directory / "truth.npz" if source.replay is None else None
     with tempfile.TemporaryDirectory(prefix="streamptycho-") as name:
         config = with_ipc(config, Path(name)).model_copy(update={"detector": _detector(name)})
-        with local_session(config, page, as_json=as_json) as session:
+        beside = DocumentsBeside(config, json_logs=as_json) if documents else nullcontext()
+        with beside, local_session(config, page, as_json=as_json) as session:
             _await_services(session, as_json=as_json)
             said = Path(name) / "simulator.log"  # a pipe that nobody reads would stop the simulator when it is full
             with said.open("w") as log:

@@ -17,12 +17,14 @@ from streamptycho_services.services import SERVICES
 log = logging.getLogger(__name__)
 
 JOIN_S = 60.0
+FOR_OTHERS = frozenset({"documents", "catch_up"})
+"""Addresses that other programs look for: they stay as they are."""
 
 
 def with_ipc(config: Config, directory: Path) -> Config:
-    """The same configuration with the services' addresses in `directory`."""
-    names = ServiceEndpoints.model_fields
-    endpoints = ServiceEndpoints(**{name: f"ipc://{directory / name}" for name in names})
+    """The same configuration with the addresses between services in `directory`."""
+    names = set(ServiceEndpoints.model_fields) - FOR_OTHERS
+    endpoints = config.services.model_copy(update={name: f"ipc://{directory / name}" for name in names})
     return config.model_copy(update={"services": endpoints})
 
 

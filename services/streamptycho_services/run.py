@@ -3,10 +3,13 @@
 import sys
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 from streamptycho.config import Config
 from streamptycho_services.dashboard.server import PageOptions, address_of, open_page, serve_page
+from streamptycho_services.documents import documents as serve_documents
+from streamptycho_services.documents.beside import DocumentsBeside
 from streamptycho_services.interrupt import interruptible
 from streamptycho_services.local import with_ipc
 from streamptycho_services.runtime import Control
@@ -14,15 +17,16 @@ from streamptycho_services.services import SERVICES
 from streamptycho_services.session import local_session
 
 
-def run_all(config: Config, page: PageOptions | None, *, as_json: bool) -> None:
-    """All services on this machine until interrupted, with progress.
+def run_all(config: Config, page: PageOptions | None, *, documents: bool, as_json: bool) -> None:
+    """All services on this machine until interrupted, with progress; with `documents`, also for bluesky.
 
     Raises :class:`~streamptycho_services.session.ServiceDiedError` if one of them dies.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="streamptycho-") as name,
-        local_session(with_ipc(config, Path(name)), page, as_json=as_json) as session,
-    ):
+    with ExitStack() as stack:
+        config = with_ipc(config, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamptycho-"))))
+        if documents:
+            stack.enter_context(DocumentsBeside(config, json_logs=as_json))
+        session = stack.enter_context(local_session(config, page, as_json=as_json))
         while not session.interrupted.is_set():
             session.look()
 
@@ -44,3 +48,10 @@ def run_page(config: Config, options: PageOptions) -> None:
     kill = threading.Event()
     with interruptible(on_second=kill.set) as interrupted:
         serve_page(config, access, listener, lambda: interrupted.is_set() or kill.is_set())
+
+
+def run_documents(config: Config) -> None:
+    """Only the documents, in this process, until interrupted."""
+    kill = threading.Event()
+    with interruptible(on_second=kill.set) as interrupted:
+        serve_documents(config, Control(finish=interrupted, kill=kill))

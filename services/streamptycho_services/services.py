@@ -54,7 +54,10 @@ def reconstruct(config: Config, control: Control, context: Any = None) -> None:
             Port.RESULTS: stack.enter_context(Sender(context, _push(services.results))),
             Port.DISPLAY: stack.enter_context(Sender(context, _pub(services.display_reconstruct))),
         }
-        receiver = stack.enter_context(Receiver(context, [_pull(services.engine)]))
+        inlets = [_pull(services.engine)]
+        if config.reconstruct.allow_control:
+            inlets.append(Endpoint(address=services.control, socket=SocketKind.PULL, bind=True, queue=INNER_QUEUE))
+        receiver = stack.enter_context(Receiver(context, inlets))
         serve(stage, receiver, outlets, control)
 
 

@@ -1,5 +1,6 @@
 """Receive: from the detector's streams to the writer and the engine."""
 
+import dataclasses
 import logging
 import time
 from collections import deque
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from streamptycho.errors import ProtocolError
 from streamptycho.join import Edge, MatchOptions, OpenScan, Routed
 from streamptycho.match import Matcher
-from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, Status
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.reasons import DropReason, EndReason, ServiceState
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 MAX_OWED_DARKS = 64
 """Messages with dark exposures that are owed to the engine on top of its backlog."""
+START_AGAIN_S = 2.0
+"""Time between two copies of the start message of an open scan for who watches: some come late."""
 WARN_S = 10.0
 """Time between two warnings about the same field of refused messages."""
 
@@ -43,6 +46,7 @@ class ReceiveStage:
         self._rates: dict[str, Rate] = {}
         self._next_warning_s: dict[str, float] = {}
         self._last_words = LastWords(clock)
+        self._start_again_s = clock() + START_AGAIN_S
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
         """Route one message of the detector's streams."""
@@ -61,6 +65,7 @@ class ReceiveStage:
         """Close scans that are due."""
         yield from self._route(self.matcher.tick(self._clock()))
         yield from self._pay_owed()
+        yield from self._show_starts_if_due()
 
     def finish(self) -> Iterable[Output]:
         """Close all scans as interrupted."""
@@ -76,10 +81,19 @@ class ReceiveStage:
                 self._last_words.add(status)
                 yield Port.WRITER, status
                 yield Port.DISPLAY, status
+                yield Port.DISPLAY, message
+            elif isinstance(message, ScanStart):
+                yield Port.DISPLAY, _without_arrays(message)
             if edge is not Edge.ENGINE:
                 yield Port.WRITER, message
             if edge is not Edge.WRITER:
                 yield from self._to_engine(message)
+
+    def _show_starts_if_due(self) -> Iterator[Output]:
+        if self._clock() >= self._start_again_s:
+            self._start_again_s = self._clock() + START_AGAIN_S
+            for scan in self.matcher.scans.values():
+                yield Port.DISPLAY, _without_arrays(scan.start)
 
     def _to_engine(self, message: Message) -> Iterator[Output]:
         """Nothing overtakes what is still owed."""
@@ -158,6 +172,11 @@ class ReceiveStage:
 
     def _rejected(self) -> dict[str, float]:
         return {f"rejected_{reason}": float(count) for reason, count in self.matcher.rejected.items()}
+
+
+def _without_arrays(start: ScanStart) -> ScanStart:
+    """What a display needs of a start: masks and probes would be sent again and again."""
+    return dataclasses.replace(start, valid=None, dark=None, probe=None)
 
 
 def _held_bytes(message: Message) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pydantic import Field
 
 from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
+from streamptycho.feed import Command
 from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.options import Options
 from streamptycho.pipeline.last_words import LastWords
@@ -37,8 +38,13 @@ class ReconstructOptions(Options):
     """Time computed between two looks at the stream."""
     max_scans: int = Field(3, ge=1)
     """Scans in work at once: the newest and earlier ones still being polished; beyond it the oldest ends as it is."""
+    survey_s: float = Field(0.5, gt=0)
+    """Time between two blocks of scan points for the eye."""
+    preview_s: float = Field(0.25, gt=0)
+    """Time between two diffraction patterns for the eye."""
     allow_control: bool = False
-    """Take commands of viewers on ``services.control``."""
+    """Whether viewers may pause, stop and reset the reconstruction, through `services.control`. Whoever reaches that address
+    may then."""
 
 
 class ReconstructStage:
@@ -72,7 +78,7 @@ class ReconstructStage:
     @property
     def busy(self) -> bool:
         """True if an engine has something to refine."""
-        return any(scan.engine.state not in (EngineState.EMPTY, EngineState.DONE) for scan in self.scans.values())
+        return any(scan.working for scan in self.scans.values())
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
         """Take a scan point, or the start or end of a scan."""
@@ -93,6 +99,8 @@ class ReconstructStage:
             scan.end = message
             scan.engine.finish()
             yield from self._end_if_finished(scan)
+        elif isinstance(message, Command) and self.options.allow_control:
+            scan.obey(message)
         else:
             self.rejected["unexpected_kind"] += 1
 
@@ -139,15 +147,28 @@ class ReconstructStage:
 
     def idle(self) -> Iterable[Output]:
         """Compute for a slice; three of four slices belong to the newest scan, the fourth to earlier ones in turn."""
-        working = [s for s in self.scans.values() if s.engine.state not in (EngineState.EMPTY, EngineState.DONE)]
+        working = [scan for scan in self.scans.values() if scan.working]
         if working:
             self._turn += 1
             older = self._turn % 4 == 0 and len(working) > 1
             scan = working[self._turn // 4 % (len(working) - 1)] if older else working[-1]
             scan.engine.step(self.options.slice_s, self._clock)
         for scan in list(self.scans.values()):
+            yield from self._show_points_if_due(scan)
             yield from self._show_if_due(scan)
             yield from self._end_if_finished(scan)
+
+    def _show_points_if_due(self, scan: Reconstruction) -> Iterator[Output]:
+        """What frames say by themselves."""
+        now = self._clock()
+        if now >= scan.next_survey_s:
+            scan.next_survey_s = now + self.options.survey_s
+            if (survey := scan.survey(self._wall_ns())) is not None:
+                yield Port.DISPLAY, survey
+        if now >= scan.next_preview_s:
+            scan.next_preview_s = now + self.options.preview_s
+            if (preview := scan.preview(self._wall_ns())) is not None:
+                yield Port.DISPLAY, preview
 
     def _show_if_due(self, scan: Reconstruction) -> Iterator[Output]:
         now = self._clock()
@@ -168,6 +189,8 @@ class ReconstructStage:
     def _close(self, scan: Reconstruction) -> Iterator[Output]:
         """The final snapshot, with the final count before it so that the file has it."""
         del self.scans[scan.start.scan_id]
+        while scan.points.unsent and (survey := scan.survey(self._wall_ns())) is not None:
+            yield Port.DISPLAY, survey
         self._previous.remember(scan)
         status = scan.status(ServiceState.DONE, self._wall_ns())
         snapshot = scan.snapshot(self._wall_ns(), final=True)
@@ -190,7 +213,7 @@ class ReconstructStage:
 
     def statuses(self) -> list[Status]:
         """One per scan in work, or an idle one; then the last ones of scans that have just ended."""
-        now = [scan.status(_STATES[scan.engine.state], self._wall_ns()) for scan in self.scans.values()]
+        now = [scan.status(_state(scan), self._wall_ns()) for scan in self.scans.values()]
         return (now or [self._idle_status()]) + self._last_words.again(self.scans)
 
     def _idle_status(self) -> Status:
@@ -215,3 +238,7 @@ class ReconstructStage:
             dropped={DropReason.FAILED.value: count} if count else {},
             notes={"error": reason},
         )
+
+
+def _state(scan: Reconstruction) -> ServiceState:
+    return ServiceState.PAUSED if scan.paused else _STATES[scan.engine.state]

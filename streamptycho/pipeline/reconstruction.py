@@ -3,14 +3,17 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import CodecError, ScanError
+from streamptycho.feed import Action, Command, Preview, Survey
 from streamptycho.messages import ScanEnd, ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.pipeline.points import PointLog
 from streamptycho.pipeline.receive import Rate
-from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform
+from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform, Prepared
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.engine import EngineState, RollingEngine
@@ -20,7 +23,11 @@ from streamptycho.solve.trust import Trust
 _RESERVE_BYTES = 1 << 30
 """Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
 
+_T = TypeVar("_T", bound=np.generic)
 _SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
+
+PREVIEW_SIDE = 512
+"""Pixels of a previewed pattern along its longer side, at most."""
 
 MAX_OUTLIERS = 3
 """First positions that are given up if more that follow lie too far from them: a stage still on its way."""
@@ -75,9 +82,13 @@ class Reconstruction:
         self.received = 0
         self.dropped: Counter[str] = Counter()
         self.end: ScanEnd | None = None
+        self.paused = self.stopped = False
         self.sequence = 0
-        self.next_snapshot_s = 0.0
+        self.next_snapshot_s = self.next_survey_s = self.next_preview_s = 0.0
         self.newest_ns = 0
+        self.points = PointLog(self.preprocess.shape)
+        self._newest: tuple[int, NDArray[np.generic]] | None = None
+        """Index and counts of the frame that came last."""
         self._rows: dict[int, int] = {}
         self._refused = 0
         self._rate = Rate(clock)
@@ -108,20 +119,25 @@ class Reconstruction:
         if self.end is not None:
             self.dropped[DropReason.LATE.value] += 1
             return
+        if self.stopped:
+            self.dropped[DropReason.STOPPED.value] += 1
+            return
         try:
             raw = point.frame.payload.decode()
         except CodecError:
             self.dropped[DropReason.CORRUPT.value] += 1
             return
         self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
+        self._newest = point.index, raw
         for prepared in self.preprocess.add(point.index, raw):
             row = self._rows.get(prepared.key)
             if row is not None:
                 self.engine.replace(row, prepared.amplitude)
             elif prepared.key == point.index:
-                self._admit(point, prepared.amplitude)
+                self._admit(point, prepared)
 
-    def _admit(self, point: ScanPoint, amplitude: np.ndarray) -> None:
+    def _admit(self, point: ScanPoint, prepared: Prepared) -> None:
+        amplitude = prepared.amplitude
         if not (amplitude > 0).any():
             self.dropped[DropReason.EMPTY.value] += 1
             return
@@ -131,6 +147,9 @@ class Reconstruction:
         if row is not None:
             self._rows[point.index] = row
             self._refused = 0
+            yx_m = yx_px[0] * self.preprocess.pixel_m[0], yx_px[1] * self.preprocess.pixel_m[1]
+            timestamp_ns = int(point.frame.timestamp_ns[0])
+            self.points.add(point.index, yx_m, amplitude, prepared.saturated, timestamp_ns)
             return
         self.dropped[DropReason.OUTSIDE.value] += 1
         self._refused += 1
@@ -142,12 +161,64 @@ class Reconstruction:
         self.dropped[DropReason.OUTSIDE.value] += len(self.engine.store)
         self.engine = self._new_engine()
         self._rows.clear()
+        self.points = PointLog(self.preprocess.shape)
         self._refused = 0
 
     @property
     def finished(self) -> bool:
         """True if nothing is left to do."""
         return self.end is not None and (self.end.reason is EndReason.INTERRUPTED or self.engine.state is EngineState.DONE)
+
+    def obey(self, command: Command) -> None:
+        """Do what a viewer asks for."""
+        match command.action:
+            case Action.PAUSE:
+                self.paused = True
+            case Action.RESUME:
+                self.paused = False
+            case Action.STOP:
+                self.stopped, self.paused = True, False
+                self.engine.stop()
+            case Action.RESET_PROBE:
+                self.engine.reset_probe()
+            case Action.RESET_OBJECT:
+                self.engine.reset_object()
+            case Action.MODES:
+                self.engine.set_modes(command.value)
+            case Action.PASSES:
+                self.engine.set_passes(command.value)
+
+    @property
+    def working(self) -> bool:
+        """True if the engine has something to refine and may."""
+        return not self.paused and self.engine.state not in (EngineState.EMPTY, EngineState.DONE)
+
+    def survey(self, time_ns: int) -> Survey | None:
+        """The next block of scan points; None before the first."""
+        return self.points.survey(self.start, time_ns)
+
+    def preview(self, time_ns: int) -> Preview | None:
+        """The newest pattern, if one has come since the last call."""
+        if self._newest is None:
+            return None
+        (index, raw), self._newest = self._newest, None
+        sight = self.preprocess.sight(raw)
+        binning = -(-max(sight.counts.shape) // PREVIEW_SIDE)
+        shape = self.preprocess.crop_shape
+        corner = self.preprocess.corner
+        return Preview(
+            scan_id=self.start.scan_id,
+            started_ns=self.start.started_ns,
+            time_ns=time_ns,
+            index=index,
+            pattern=_blocks(np.nan_to_num(sight.counts.astype(np.float32)), binning),
+            valid=_blocks(sight.valid, binning),
+            saturated=_blocks(sight.saturated, binning),
+            binning=binning,
+            centre_px=(float(corner[0] + shape[0] // 2), float(corner[1] + shape[1] // 2)),
+            crop_px=corner,
+            crop_shape_px=shape,
+        )
 
     def snapshot(self, time_ns: int, *, final: bool) -> Snapshot | None:
         """The present picture; None while there is none."""
@@ -172,6 +243,7 @@ class Reconstruction:
             probe=picture.probe,
             origin_m=(picture.origin_px[0] * pixel_m[0], picture.origin_px[1] * pixel_m[1]),
             pixel_m=pixel_m,
+            newest_ns=int(self.points.table["timestamp_ns"].max(where=self.engine.used, initial=0)),
         )
 
     def status(self, state: ServiceState, time_ns: int) -> Status:
@@ -184,6 +256,8 @@ class Reconstruction:
             "passes": float(len(engine.error_history)),
             "position_shift_px": engine.position_summary.shift_px,
         }
+        if self.start.expected is not None:
+            figures["expected"] = float(self.start.expected)
         if len(engine.mode_powers) > 1:
             figures |= {f"mode_power_{i}": float(power) for i, power in enumerate(engine.mode_powers)}
         if np.isfinite(engine.unexplained):
@@ -203,3 +277,12 @@ class Reconstruction:
             figures=figures,
             notes={"device": self._backend.device, "probe": engine.probe_note, "trust": engine.trust.value},
         )
+
+
+def _blocks(array: NDArray[_T], size: int) -> NDArray[_T]:
+    """Largest value of each block of `size` squared; what is left over at the far edges counts with the last ones."""
+    if size == 1:
+        return array
+    rows, columns = (np.arange(0, n, size) for n in array.shape)
+    largest: NDArray[_T] = np.maximum.reduceat(np.maximum.reduceat(array, rows, axis=0), columns, axis=1)
+    return largest

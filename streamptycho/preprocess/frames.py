@@ -75,6 +75,20 @@ class Prepared:
     """As given to :meth:`FramePreprocessor.add`."""
     amplitude: NDArray[np.float32]
     """(ny, nx), square root of counts, zero frequency at [0, 0], -1 where masked."""
+    saturated: int
+    """Detector pixels masked in this frame that are good in others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A raw frame for the eye, oriented."""
+
+    counts: NDArray[np.generic]
+    """(ny, nx) as received, a view."""
+    valid: NDArray[np.bool_]
+    """(ny, nx) False where a pixel is bad in all frames."""
+    saturated: NDArray[np.bool_]
+    """(ny, nx) True where this frame has no usable value although others have."""
 
 
 class FramePreprocessor:
@@ -262,11 +276,17 @@ class FramePreprocessor:
                 counts -= level[box]
         counts -= np.float32(self._level)
         valid = self._valid(oriented[box], self._good[box])
+        saturated = int(np.count_nonzero(self._good[box]) - np.count_nonzero(valid))
         if counts.shape != self.crop_shape:
             counts, valid = _placed(counts, place, self.crop_shape), _placed(valid, place, self.crop_shape)
         counts, valid = self._bin(counts, valid)
         amplitude = np.where(valid, np.sqrt(np.maximum(counts, 0)), MASKED)
-        return Prepared(key, np.fft.ifftshift(amplitude).astype(np.float32, copy=False))
+        return Prepared(key, np.fft.ifftshift(amplitude).astype(np.float32, copy=False), saturated)
+
+    def sight(self, raw: NDArray[np.generic]) -> Sight:
+        """A frame as it was received, (ny, nx) counts, with what is known of its pixels."""
+        oriented = self._orient.apply(raw)
+        return Sight(oriented, self._good, self._good & ~self._valid(oriented, self._good))
 
     def _overlap(self, corner: tuple[int, int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Where crop and frame overlap, on the frame and on the crop."""

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.canvas import BLOCK, Box, Canvas
-from streamptycho.solve.gradient import _TINY, ANCHOR, GAIN, ITERATIONS, SCALE_SPREAD, STIFFNESS
+from streamptycho.solve.gradient import _TINY, ANCHOR, GAIN, ITERATIONS, LARGEST_TURN, SCALE_SPREAD, STIFFNESS
 from streamptycho.solve.jit import jit
 
 
@@ -155,7 +155,11 @@ def _integrate(sums):
 def _phase_step(cell_dose, probe, corners, start, cells, measured, figures, fresh):
     share = _footprint(probe)
     missing = _missing(cell_dose, probe, share, corners, measured, figures, fresh)
-    return np.float32(GAIN) * _integrate(_deposit(share, corners - start, missing, cells))
+    phase = _integrate(_deposit(share, corners - start, missing, cells))
+    for y in range(cells[0]):
+        for x in range(cells[1]):
+            phase[y, x] = min(max(np.float32(GAIN) * phase[y, x], np.float32(-LARGEST_TURN)), np.float32(LARGEST_TURN))
+    return phase
 
 
 def phase_step(

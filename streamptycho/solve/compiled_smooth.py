@@ -10,6 +10,10 @@ from streamptycho.solve.jit import jit
 from streamptycho.solve.smooth import DECAY, GAIN, momentum_trust
 from streamptycho.solve.threads import together
 
+WORTH_SHARING = 2500
+"""Cells from which several threads are worth their while: 400 x 400 pixels."""
+KNOWN, GIVEN_UP = 1, 1 << 32
+
 
 @jit
 def _add_cells(row, line):
@@ -109,34 +113,35 @@ def _change_row(target, cy, coarse, angles, steps, line, out):
 
 
 @jit
-def _binomial(a):
-    """[1 2 1] / 4 along both axes of (ny, nx), edges repeated."""
+def _binomial(a, down):
+    """[1 2 1] / 4 along both axes of `a` (ny, nx), edges repeated, in place; `down` of its shape is scratch."""
     ny, nx = a.shape
     quarter, half = np.float32(0.25), np.float32(0.5)
-    down, both = np.empty_like(a), np.empty_like(a)
     for y in range(ny):
         for x in range(nx):
             down[y, x] = quarter * (a[max(y - 1, 0), x] + a[min(y + 1, ny - 1), x]) + half * a[y, x]
     for y in range(ny):
         for x in range(nx):
-            both[y, x] = quarter * (down[y, max(x - 1, 0)] + down[y, min(x + 1, nx - 1)]) + half * down[y, x]
-    return both
+            a[y, x] = quarter * (down[y, max(x - 1, 0)] + down[y, min(x + 1, nx - 1)]) + half * down[y, x]
 
 
 @jit
-def _carry(means, before, trust, velocity, fade, coarse):
-    """New velocity from the means (ny, 2 nx) now and `before`; into `coarse` (3, ny, nx), whose phase is given, the step."""
+def _carry(means, before, trust, velocity, fade, coarse, change):
+    """New velocity from the means (ny, 2 nx) now and `before`; into `coarse` (3, ny, nx), whose phase is given, the step.
+
+    `change` (2, ny, nx) complex64 is scratch.
+    """
     ny, nx = trust.shape
-    change = np.empty((ny, nx), np.complex64)
     for y in range(ny):
         for x in range(nx):
             turn = np.complex64(complex(np.cos(coarse[0, y, x]), np.sin(coarse[0, y, x])))
             mean = np.complex64(complex(means[y, 2 * x], means[y, 2 * x + 1]))
-            change[y, x] = trust[y, x] * (mean * turn - before[y, x])
-    change = _binomial(_binomial(change))
+            change[0, y, x] = trust[y, x] * (mean * turn - before[y, x])
+    _binomial(change[0], change[1])
+    _binomial(change[0], change[1])
     for y in range(ny):
         for x in range(nx):
-            carried = np.float32(DECAY) * velocity[y, x] + change[y, x]
+            carried = np.float32(DECAY) * velocity[y, x] + change[0, y, x]
             velocity[y, x] = carried
             step = (np.float32(GAIN) * fade * trust[y, x]) * carried
             coarse[1, y, x] = step.real
@@ -144,28 +149,30 @@ def _carry(means, before, trust, velocity, fade, coarse):
 
 
 @jit
-def _advance(target, cell_object, trust, velocity, fade, coarse, means, tickets, me):
+def _advance(target, cell_object, trust, velocity, fade, coarse, means, change, tickets, me, line, angles, steps, out):
     """What one of several threads contributes: means of rows of cells, then their change; thread 0 does what lies between.
 
-    `tickets` (4,) int64, zeros at first: rows of cells taken, and done, for the means; 1 once it is known what to change;
-    rows taken for that.
+    Nothing is allocated here, so that nothing can go wrong while others wait. The last four are scratch of this thread, see
+    :class:`Scratch`. `tickets` (4,) int64, zeros at first: rows of cells taken, and done, for the means; `KNOWN` once it is
+    known what to change, or `GIVEN_UP`; rows taken for that.
     """
-    ny, nx = trust.shape
-    line = np.zeros(2 * nx * BLOCK, np.float32)
-    cy = fetch_add(tickets, 0, 1)
-    while cy < ny:
-        _mean_row(target, cy, line, means[cy])
-        fetch_add(tickets, 1, 1)
+    ny, nx = coarse.shape[1:]
+    if fade >= 0:
         cy = fetch_add(tickets, 0, 1)
+        while cy < ny:
+            _mean_row(target, cy, line, means[cy])
+            fetch_add(tickets, 1, 1)
+            cy = fetch_add(tickets, 0, 1)
     if me == 0:
-        while fetch_add(tickets, 1, 0) < ny:
-            give_way()
-        _carry(means, cell_object, trust, velocity, fade, coarse)
-        fetch_add(tickets, 2, 1)
+        if fade >= 0:
+            while fetch_add(tickets, 1, 0) < ny and fetch_add(tickets, 2, 0) == 0:
+                give_way()
+            _carry(means, cell_object, trust, velocity, fade, coarse, change)
+        fetch_add(tickets, 2, KNOWN)
     while fetch_add(tickets, 2, 0) == 0:
         give_way()
-    angles, steps = np.empty((3, nx * BLOCK), np.float32), np.empty((5, 2 * nx * BLOCK), np.float32)
-    out = np.empty(2 * nx, np.float32)
+    if fetch_add(tickets, 2, 0) >= GIVEN_UP:
+        return
     cy = fetch_add(tickets, 3, 1)
     while cy < ny:
         _change_row(target, cy, coarse, angles, steps, line, out)
@@ -174,16 +181,41 @@ def _advance(target, cell_object, trust, velocity, fade, coarse, means, tickets,
         cy = fetch_add(tickets, 3, 1)
 
 
-def advance(canvas: Canvas, backend: Backend, box: Box, phase: NDArray[np.float32] | None, fade: float) -> None:
+class Scratch:
+    """Rows of one thread for a box of `nx` cells: sums of a row of cells, phases, steps, means."""
+
+    def __init__(self, nx: int) -> None:
+        self.rows = (
+            np.zeros(2 * nx * BLOCK, np.float32),
+            np.empty((3, nx * BLOCK), np.float32),
+            np.empty((5, 2 * nx * BLOCK), np.float32),
+            np.empty(2 * nx, np.float32),
+        )
+
+
+def advance(canvas: Canvas, backend: Backend, box: Box, phase: NDArray[np.float32] | None, fade: float | None) -> None:
     """:func:`streamptycho.solve.smooth.advance`, compiled."""
     cells = canvas.cells(box)
-    trust = momentum_trust(canvas.cell_dose[cells], backend)
-    coarse = np.zeros((3, *trust.shape), np.float32)
+    cell_object, velocity = canvas.cell_object[cells], canvas.velocity[cells]
+    ny, nx = cell_object.shape
+    trust = momentum_trust(canvas.cell_dose[cells], backend) if fade is not None else canvas.cell_dose[cells]
+    coarse, means, change = (
+        np.zeros((3, ny, nx), np.float32),
+        np.empty((ny, 2 * nx), np.float32),
+        np.empty((2, ny, nx), "c8"),
+    )
     if phase is not None:
         coarse[0] = phase
     target = canvas.object.view(np.float32)[box[0], 2 * box[1].start : 2 * box[1].stop]
-    means, tickets = np.empty((trust.shape[0], 2 * trust.shape[1]), np.float32), np.zeros(4, np.int64)
-    cell_object, velocity, strength = canvas.cell_object[cells], canvas.velocity[cells], np.float32(fade)
-    together(
-        lambda me: _advance(target, cell_object, trust, velocity, strength, coarse, means, tickets, me), backend.threads
-    )
+    strength, tickets = np.float32(-1 if fade is None else fade), np.zeros(4, np.int64)
+    threads = backend.threads if ny * nx >= WORTH_SHARING else 1
+    scratch = [Scratch(nx) for _ in range(threads)]
+
+    def work(me: int) -> None:
+        try:
+            _advance(target, cell_object, trust, velocity, strength, coarse, means, change, tickets, me, *scratch[me].rows)
+        except BaseException:
+            tickets[2] = GIVEN_UP  # or the others would wait for ever
+            raise
+
+    together(work, threads)

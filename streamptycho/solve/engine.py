@@ -6,7 +6,6 @@ With a fixed seed, the same frames and the same number of updates give the same 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -18,6 +17,7 @@ from streamptycho.solve.canvas import BLOCK, surroundings
 from streamptycho.solve.constraints import centred
 from streamptycho.solve.flux import FluxEstimate
 from streamptycho.solve.modes import ModeGrowth, mode_powers
+from streamptycho.solve.picture import Picture, picture_of
 from streamptycho.solve.polish import LivePasses, Polish
 from streamptycho.solve.positions import PositionRefiner, PositionSummary
 from streamptycho.solve.schedule import Schedule
@@ -27,8 +27,6 @@ from streamptycho.solve.start import ProbeStart
 from streamptycho.solve.store import FrameStore
 from streamptycho.solve.trust import Trust
 
-COVERED_DOSE = 0.05
-"""Dose, in units of the probe's maximum, from which a pixel is shown as part of the picture."""
 FARTHEST_PX = 1e12
 """Positions beyond it are nonsense, and would overflow."""
 
@@ -42,19 +40,6 @@ class EngineState(StrEnum):
     LIVE = "live"
     POLISHING = "polishing"
     DONE = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Host copies of the reconstruction at one moment."""
-
-    object: NDArray[np.complex64]
-    """(ny, nx), cropped to what has been covered; 0 where never illuminated."""
-    covered: NDArray[np.bool_]
-    probe: NDArray[np.complex64]
-    """(modes, ny, nx), strongest first."""
-    origin_px: tuple[int, int]
-    """Absolute (y, x) object pixel of [0, 0]."""
 
 
 class RollingEngine:
@@ -123,6 +108,14 @@ class RollingEngine:
         """Frames that shaped the present object."""
         return int(self._solver.rows_used) if self._solver else 0
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """(n,) True for frames, in the order of their rows, that shaped the present object."""
+        visits = self._solver.visits if self._solver else np.zeros(0, np.int64)
+        used = np.zeros(len(self.store), np.bool_)
+        used[: len(visits)] = visits[: len(used)] > 0
+        return used
+
     def add(self, amplitude: NDArray[np.float32], yx_px: tuple[float, float]) -> int | None:
         """Take a frame on.
 
@@ -173,6 +166,42 @@ class RollingEngine:
         """No more frames will come: polish from now on, in whole passes over all of them."""
         self.finished = True
         self._schedule.restart()
+
+    # what people may ask for while it runs
+
+    def stop(self) -> None:
+        """Take no more frames; end after the pass in work, or after one over all of them."""
+        done = self._polish.passes if self._polish else 0
+        if not self.finished:
+            self.finish()
+        self.set_passes(done + 1)
+
+    def set_passes(self, passes: int) -> None:
+        """Exactly so many passes after the last frame."""
+        self.options = self.options.model_copy(update={"polish_passes": passes, "polish_tolerance": 0.0})
+        if self._polish is not None:
+            self._polish.limit, self._polish.tolerance = passes, 0.0
+
+    def set_modes(self, modes: int) -> None:
+        """So many probe modes from now on: the strongest stay, or more are added."""
+        self.options = self.options.model_copy(update={"modes": modes})
+        self._modes = ModeGrowth(modes, self.options.seed)
+        self._polish = None
+        if self._solver is not None:
+            self._solver.orthogonalise()
+            self._solver.take_probe(self._solver.probe[:modes])
+            self._modes.begin(self._solver)
+
+    def reset_object(self) -> None:
+        """Begin again from the present probe."""
+        if self._solver is not None:
+            self._begin(self.backend.to_host(self._solver.probe), poor=True)
+
+    def reset_probe(self) -> None:
+        """Begin again from a probe that is searched for in the data."""
+        options = self.options
+        self._start = ProbeStart(self.backend, self.store, options.rule, options.seed, options.search_frames, None, "")
+        self._solver = self._polish = None
 
     def step(self, budget_s: float, clock: Callable[[], float] = time.perf_counter) -> int:
         """Compute for about `budget_s` seconds; returns the number of updates done, 0 when there is nothing to do."""
@@ -298,24 +327,4 @@ class RollingEngine:
         solver, search = self._solver, self._start.search
         if (solver is None or not solver.updates) and search is not None and search.best is not None:
             solver = search.best.halves[0]
-        if solver is None or not solver.updates:
-            return None
-        canvas = solver.canvas
-        box = canvas.reached(COVERED_DOSE)
-        if box is None:
-            return None
-        covered = self.backend.to_host(canvas.dose[box] > COVERED_DOSE)
-        ys, xs = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
-        if not len(ys):
-            return None
-        top, left = int(ys[0]), int(xs[0])
-        covered = covered[top : ys[-1] + 1, left : xs[-1] + 1]
-        top, left = top + box[0].start, left + box[1].start
-        obj = self.backend.to_host(canvas.object[top : top + covered.shape[0], left : left + covered.shape[1]])
-        obj[~covered] = 0
-        return Picture(
-            object=obj,
-            covered=covered,
-            probe=self.backend.to_host(solver.probe),
-            origin_px=(top + canvas.origin[0], left + canvas.origin[1]),
-        )
+        return picture_of(solver) if solver is not None else None

@@ -14,6 +14,8 @@ from streamptycho.solve.canvas import BLOCK, Box, Canvas, block_mean
 
 GAIN = 0.3
 """Part of the missing phase applied at once; 0.7 is unstable."""
+LARGEST_TURN = 1.0
+"""Phase by which a cell is turned at once at most, rad; usual are some hundredths."""
 STIFFNESS = 0.3
 """Weight, relative to the best covered cell, with which the phase stays as it is where nothing was measured."""
 ANCHOR = 1e-4
@@ -87,7 +89,7 @@ def phase_step(
     missing = missing_gradient(backend, measured, figures[:, :2], trust, (int(probe.shape[1]), int(probe.shape[2])))
     relative, cells = within(canvas, box, corners)
     weight, slope_y, slope_x = _deposit(xp, share, backend.to_device(relative), missing, cells)
-    return GAIN * _integrate(xp, weight, slope_y, slope_x)
+    return xp.clip(GAIN * _integrate(xp, weight, slope_y, slope_x), -LARGEST_TURN, LARGEST_TURN)
 
 
 def within(canvas: Canvas, box: Box, corners: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[int, int]]:

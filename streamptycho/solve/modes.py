@@ -24,7 +24,7 @@ CONTEST = 2
 """Modes added at a time, one more in the end than asked for: x and y, of which the data may want either or both."""
 COUNT_FLOOR = 1.0
 """Counts; see :func:`epie.update`."""
-NOISE_LIMITED = 1.5
+NOISE_LIMITED = 1.25
 """Ratio of the misfit to the counting noise up to which the noise decides what the modes become."""
 SMALLEST_PART = 1e-4
 """Share of a trial mode's power outside the modes present, below which it is there already, but for rounding."""
@@ -89,17 +89,22 @@ class ModeGrowth:
         self._solver: Solver | None = None
         self._since = 0
 
-    def settle(self, solver: Solver) -> None:
+    def settle(self, solver: Solver) -> bool:
         """After the last frame: see that counting noise does not bias the modes, where it is what limits the fit.
 
         Several modes are told apart by the darkest pixels, where amplitudes of few counts are biased. Measured data whose
-        misfit has other causes are better off without.
+        misfit has other causes are better off without. True if the fit is judged otherwise from now on: without the bias it
+        is worse, and the modes must leave the shapes that the noise has given them.
         """
-        if len(solver.probe) == 1 or solver.backend.cuda is not None:  # the CUDA kernels know no floor
-            return
+        if len(solver.probe) == 1 or solver.count_floor or solver.backend.cuda is not None:  # the CUDA kernels know no floor
+            return False
         rows = self._random.permutation(len(solver.store))[:NOISE_FRAMES]
         noise = root_count_variance(solver.store.mean_intensity(rows)).sum() / max(solver.store.power[rows].mean(), 1e-30)
-        solver.count_floor = COUNT_FLOOR if solver.error() < NOISE_LIMITED * noise else 0.0
+        if solver.error() >= NOISE_LIMITED * noise:
+            return False
+        solver.count_floor = COUNT_FLOOR
+        solver.poor_probe, solver.probe_since = True, solver.updates
+        return True
 
     def begin(self, solver: Solver) -> None:
         """Start over with the modes that a new `solver` has."""

@@ -6,7 +6,7 @@ difference map hovers above the data's floor by design: its pictures are judged 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -106,8 +106,8 @@ class Polish:
         self._modes = modes
         self._positions = positions
         self._history = history
-        self._limit = limit
-        self._tolerance = tolerance
+        self.limit = limit
+        self.tolerance = tolerance
         self._converged = False
         self._closing = False
         self._own: list[float] = []
@@ -138,7 +138,7 @@ class Polish:
     @property
     def done(self) -> bool:
         """True if more passes would be of no use, or are not wanted."""
-        return self._converged or self.passes >= self._limit
+        return self._converged or self.passes >= self.limit
 
     @property
     def error(self) -> float:
@@ -174,7 +174,6 @@ class Polish:
         self.passes += 1
         if self._refiner.turns:
             self.solver.settle()
-            self._modes.settle(self.solver)
         if self._refiner.movable and self._positions.end_of_pass(self.solver):
             self._best = self._keep(self._measure())  # of an object under windows that have moved since there is no use
         watched = self._measure()
@@ -186,15 +185,18 @@ class Polish:
         elif watched <= self._best.error and self._method != "dm":
             self._best = self._keep(watched)
         self._converged = self._no_progress()
-        if self._method == "dm" and (self._converged or self.passes >= self._limit - CLOSING):
+        if self._method == "dm" and (self._converged or self.passes >= self.limit - CLOSING):
             self._close()
         elif self.done:
             self._settle(watched)
+        elif self._refiner.turns and self._modes.settle(self.solver):
+            self._own.clear()
+            self._best = replace(self._best, error=math.inf)  # the next one is better, whatever its error
 
     def _close(self) -> None:
         """The closing passes after a difference map."""
         self._words.append(f"polished by DM ({len(self._own)} passes, then {CLOSING} of the rule)")
-        self._limit, self._tolerance, self._converged = self.passes + CLOSING, 0.0, False
+        self.limit, self.tolerance, self._converged = self.passes + CLOSING, 0.0, False
         self._closing = True
         self._method = "rule"
         self.solver.orthogonalise()
@@ -203,7 +205,7 @@ class Polish:
     def _no_progress(self) -> bool:
         past = self._own[-WINDOW - 1 :]
         enough = self._modes.complete and len(self._own) > self._refiner.lead
-        return enough and self._tolerance > 0 and past[0] - past[-1] < WINDOW * self._tolerance * past[-1]
+        return enough and self.tolerance > 0 and past[0] - past[-1] < WINDOW * self.tolerance * past[-1]
 
     def _give_up(self) -> None:
         """Back to the best picture, and on with the live rule."""
@@ -211,7 +213,7 @@ class Polish:
         self._words.append(f"{NAMES[self._method] or 'the rule'} given up after {len(self._own)} passes")
         self._own.clear()
         if self._method == "rule":
-            self._limit = self.passes  # what nothing mends
+            self.limit = self.passes  # what nothing mends
         self._method = "rule"
         self._refiner = PieRefiner(self.solver, self._schedule, self._method)
 

@@ -11,17 +11,16 @@ Offsets are floats; windows stand on whole pixels and move when their rounded po
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.ndimage import gaussian_filter1d
 
-from streamptycho.options import Options
 from streamptycho.solve.backend import Array
 from streamptycho.solve.gradient import footprint, overlap
-from streamptycho.solve.positions_field import inside, level, local_mean, path_before
+from streamptycho.solve.positions_field import inside, level, local_mean, path_before, shortened
+from streamptycho.solve.positions_options import PositionRefinement
 from streamptycho.solve.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -34,8 +33,11 @@ RECENT = 100
 """Frames that count as the newest."""
 SETTLED_UPDATES = 2000
 """Updates before which neither object nor probe can tell a shift from their own faults."""
-ENOUGH_LOOKS = 2.5
-"""Refinements per frame after which positions that seem right are taken to be right."""
+SETTLED_FRAMES = 250
+"""Frames, while more arrive, before which the picture is little but its own edge, which pulls frames inwards or outwards."""
+QUIET_LOOKS, BUSY_LOOKS = 1.6, 4.0
+"""Refinements per new frame at most while frames arrive, however fast the computer: nothing but the frames themselves holds
+what many share, and faults of the model drive it on with each further look."""
 ENOUGH_VISITS = 1
 ENOUGH_OVERLAP = 1.5
 """Dose under a window, in units of what its own frame brings, from which others say where it stands."""
@@ -51,7 +53,7 @@ LEAST_SPREAD_PX = 0.3
 JITTER_PX = 0.35
 """Spread per axis from which it is worth while to look closer; below it whole pixels cannot show it."""
 DRIFT_PX = 0.15
-"""The same for the slow part, which is an average over many frames and hence far better known."""
+"""The same for the slow part of frames that came since it is followed: of those before it is mostly faults of the model."""
 LARGEST_JITTER = 3.0
 """Bound of an offset from the drift, in units of the spread."""
 SMOOTH_EVERY = 100
@@ -69,19 +71,6 @@ LEVEL_PASSES = 20
 """Passes after the last frame during which common offsets are taken back and the object is kept easy to change."""
 FRESH_VISITS = 2
 """Visits counted at most of a frame meanwhile."""
-
-
-class PositionRefinement(Options):
-    """Whether and how far recorded positions are corrected."""
-
-    refine: Literal["auto", "off", "on"] = "off"
-    """on: all the time; auto: a little, and thoroughly once it is seen that positions are wrong; off: never."""
-    max_shift_px: float | None = Field(None, gt=0)
-    """Largest offset from the recorded position, drift included; a fifth of the beam's diameter where not given."""
-    share: float = Field(0.2, gt=0, le=1)
-    """Refined frames per update while positions seem right."""
-    busy_share: float = Field(0.5, gt=0, le=1)
-    """Refined frames per update when they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +101,16 @@ class PositionRefiner:
         self._schedule = Schedule(seed + 1)
         self._random = np.random.default_rng(seed + 1)
         self._due = 0.0
+        self._allowed = 0.0
+        """Refinements that new frames have brought and that were not done yet."""
+        self._counted = 0
+        """Frames that have brought theirs."""
+        self._begun: int | None = None
+        """Frames that were there when refinement began; those after it began with the drift."""
         self._since = 0
         self._passes = 0
         self._followed: int | None = None
-        """Frames that were there when positions were first seen to be wrong; those after it began with the drift."""
+        """Frames that were there when positions were first seen to be wrong."""
         self._looked_back = 0
         """Frames followed when it was last looked where the drift came from."""
 
@@ -164,19 +159,29 @@ class PositionRefiner:
         known = self.seen[: self._n] > 0
         if known.sum() < SMOOTH_EVERY:
             return False
-        drift_px = np.sqrt(self.drift[: self._n][known].var(0).mean())
+        followed = self.drift[self._begun : self._n]
+        drift_px = np.sqrt(followed.var(0).mean()) if len(followed) else 0.0
         return bool(self.spread_px > JITTER_PX or drift_px > DRIFT_PX)
 
     # work
 
     def after(self, solver: "Solver", updates: int, *, live: bool) -> None:
         """Refine what is due after so many updates of `solver`."""
-        if self.options.refine == "off" or solver.updates < SETTLED_UPDATES:
+        settled = solver.updates >= SETTLED_UPDATES and (self._n >= SETTLED_FRAMES or not live)
+        if self.options.refine == "off" or not settled:
             return
-        if self.busy:
-            self._due += self.options.busy_share * updates
-        elif self.seen[: self._n].sum() < ENOUGH_LOOKS * self._n:
-            self._due += self.options.share * updates
+        if self._begun is None:
+            self._begun = self._n
+            self._counted = max(0, self._n - RECENT)
+        due = updates * (self.options.busy_share if self.busy else self.options.share)
+        if live:
+            looks = BUSY_LOOKS if self.busy else QUIET_LOOKS
+            self._allowed = min(self._allowed + looks * (self._n - self._counted), looks * RECENT)  # a pause saves none up
+            self._counted = self._n
+            due = min(due, self._allowed)
+            self._allowed -= due
+        if live or self.busy or self.seen[: self._n].sum() < QUIET_LOOKS * self._n:
+            self._due += due
         while self._due >= BATCH:
             self._due -= BATCH
             self.refine(solver, self._next_rows(solver, live=live))
@@ -184,8 +189,10 @@ class PositionRefiner:
             self._look_back(solver, LOOK_BACK)
 
     def _next_rows(self, solver: "Solver", *, live: bool) -> NDArray[np.int64]:
-        """Live, half of a batch from the newest frames, whose drift the next ones take over; the rest in passes over all."""
-        newest = BATCH // 2 if live else 0
+        """Live, from the newest frames, whose drift the next ones take over; in passes over all of them otherwise, as for
+        half of a batch if positions are wrong.
+        """
+        newest = 0 if not live else BATCH // 2 if self.busy else BATCH
         recent = self._n - 1 - self._random.integers(0, min(RECENT, self._n), newest)
         visits, corners = solver.visits[: self._n], solver.store.corners[: self._n]
         return np.unique(np.concatenate([recent, self._schedule.draw(visits, corners, BATCH - newest, live=False)]))
@@ -203,7 +210,7 @@ class PositionRefiner:
         anchor = 1 / self.spread_px**2
         force = force + anchor * (self.recorded[rows] + self.drift[rows] - at)
         step = np.asarray(np.linalg.solve(stiffness + anchor * np.eye(2), force[..., None])[..., 0], np.float64)
-        step = _shortened(STRETCH * step, LONGEST_STEP_PX)
+        step = shortened(STRETCH * step, LONGEST_STEP_PX)
         found = at + step - self.recorded[rows]
         self.offsets[rows] += GAIN * (found - self.offsets[rows])
         self._bound(solver, rows)
@@ -217,8 +224,8 @@ class PositionRefiner:
         """Back to the recorded positions: the reconstruction that knew better begins again."""
         for known in (self.offsets, self.drift, self.seen, self._next_drift):
             known[...] = 0
-        self.spread_px, self._due, self._since, self._passes = 1.0, 0.0, 0, 0
-        self._followed, self._looked_back = None, 0
+        self.spread_px, self._due, self._allowed, self._since, self._passes = 1.0, 0.0, 0.0, 0, 0
+        self._begun, self._followed, self._looked_back = None, None, 0
         store.corners[: self._n] = np.rint(self.recorded[: self._n]).astype(np.int64) - np.array(store.shape) // 2
 
     def end_of_pass(self, solver: "Solver") -> bool:
@@ -256,6 +263,9 @@ class PositionRefiner:
         path = path_before(self.offsets[first:last], self.seen[first:last] > 0, first)
         if path is None or np.sqrt(((path - self.drift[:first]) ** 2).mean()) < DRIFT_PX:
             return
+        begun = min(self._begun or 0, first - 1)
+        if ((path[-1] - path[begun]) * (self.drift[first - 1] - self.drift[begun])).sum() < 0:
+            return  # it has turned: where it went before was seen, a little, and is not where the line comes from
         old = self.offsets[: self._n].copy()
         self.offsets[:first] += path - self.drift[:first]
         self.drift[:first] = path
@@ -305,8 +315,8 @@ class PositionRefiner:
 
     def _bound(self, solver: "Solver", rows: NDArray[np.int64]) -> None:
         """No offset far from the drift, none far from the record."""
-        jitter = _shortened(self.offsets[rows] - self.drift[rows], LARGEST_JITTER * self.spread_px)
-        self.offsets[rows] = _shortened(self.drift[rows] + jitter, self._limit(solver))
+        jitter = shortened(self.offsets[rows] - self.drift[rows], LARGEST_JITTER * self.spread_px)
+        self.offsets[rows] = shortened(self.drift[rows] + jitter, self._limit(solver))
 
     def _limit(self, solver: "Solver") -> float:
         return self.options.max_shift_px or self._width(solver) / 5
@@ -336,10 +346,3 @@ class PositionRefiner:
         jitter = (self.offsets[here] - smooth)[self.seen[here] > 0]
         if len(jitter) >= SMOOTH_EVERY // 2:
             self.spread_px = max(LEAST_SPREAD_PX, float(1.4826 * np.median(np.abs(jitter))))
-
-
-def _shortened(vectors: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
-    """(k, 2) cut to a length."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    shortened: NDArray[np.float64] = vectors * np.minimum(1, longest / np.maximum(length, 1e-12))
-    return shortened

@@ -14,6 +14,13 @@ REACH = 2.5
 """How far back a drift is followed, in units of how long it was seen."""
 
 
+def shortened(vectors: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
+    """(k, 2) cut to a length."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    cut: NDArray[np.float64] = vectors * np.minimum(1, longest / np.maximum(length, 1e-12))
+    return cut
+
+
 def inside(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
     """Absolute `corners` (k, 2), moved as far as needed for the windows to lie on the canvas."""
     first = np.array(canvas.origin)

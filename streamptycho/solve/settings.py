@@ -8,7 +8,7 @@ from streamptycho.options import Options
 from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.cores import MOST_THREADS
 from streamptycho.solve.cuda.options import CudaOptions
-from streamptycho.solve.positions import PositionRefinement
+from streamptycho.solve.positions_options import PositionRefinement
 from streamptycho.solve.refiners import DifferenceMapOptions, LsqmlOptions, Method
 from streamptycho.solve.solver import RuleOptions
 

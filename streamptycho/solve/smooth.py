@@ -65,7 +65,7 @@ def fill_boxes(canvas: Canvas, corners: NDArray[np.int64], shape: tuple[int, int
     return [(canvas.box(pair, shape), canvas.box(pair, shape, margin)) for pair in extremes]
 
 
-def advance(canvas: Canvas, backend: Backend, box: Box, phase: Array | None, fade: float) -> None:
+def advance(canvas: Canvas, backend: Backend, box: Box, phase: Array | None, fade: float | None) -> None:
     """Turn the object, and carry its smooth change since the last time on where the coverage is good; in place.
 
     Parameters
@@ -73,18 +73,19 @@ def advance(canvas: Canvas, backend: Backend, box: Box, phase: Array | None, fad
     box : aligned to the coarse grid; only this part of the canvas is touched.
     phase : float32 rad in each cell of the box by which to turn, or None.
     fade : momentum, 1 for fresh frames, towards 0 as frames have been visited often: real data have model errors, on which
-        it would build.
+        it would build; None: no momentum.
     """
     xp = backend.xp
     cells = canvas.cells(box)
-    target, trust = canvas.object[box], momentum_trust(canvas.cell_dose[cells], backend)
-    mean = block_mean(target)
+    target, mean = canvas.object[box], block_mean(canvas.object[box])
     if phase is not None:
         mean = mean * xp.exp(1j * phase)
         target *= xp.exp(1j * bilinear(phase, backend)).astype(xp.complex64)
-    velocity = carried_on(canvas.velocity[cells], trust * (mean - canvas.cell_object[cells]), backend)
-    canvas.velocity[cells] = velocity
-    target += (GAIN * fade) * bilinear((trust * velocity).astype(xp.complex64), backend)
+    if fade is not None:
+        trust = momentum_trust(canvas.cell_dose[cells], backend)
+        velocity = carried_on(canvas.velocity[cells], trust * (mean - canvas.cell_object[cells]), backend)
+        canvas.velocity[cells] = velocity
+        target += (GAIN * fade) * bilinear((trust * velocity).astype(xp.complex64), backend)
     canvas.cell_object[cells] = block_mean(target)
 
 

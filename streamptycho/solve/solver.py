@@ -178,7 +178,9 @@ class Solver:
 
     def visited(self, rows: NDArray[np.int64]) -> None:
         """Count an update from each of `rows`."""
-        self.rows_used += len(set(rows[self.visits[rows] == 0].tolist()))
+        seen = self.visits[rows]
+        if not seen.all():
+            self.rows_used += len(set(rows[seen == 0].tolist()))
         np.add.at(self.visits, rows, 1)
         self.updates += len(rows)
 
@@ -203,12 +205,12 @@ class Solver:
         age = self.visits[rows] / rule.anneal_visits
         g = rule.gamma_object
         first = rule.probe_step if self.poor_probe else rule.given_probe_step
-        beta = first / (1 + (self.updates - self.probe_since + np.arange(len(rows))) / rule.probe_memory)
-        steps = np.empty((len(rows), 4), np.float32)
+        steps = np.full((len(rows), 4), rule.gamma_probe, np.float32)
         steps[:, 0] = np.maximum(rule.settled_object_step, rule.object_step / (1 + age))
-        steps[:, 1] = np.clip(beta, rule.settled_probe_step, None).clip(max=rule.probe_step)
+        since = 1 + (self.updates - self.probe_since) / rule.probe_memory
+        beta = first / (since + np.arange(len(rows)) / rule.probe_memory)
+        steps[:, 1] = np.minimum(np.maximum(beta, rule.settled_probe_step), rule.probe_step)
         steps[:, 2] = np.minimum(1, g + age * (1 - g))
-        steps[:, 3] = rule.gamma_probe
         if self.flux is not None:
             steps[:, :2] *= self.flux.weight(rows)[:, None]
         return steps
@@ -220,7 +222,7 @@ class Solver:
             return
         rows = np.concatenate([rows for rows, _, _ in slices])
         box = self.canvas.box(self.store.corners[rows], self.store.shape, margin=BLOCK)
-        phase, fade = None, 0.0
+        phase, fade = None, None
         if self.rule.correction:
             figures = self.backend.xp.concatenate([figures for _, figures, _ in slices])
             visits = np.concatenate([visits for _, _, visits in slices])
@@ -269,7 +271,7 @@ class Solver:
     def _interval(self) -> int:
         """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""
         window = self.store.shape[0] * self.store.shape[1]
-        return max(SLICE, 6 * self.canvas.area // window)
+        return max(SLICE, 4 * self.canvas.area // window)
 
     # places of the windows
 

@@ -21,7 +21,10 @@ PATIENCE = 5000
 
 
 def together(work: Callable[[int], None], threads: int) -> None:
-    """``work(0)`` in this thread and ``work(1)``, ``work(2)``... in others that come free; back when all have ended."""
+    """``work(0)`` in this thread and ``work(1)``, ``work(2)``... in others that come free; back when all have ended.
+
+    What goes wrong in any of them is raised.
+    """
     if threads < 2:
         work(0)
         return
@@ -34,11 +37,13 @@ def together(work: Callable[[int], None], threads: int) -> None:
             ended[me] = 1
 
     helpers = [_pool().submit(help_out, me) for me in range(1, threads)]
-    work(0)
-    begun = [helper for helper in helpers if not helper.cancel()]
-    _wait(ended, len(begun))
-    for helper in begun:
-        helper.result()
+    try:
+        work(0)
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]
+        _wait(ended, len(begun))
+        for helper in begun:
+            helper.result()
 
 
 @jit
@@ -67,7 +72,7 @@ class Pool:
         """Have ``task(argument)`` done by some thread; the future can be cancelled until one has taken it."""
         if self._threads < argument:
             self._threads += 1
-            Thread(target=self._serve, name=f"streamptycho-sweep-{self._threads}", daemon=True).start()
+            Thread(target=self._serve, name=f"streamptycho-helper-{self._threads}", daemon=True).start()
         future: Future[None] = Future()
         self._tasks.put((future, task, argument))
         return future

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -325,3 +326,23 @@ def test_refused_messages_are_named_in_the_log_once_in_a_while(caplog):
         run(CodecError("header", "not msgpack"))
         assert len(caplog.records) == 3
     assert run.statuses()[0].figures["rejected_undecodable"] == 8
+
+
+def test_who_watches_gets_start_and_end_without_arrays():
+    valid = np.ones(start().geometry.frame_shape, np.bool_)
+    run = Run()(start(valid=valid, metadata={"sample": "star"}))
+    (shown,) = only(ScanStart, run.taken[Port.DISPLAY])
+    assert (shown.scan_id, shown.metadata, shown.valid) == (run.writer[0].scan_id, {"sample": "star"}, None)
+    assert run.writer[0].valid is not None, "the writer gets it whole"
+    for _ in range(10):
+        run.clock.now += 1
+        run.idle()
+    again = len(only(ScanStart, run.taken[Port.DISPLAY]))
+    assert again == 6, "every two seconds, for who comes late"
+    run(frame(0), positions(0), *ends(1))
+    run.clock.now += 10
+    run.idle()
+    status, end_ = [m for m in run.taken[Port.DISPLAY] if m is not None][-2:]
+    assert status is run.last()
+    assert end_ is run.engine[-1]
+    assert len(only(ScanStart, run.taken[Port.DISPLAY])) == again, "a scan that has ended is not begun again"

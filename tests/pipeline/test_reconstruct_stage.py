@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import CodecError
+from streamptycho.feed import Action, Command, Preview, Survey
 from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
 from streamptycho.pipeline import Port, ReconstructStage, reconstruction
@@ -435,3 +436,150 @@ def test_the_last_word_on_a_scan_is_repeated_for_a_while():
     assert (last.state, last.started_ns) == (ServiceState.DONE, 5)
     run.clock.now += 5.1
     assert [s.scan_id for s in run.statuses()] == [None]
+
+
+def shown(run: Run, kind: type) -> list[Any]:
+    return [message for port, message in run.out if port is Port.DISPLAY and isinstance(message, kind)]
+
+
+def test_points_and_patterns_are_shown_before_any_picture():
+    run = Run(preview_s=0.05, survey_s=0.05)
+    run(begin(probe=None), point(0), point(1)).idle(3)
+    survey, preview = shown(run, Survey)[-1], shown(run, Preview)[-1]
+    assert survey.index.tolist() == [0, 1]
+    assert survey.counts[0] == pytest.approx(COUNTS[0].sum())
+    np.testing.assert_allclose(survey.yx_m, [SCAN.yx_m[0], SCAN.yx_m[1]], atol=1e-12)
+    assert preview.index == 1
+    np.testing.assert_array_equal(preview.pattern, COUNTS[1])
+    assert preview.binning == 1
+    assert preview.valid.all()
+    assert not preview.saturated.any()
+    assert preview.crop_shape_px == COUNTS[1].shape
+    assert not shown(run, Snapshot)
+
+
+def test_every_point_is_shown_once_the_scan_ends():
+    run = Run(survey_s=1e6)
+    run(begin(), *(point(i) for i in range(24)), over()).until_done()
+    assert set(np.concatenate([survey.index for survey in shown(run, Survey)]).tolist()) == set(range(24))
+
+
+def test_a_large_pattern_is_shown_in_blocks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reconstruction, "PREVIEW_SIDE", 20)
+    run = Run(frames={"saturation": 100_000_000}, preview_s=0.01)
+    pixels = COUNTS[0].copy()
+    pixels[-1, -1] = 999
+    run(begin(), point(0, pixels=pixels)).idle()
+    (preview,) = shown(run, Preview)
+    ny, nx = COUNTS[0].shape
+    assert preview.binning == -(-max(ny, nx) // 20)
+    assert preview.pattern.shape == (-(-ny // preview.binning), -(-nx // preview.binning))
+    assert preview.pattern[-1, -1] == 999
+
+
+def test_saturated_pixels_are_shown_and_counted():
+    pixels = COUNTS[3].copy()
+    pixels[2, 3] = 50_000
+    run = Run(frames={"saturation": 40_000}, preview_s=0.01)
+    run(begin(), *(point(i) for i in range(3)), point(3, pixels=pixels)).idle()
+    (preview,) = shown(run, Preview)
+    assert np.argwhere(preview.saturated).tolist() == [[2, 3]]
+    assert run.stage.scans["s"].points.table["saturated"].tolist() == [0, 0, 0, 1]
+
+
+def test_a_snapshot_says_how_new_it_is():
+    run = Run(snapshot_s=0.01)
+    run(begin(), *(point(i) for i in range(8))).idle(3)
+    assert shown(run, Snapshot)[-1].newest_ns == 10**9
+
+
+# what viewers may ask for
+
+
+def ask(action: Action, value: int = 0) -> Command:
+    return Command(action=action, scan_id="s", value=value)
+
+
+def controlled(count: int = 24) -> Run:
+    run = Run(allow_control=True)
+    return run(begin(), *(point(i) for i in range(count))).idle(5)
+
+
+def test_without_leave_nothing_is_obeyed():
+    run = Run()(begin(), *(point(i) for i in range(24)), ask(Action.PAUSE))
+    assert run.stage.busy
+    assert run.stage.rejected == {"unexpected_kind": 1}
+
+
+def test_a_command_for_a_scan_that_is_not_there_is_counted():
+    run = Run(allow_control=True)(ask(Action.STOP))
+    assert run.stage.rejected == {"no_start": 1}
+
+
+def test_pause_and_resume():
+    run = controlled()(ask(Action.PAUSE))
+    before = run.stage.scans["s"].engine.updates
+    assert not run.stage.busy
+    assert run.stage.statuses()[0].state is ServiceState.PAUSED
+    run(point(23)).idle(5)
+    assert run.stage.scans["s"].engine.updates == before
+    run(ask(Action.RESUME)).idle(2)
+    assert run.stage.scans["s"].engine.updates > before
+
+
+def test_stop_ends_the_picture_but_not_the_counting():
+    run = controlled(16)(ask(Action.STOP)).idle(200)
+    scan = run.stage.scans["s"]
+    assert not run.stage.busy
+    assert len(scan.engine.error_history) >= 1
+    run(point(20), point(21))
+    (status,) = run.stage.statuses()
+    assert status.dropped == {"stopped": 2}
+    run(over()).until_done()
+    assert shown(run, Snapshot)[-1].final
+    assert shown(run, Snapshot)[-1].frames_used == 16
+
+
+def test_stop_while_polishing_ends_after_the_pass_in_work():
+    run = controlled()(ask(Action.PASSES, 1000), over()).idle(10)
+    before = len(run.stage.scans["s"].engine.error_history)
+    run(ask(Action.STOP)).until_done()
+    assert len(shown(run, Snapshot)[-1].error_history) <= before + 1
+
+
+def test_passes_after_the_last_frame():
+    lengths = []
+    for passes in (2, 7):
+        run = controlled()
+        before = len(run.stage.scans["s"].engine.error_history)
+        run(ask(Action.PASSES, passes), over()).until_done()
+        lengths.append(len(shown(run, Snapshot)[-1].error_history) - before)
+    assert lengths == [2, 7]
+
+
+def test_modes_are_added_and_taken_away():
+    run = controlled()(ask(Action.MODES, 2), ask(Action.PASSES, 60), over()).until_done()
+    assert len(shown(run, Snapshot)[-1].probe) == 2
+    run = controlled()(ask(Action.MODES, 2), ask(Action.PASSES, 60), over()).idle(5)
+    run(ask(Action.MODES, 1)).until_done()
+    assert len(shown(run, Snapshot)[-1].probe) == 1
+
+
+def test_the_object_begins_again_from_the_present_probe():
+    run = controlled()
+    engine = run.stage.scans["s"].engine
+    probe = engine.picture().probe
+    run(ask(Action.RESET_OBJECT))
+    assert engine.updates == 0
+    run.idle(1)
+    assert engine.updates > 0
+    again = engine.picture().probe
+    assert np.linalg.norm(again - probe) < 0.5 * np.linalg.norm(probe)
+    run(over()).until_done()
+
+
+def test_the_probe_is_searched_for_again():
+    run = controlled()(ask(Action.RESET_PROBE))
+    assert run.stage.statuses()[0].state is ServiceState.SEARCHING
+    run(over()).until_done()
+    assert "from the data" in run.stage._last_words.again({})[0].notes["probe"]

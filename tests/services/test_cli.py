@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import streamptycho
 from streamptycho.files import CxiWriter, open_scan, read_result
 from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.reasons import Stream
-from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
+from streamptycho.transport import Endpoint, Replier, Sender, SocketKind, new_context
 from streamptycho_services import cli
+from streamptycho_services.documents.client import past
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
 from tests import chain
 from tests.chain import PROGRAM, SIMULATOR, Command, assert_adds_up, assert_frames, facts, wait_until
@@ -34,6 +36,7 @@ COMMANDS = [
     "reconstruct-file",
     "inspect",
     "check",
+    "documents",
 ]
 STAR = {
     "siemens_star_seed.cxi": "cxi-ev",
@@ -278,11 +281,13 @@ class TestInspect:
 
 @pytest.fixture
 def addresses() -> list[str]:
-    """Flags that put both detector streams at free ports."""
+    """Flags that put both detector streams, and what others listen to, at free ports."""
     frames, positions = free_address(), free_address()
     return [
         "--set", f"detector.frames={{address='{frames}', socket='pull'}}",
         "--set", f"detector.positions={{address='{positions}', socket='sub'}}",
+        "--set", f"services.documents='{free_address()}'",
+        "--set", f"services.catch_up='{free_address()}'",
     ]  # fmt: skip
 
 
@@ -290,6 +295,12 @@ def at(flags: list[str]) -> list[str]:
     """The simulator's flags for the same ports."""
     frames, positions = (re.findall(r"address='([^']+)'", flag)[0] for flag in flags if "address" in flag)
     return ["--frames-address", frames, "--positions-address", positions]
+
+
+def catch_up(flags: list[str]) -> str:
+    """Where these flags put the past of bluesky's documents."""
+    (address,) = (flag.partition("=")[2].strip("'") for flag in flags if flag.startswith("services.catch_up"))
+    return address
 
 
 class TestCheck:
@@ -350,6 +361,13 @@ def frames_in(path: Path) -> int:
         return len(scan)
 
 
+def answers(address: str) -> bool:
+    try:
+        return past(address, 0.2) == []
+    except TimeoutError:
+        return False
+
+
 class TestRun:
     def test_serves_scans_until_interrupted(self, addresses: list[str], tmp_path: Path) -> None:
         quick = ["--set", "engine.polish_passes=2"]
@@ -360,6 +378,8 @@ class TestRun:
                     assert simulator.wait() == 0, simulator.err
                 result = tmp_path / f"scan{seed}.result.h5"
                 services.wait_while_running(result.exists, f"the result of scan {seed}")
+            names = {doc["scan_name"] for name, doc in past(catch_up(addresses)) if name == "start"}
+            assert "scan1" in names, "bluesky has heard of it"
             os.killpg(services.process.pid, signal.SIGINT)
             assert services.wait() == 0, services.err
             assert "Traceback" not in services.err
@@ -372,6 +392,29 @@ class TestRun:
         assert {line["scan"] for line in progress} == {"scan0", "scan1"}
         for line in progress:
             assert_adds_up(line)
+
+    def test_goes_on_without_documents_if_their_address_is_taken(self, addresses: list[str], tmp_path: Path) -> None:
+        with (
+            new_context() as context,
+            Replier(context, catch_up(addresses)),
+            Command(PROGRAM, "run", "--output", tmp_path, *addresses) as services,
+        ):
+            services.wait_while_running(lambda: "no bluesky documents are sent" in services.err, "the warning")
+            time.sleep(1)
+            services.process.send_signal(signal.SIGINT)
+            assert services.wait() == 0, services.err
+            assert f"cannot bind {catch_up(addresses)}" in services.err
+            assert "Traceback" not in services.err
+
+    def test_documents_alone(self, addresses: list[str]) -> None:
+        with Command(PROGRAM, "documents", *addresses) as service:
+            service.wait_while_running(lambda: answers(catch_up(addresses)), "an answer")
+            service.process.send_signal(signal.SIGINT)
+            assert service.wait() == 0, service.err
+            assert service.err == ""
+        with new_context() as context, Replier(context, catch_up(addresses)):
+            _, err = outcome("documents", *addresses, code=2)
+        assert f"error: cannot bind {catch_up(addresses)}" in err
 
     @pytest.mark.slow
     def test_interrupted_in_a_scan_closes_its_file(self, addresses: list[str], tmp_path: Path) -> None:

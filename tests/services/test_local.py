@@ -1,11 +1,12 @@
 """The exit codes of a service's process."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamptycho.config import Config
+from streamptycho.config import Config, ServiceEndpoints
 from streamptycho.errors import BackendError, ConfigError, GrammarError, ScanError
 from streamptycho_services import local
 
@@ -30,3 +31,11 @@ def test_an_error_of_the_tree_ends_a_service_with_its_code(error: Exception, cod
     with pytest.raises(SystemExit) as ended:
         local._child("receive", Config(), threading.Event(), threading.Event(), False)
     assert ended.value.code == code
+
+
+def test_addresses_that_others_look_for_stay():
+    config = Config(services=ServiceEndpoints(documents="tcp://127.0.0.1:7001", writer="tcp://127.0.0.1:7002"))
+    services = local.with_ipc(config, Path("/d")).services
+    assert services.documents == "tcp://127.0.0.1:7001"
+    assert services.catch_up == ServiceEndpoints().catch_up
+    assert services.writer == "ipc:///d/writer"

@@ -1,5 +1,7 @@
 """The compiled kernels against the readable ones: the same arithmetic, to rounding."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,9 @@ def test_the_warm_fill():
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("turned", [True, False])
-def test_the_smooth_part(threads, turned):
+@pytest.mark.parametrize("fade", [0.6, None])
+def test_the_smooth_part(monkeypatch, threads, turned, fade):
+    monkeypatch.setattr(compiled_smooth, "WORTH_SHARING", 1)
     canvases = []
     for advance, backend in ((smooth.advance, READABLE), (compiled_smooth.advance, cpu_backend(threads))):
         canvas = canvas_with(np.random.default_rng(1))
@@ -95,10 +99,31 @@ def test_the_smooth_part(threads, turned):
         box = canvas.box(CORNERS, WINDOW)
         cells = canvas.cell_dose[canvas.cells(box)].shape
         phase = np.random.default_rng(6).normal(0, 0.05, cells).astype(np.float32) if turned else None
-        advance(canvas, backend, box, phase, 0.6)
-        assert difference(canvas.object, before) > 1e-4
+        velocity = canvas.velocity.copy()
+        advance(canvas, backend, box, phase, fade)
+        assert (difference(canvas.object, before) > 1e-4) == (turned or fade is not None)
+        assert np.array_equal(canvas.velocity, velocity) == (fade is None)
         canvases.append(canvas)
     same_canvas(canvases[1], canvases[0])
+
+
+def test_a_thread_that_fails_keeps_nobody_waiting(monkeypatch):
+    """Whichever it is: the others end, and what went wrong is raised."""
+    monkeypatch.setattr(compiled_smooth, "WORTH_SHARING", 1)
+    compiled = compiled_smooth._advance
+    for failing in (0, 1):
+
+        def fail(*arguments, failing=failing):
+            if arguments[9] == failing:
+                raise MemoryError
+            if arguments[9] == 0:
+                time.sleep(0.05)  # so that the helper has begun
+            compiled(*arguments)
+
+        monkeypatch.setattr(compiled_smooth, "_advance", fail)
+        canvas = canvas_with(np.random.default_rng(1))
+        with pytest.raises(MemoryError):
+            compiled_smooth.advance(canvas, cpu_backend(2), canvas.box(CORNERS, WINDOW), None, 0.5)
 
 
 def test_the_correction():

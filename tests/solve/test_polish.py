@@ -5,10 +5,12 @@ import pytest
 
 from streamptycho.solve.backend import cpu_backend, numpy_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.modes import ModeGrowth, add_modes
+from streamptycho.solve.noise import root_count_variance
 from streamptycho.solve.polish import CLOSING, Polish
 from streamptycho.solve.refiners import DifferenceMapOptions, LsqmlOptions
-from streamptycho.solve.solver import RuleOptions
-from tests.solve.helpers import engine_for, polish, run, scene
+from streamptycho.solve.solver import RuleOptions, Solver
+from tests.solve.helpers import engine_for, polish, run, scene, stored
 
 MADE = scene(48, 100)
 LIVE = f"{RuleOptions().name}, rolling, 1 mode"
@@ -113,6 +115,45 @@ def test_the_best_picture_stays_when_the_last_is_worse(worse: float):
         assert engine.algorithm.endswith("; the picture after 2 of 3 passes kept")
     np.testing.assert_allclose(engine._solver.canvas.object, kept.object)
     np.testing.assert_allclose(engine._solver.probe, kept.probe)
+
+
+def test_a_fit_that_is_judged_otherwise_is_not_measured_against_what_was_before():
+    """Without the bias of counting noise modes fit worse and are better: the picture from before must not come back."""
+    engine = live_engine(polish="rule", polish_passes=4, polish_tolerance=0)
+    engine.finish()
+    run(engine, 250)
+    made = engine._polish
+    assert isinstance(made, Polish)
+    judged = iter([True])
+    engine._modes.settle = lambda _: next(judged, False)
+    honest, calls = made._measure, []
+
+    def measured() -> float:
+        calls.append(1)
+        return honest() * (1 if len(calls) == 1 else 1.5)
+
+    made._measure = measured
+    polish(engine)
+    assert "kept" not in engine.algorithm
+    assert made._best.passes == 4
+
+
+def test_modes_lose_the_bias_of_counting_noise_once():
+    """Where noise limits the fit; and not where the patterns lie."""
+    for error, expected in ((1.0, True), (1.4, False)):
+        made = scene(32, 60)
+        store = stored(made, numpy_backend())
+        solver = Solver(numpy_backend(), store, add_modes(made.guess, 2), RuleOptions(), poor_probe=True)
+        for row in range(60):
+            solver.admit(row)
+        solver.sweep(np.arange(60))
+        rows = np.arange(60)
+        noise = root_count_variance(store.mean_intensity(rows)).sum() / store.power[rows].mean()
+        solver.error = lambda error=error, noise=noise: error * noise
+        modes = ModeGrowth(2, 0)
+        assert modes.settle(solver) == expected
+        assert (solver.count_floor > 0) == expected
+        assert not modes.settle(solver)
 
 
 def test_a_difference_map_that_is_refused_is_said_to_be():

@@ -9,8 +9,16 @@ from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.canvas import Canvas
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.epie import Workspace
-from streamptycho.solve.positions import PositionRefinement, PositionRefiner
+from streamptycho.solve.positions import (
+    BATCH,
+    QUIET_LOOKS,
+    RECENT,
+    SETTLED_FRAMES,
+    SETTLED_UPDATES,
+    PositionRefiner,
+)
 from streamptycho.solve.positions_field import REACH, level, local_mean, path_before
+from streamptycho.solve.positions_options import PositionRefinement
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions, Solver
 from tests.solve.helpers import Scene, random_complex, scene, stored
@@ -221,9 +229,24 @@ def test_frames_from_before_a_drift_was_seen_follow_it_with_the_object(made: Sce
     assert refiner._followed is None
 
 
-def positions_engine(made: Scene, yx_px: NDArray[np.float64], refine: str, updates_per_frame: int = 20) -> RollingEngine:
+def test_a_drift_that_has_turned_is_not_carried_on_to_before(made: Scene):
+    solver = true_solver(made, READABLE)
+    refiner = refiner_of(made, solver)
+    n, first = len(made.yx_px), 40
+    refiner._followed, refiner._begun = first, 10
+    refiner.seen[:n] = 1
+    refiner.drift[10:first, 1] = 0.01 * np.arange(first - 10)
+    refiner.drift[first:n, 1] = refiner.offsets[first:n, 1] = 0.3 - 0.019 * np.arange(n - first)
+    refiner._look_back(solver, 100)
+    assert not refiner.offsets[:first].any()
+
+
+def positions_engine(
+    made: Scene, yx_px: NDArray[np.float64], refine: str, updates_per_frame: int = 20, passes: int = 20
+) -> RollingEngine:
     n = made.scan.options.shape
-    options = EngineOptions(backend="cpu", polish_passes=20, polish_tolerance=0, positions=PositionRefinement(refine=refine))
+    positions = PositionRefinement(refine=refine)
+    options = EngineOptions(backend="cpu", threads=1, polish_passes=passes, polish_tolerance=0, positions=positions)
     engine = RollingEngine(options, cpu_backend(), (n, n), made.scan.probe)
     for first in range(0, len(yx_px), 10):
         for i in range(first, first + 10):
@@ -242,24 +265,72 @@ def rms(offsets: NDArray[np.float64]) -> float:
     return float(np.sqrt(((offsets - offsets.mean(0)) ** 2).mean()))
 
 
-def test_jitter_and_drift_are_found():
+def test_jitter_is_found():
     made = scene(48, 200, photons=1e6)
-    rng = np.random.default_rng(3)
-    jitter = rng.normal(0, 1.0, (200, 2))
-    drift = np.maximum(np.linspace(-1, 1, 200), 0)[:, None] * [3.0, -3.0]
-    for wrong in (jitter, drift):
-        made_engines = {r: positions_engine(made, made.yx_px + wrong, r) for r in ("off", "auto")}
-        left = rms(wrong + made_engines["auto"].position_offsets_px)
-        assert left < 0.6 * rms(wrong)
-        assert made_engines["auto"].error < 0.9 * made_engines["off"].error
-        assert (made_engines["off"].position_offsets_px == 0).all()
-        assert made_engines["off"].position_summary.shift_px == 0
-        assert made_engines["auto"].position_summary.shift_px > 0.3
+    jitter = np.random.default_rng(3).normal(0, 1.0, (200, 2))
+    engines = {r: positions_engine(made, made.yx_px + jitter, r) for r in ("off", "auto")}
+    assert rms(jitter + engines["auto"].position_offsets_px) < 0.6
+    assert engines["auto"].error < 0.9 * engines["off"].error
+    assert (engines["off"].position_offsets_px == 0).all()
+    assert engines["off"].position_summary.shift_px == 0
+    assert engines["auto"].position_summary.shift_px > 0.3
+
+
+def test_drift_is_followed():
+    made = scene(48, 800, photons=1e6)
+    drift = np.linspace(0, 1, 800)[:, None] * [5.0, -5.0]
+    engines = {r: positions_engine(made, made.yx_px + drift, r, 8, passes=5) for r in ("off", "auto")}
+    assert rms(drift + engines["auto"].position_offsets_px) < 0.4
+    assert engines["auto"].error < 0.7 * engines["off"].error
+
+
+def test_a_faster_computer_does_not_look_more_often(made: Scene):
+    """What many frames share is held by nothing but these frames: each further look lets faults of the model drive it on."""
+    looks = {}
+    for updates_per_frame in (20, 80):
+        solver = true_solver(made, READABLE)
+        refiner = refiner_of(made, solver, refine="auto")
+        first = refiner._n = SETTLED_FRAMES - 100
+        solver.updates = SETTLED_UPDATES
+        done = []
+        refiner._next_rows = lambda _, *, live, done=done: np.zeros(done.append(live) or 0, np.int64)
+        for refiner._n in range(first, SETTLED_FRAMES + 200):
+            refiner.after(solver, updates_per_frame, live=True)
+        looks[updates_per_frame] = BATCH * len(done)
+    assert looks[20] == pytest.approx(looks[80], abs=BATCH)
+    assert looks[80] == pytest.approx(QUIET_LOOKS * (200 + RECENT), abs=2 * BATCH)
+
+
+def test_a_pause_saves_no_looks_up(made: Scene):
+    """Slow computing leaves looks undone; they are not made up for once no frames come."""
+    solver = true_solver(made, READABLE)
+    refiner = refiner_of(made, solver, refine="auto")
+    solver.updates = SETTLED_UPDATES
+    done = []
+    refiner._next_rows = lambda _, *, live: np.zeros(done.append(live) or 0, np.int64)
+    for refiner._n in range(SETTLED_FRAMES, SETTLED_FRAMES + 1000):
+        refiner.after(solver, 1, live=True)
+    assert BATCH * len(done) < 0.3 * 1000
+    done.clear()
+    for _ in range(10_000):
+        refiner.after(solver, 1, live=True)
+    assert BATCH * len(done) <= QUIET_LOOKS * RECENT
+
+
+def test_offsets_of_frames_from_before_a_drift_is_followed_prove_nothing(made: Scene):
+    refiner = refiner_of(made, true_solver(made, READABLE), refine="auto")
+    n = refiner._n
+    refiner.seen[:n], refiner.spread_px, refiner._begun = 1, 0.3, n // 2
+    refiner.drift[: n // 2] = 0.5 * np.sin(np.arange(n // 2))[:, None]
+    refiner.drift[n // 2 : n] = 0.5
+    assert not refiner.busy
+    refiner.drift[n // 2 : n] += np.linspace(0, 0.8, n - n // 2)[:, None]
+    assert refiner.busy
 
 
 def test_right_positions_are_left_alone():
-    made = scene(48, 200, photons=1e6)
-    engines = {r: positions_engine(made, made.yx_px.astype(float), r) for r in ("off", "auto")}
+    made = scene(48, 350, photons=1e6)
+    engines = {r: positions_engine(made, made.yx_px.astype(float), r, 40, passes=5) for r in ("off", "auto")}
     assert rms(engines["auto"].position_offsets_px) < 0.25
     assert made.judge(engines["auto"]).error < 1.05 * made.judge(engines["off"]).error
     assert not engines["auto"].positions.busy

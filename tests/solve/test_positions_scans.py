@@ -4,18 +4,20 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from streamptycho.solve.backend import cpu_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
-from streamptycho.solve.positions import PositionRefinement
+from streamptycho.solve.positions_options import PositionRefinement
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.solver import RuleOptions
 
 pytestmark = pytest.mark.slow
 N = 128
+STAR_PIXEL_M = 1.4089113457261918e-10 * 1.92 / (N * 75e-6)
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,30 @@ def test_jitter(scan: dict):
     error, off = result(scan, wrong, "auto")
     assert off < 0.3
     assert error < 1.15 * scan["right"][0]
+
+
+def test_the_star_is_left_alone_by_a_fast_computer(shared_data: Path, shared_tools: ModuleType):
+    """Its frames hardly overlap at first, its model is far from perfect, and its positions are right."""
+    with h5py.File(shared_data / "siemens_star_seed.cxi") as file:
+        patterns, probe = file["entry_1/data_1/data"][()], file["entry_1/instrument_1/illumination_1/probe"][()]
+        translation_m = file["entry_1/sample_1/geometry_1/translation"][()]
+    amplitudes = np.fft.ifftshift(np.sqrt(patterns.astype(np.float32)), axes=(1, 2))
+    yx_px = (translation_m[:, 1::-1] / STAR_PIXEL_M).tolist()
+    reference, support = shared_tools.load(str(shared_data / "siemens_star_reference.npz"))
+    found: dict[str, list[float]] = {"off": [], "auto": []}
+    for refine, correlations in found.items():
+        positions = PositionRefinement(refine=refine)
+        options = EngineOptions(backend="cpu", threads=1, polish_passes=5, polish_tolerance=0, positions=positions)
+        engine = RollingEngine(options, cpu_backend(), (N, N), probe[None], len(patterns))
+        done = 0
+        for i, yx in enumerate(yx_px):
+            assert engine.add(amplitudes[i], (yx[0], yx[1])) is not None
+            while done < 40 * (i + 1):
+                done += engine.step_slice()
+            if i + 1 in (258, 387, 516):
+                correlations.append(shared_tools.compare(engine.picture().object, reference, support)["detail_correlation"])
+        engine.finish()
+        while engine.state is not EngineState.DONE:
+            engine.step_slice()
+        correlations.append(shared_tools.compare(engine.picture().object, reference, support)["detail_correlation"])
+    assert (np.array(found["auto"]) > np.array(found["off"]) - 0.002).all()

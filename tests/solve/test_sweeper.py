@@ -8,6 +8,7 @@ import pytest
 
 from streamptycho.errors import BackendError
 from streamptycho.solve import sweeper, transforms
+from streamptycho.solve import threads as helping
 from streamptycho.solve.backend import choose_backend, cpu_backend
 from streamptycho.solve.cores import AUTOMATIC, _quota, usable_threads
 from streamptycho.solve.solver import RuleOptions, Solver
@@ -85,7 +86,7 @@ def test_what_goes_wrong_in_a_helping_thread_is_raised(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(sweeper.compiled_share, "share", fail)
     solver = solver_for(scene(32, 20), 2)
-    monkeypatch.setattr(sweeper.Future, "cancel", lambda future: False)  # as if every helper had begun
+    monkeypatch.setattr(helping.Future, "cancel", lambda future: False)  # as if every helper had begun
     with pytest.raises(RuntimeError, match="no"):
         solver.sweep(np.arange(20))
 

@@ -103,7 +103,7 @@ def _about(snapshot: Snapshot, item: str, scan: str) -> dict[str, Any]:
         "frames": snapshot.frames_used,
         "error": snapshot.error,
         "final": snapshot.final,
-        "newest_ns": str(getattr(snapshot, "newest_ns", 0)),
+        "newest_ns": str(snapshot.newest_ns),
     }
 
 

@@ -1,0 +1,253 @@
+"""Runs made of what the display is told."""
+
+import math
+
+import numpy as np
+import pytest
+
+from streamptycho.documents.composer import _REMEMBERED, MAX_OPEN_RUNS, SILENCE_S
+from streamptycho.errors import CodecError
+from streamptycho.messages import Status
+from streamptycho.reasons import EndReason, ServiceState
+from tests.documents.helpers import Told, assessment, check, end, last_picture, whole_scan, word
+from tests.files.factories import STARTED_NS, snapshot, start
+
+AGAIN_NS = STARTED_NS + 10**9
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_a_whole_scan_is_a_valid_run(told):
+    whole_scan(told)
+    check(told.documents)
+    assert told.names()[0] == "start"
+    assert told.names()[-1] == "stop"
+    (begin,) = told.of("start")
+    assert (begin["plan_name"], begin["scan_id"], begin["scan_name"]) == ("streamptycho", 1, "scan")
+    assert (begin["sample"], begin["scan_metadata"]) == ("star", {"sample": "star", "beam_line": "x"})
+    assert (begin["frames_expected"], begin["frame_shape"]) == (30, [16, 24])
+    (stop,) = told.of("stop")
+    assert (stop["exit_status"], stop["reason"]) == ("success", "complete")
+    progress = told.events("progress")
+    assert progress[-1]["state"] == "done"
+    assert (progress[-1]["frames_received"], progress[-1]["frames_used"]) == (30, 30)
+    assert progress[-1]["resolution_m"] == 2e-8
+    assert [p["frames_received"] for p in progress] == sorted(p["frames_received"] for p in progress)
+    assert told.events("quality")[0]["verdict"] == "converging"
+
+
+def test_only_the_error_is_hinted(told):
+    whole_scan(told)
+    hints = {d["name"]: d["hints"]["streamptycho"]["fields"] for d in told.of("descriptor")}
+    assert hints == {"progress": ["error"], "object": [], "probe": [], "quality": []}
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [(EndReason.COMPLETE, "success"), *((r, "abort") for r in EndReason if r is not EndReason.COMPLETE)],
+)
+def test_the_end_of_the_scan_is_that_of_the_run(told, reason, status):
+    whole_scan(told, reason)
+    (stop,) = told.of("stop")
+    assert (stop["exit_status"], stop["reason"]) == (status, str(reason))
+
+
+class TestPace:
+    def test_progress_twice_a_second_and_pictures_once(self, told):
+        told.say(start())
+        for i in range(100):
+            told.say(word(used=i), snapshot(i), assessment(verdict=str(i)), after_s=0.1)
+        assert 19 <= len(told.events("progress")) <= 21
+        assert 10 <= len(told.events("object")) <= 11
+        assert len(told.events("probe")) == len(told.events("object"))
+        assert 10 <= len(told.events("quality")) <= 11
+
+    def test_large_pictures_come_less_often(self, told):
+        told.cost_s = 0.3
+        told.say(start())
+        for i in range(100):
+            told.say(snapshot(i), after_s=0.1)
+        assert 3 <= len(told.events("object")) <= 4
+
+    def test_the_newest_picture_and_no_other(self, told):
+        told.say(start(), snapshot(1))
+        told.say(snapshot(2), snapshot(3))
+        assert [e["object_frames_used"] for e in told.events("object")] == [10]
+        told.say(after_s=1)
+        assert [e["object_frames_used"] for e in told.events("object")] == [10, 30]
+
+    def test_the_final_picture_is_always_told(self, told):
+        told.say(start(), snapshot(1))
+        told.say(last_picture())
+        assert [e["object_final"] for e in told.events("object")] == [0, 1]
+
+    def test_nothing_new_is_not_told_again(self, told):
+        told.say(start(), word(used=3), snapshot(1))
+        for _ in range(20):
+            told.say(word(used=3), after_s=1)
+        assert len(told.events("progress")) == 1
+        assert len(told.events("object")) == 1
+
+
+class TestBeginning:
+    def test_waits_a_little_for_the_start_message(self, told):
+        assert told.say(snapshot(1), word()) == []
+        told.say(start(expected=7), after_s=2)
+        (begin,) = told.of("start")
+        assert begin["frames_expected"] == 7
+        assert len(told.events("object")) == 1
+
+    def test_does_without_it_if_it_was_missed(self, told):
+        told.say(snapshot(1))
+        told.say(after_s=3)
+        (begin,) = told.of("start")
+        assert begin["frames_expected"] == 0
+        assert "wavelength_m" not in begin
+        told.say(start(), after_s=1)
+        assert len(told.of("start")) == 1
+        check(told.documents)
+
+    def test_of_a_final_picture_out_of_nowhere(self, told):
+        told.say(last_picture())
+        check(told.documents)
+        assert [n for n in told.names() if n != "descriptor"] == ["start", "event", "event", "event", "stop"]
+
+    def test_a_last_word_does_not_begin_a_run(self, told):
+        told.say(word(state=ServiceState.DONE), word("receive", ServiceState.DONE), end(), after_s=100)
+        told.say(Status(service="receive", scan_id=None, state=ServiceState.IDLE, time_ns=1), CodecError("x", "y"))
+        told.say(word("write", ServiceState.RECEIVING))
+        told.say(after_s=100)
+        assert told.finish() == []
+        assert told.documents == []
+
+    def test_a_scan_without_pictures(self, told):
+        told.say(start(), word("receive", ServiceState.RECEIVING, used=3), after_s=0.1)
+        told.say(end(EndReason.ABORTED), word("receive", ServiceState.DONE, used=3))
+        told.say(word(state=ServiceState.DONE, notes={"no_picture": "nothing could be reconstructed"}))
+        check(told.documents)
+        (stop,) = told.of("stop")
+        assert (stop["exit_status"], stop["reason"]) == ("fail", "nothing could be reconstructed")
+        assert told.events("progress")[-1]["frames_received"] == 3
+
+    def test_a_scan_that_cannot_be_reconstructed(self, told):
+        told.say(start())
+        told.say(word(state=ServiceState.DONE, notes={"error": "frames too large"}), after_s=1)
+        (stop,) = told.of("stop")
+        assert (stop["exit_status"], stop["reason"]) == ("fail", "frames too large")
+        told.say(start(), word("receive", ServiceState.RECEIVING, used=3), after_s=1)
+        assert len(told.of("start")) == 1, "the receiver goes on with it"
+
+
+class TestSeveral:
+    def test_scans_in_a_row(self, told):
+        for i in range(5):
+            whole_scan(told, scan_id=f"scan-{i}", started_ns=STARTED_NS + i)
+        check(told.documents)
+        assert [(d["scan_id"], d["scan_name"]) for d in told.of("start")] == [(i + 1, f"scan-{i}") for i in range(5)]
+        assert len(told.of("stop")) == 5
+
+    def test_the_same_id_again(self, told):
+        whole_scan(told)
+        told.say(word(state=ServiceState.DONE), word("receive", ServiceState.DONE), last_picture(), after_s=1)
+        assert len(told.of("start")) == 1, "its last words are repeated"
+        whole_scan(told, started_ns=AGAIN_NS)
+        check(told.documents)
+        assert [d["scan_started_ns"] for d in told.of("start")] == [STARTED_NS, AGAIN_NS]
+
+    def test_the_same_id_again_without_a_time(self, told):
+        for count in (1, 2, 3):
+            whole_scan(told, started_ns=0)
+            told.say(word(state=ServiceState.DONE, started_ns=0), last_picture(started_ns=0), after_s=1)
+            assert len(told.of("stop")) == count
+        check(told.documents)
+
+    def test_at_once(self, told):
+        told.say(start(), start(scan_id="next", started_ns=AGAIN_NS))
+        told.say(snapshot(1), snapshot(2, scan_id="next", started_ns=AGAIN_NS))
+        told.say(last_picture(), end())
+        told.say(last_picture(scan_id="next", started_ns=AGAIN_NS))
+        check(told.documents)
+        assert len(told.of("stop")) == 2
+
+    def test_are_bounded(self, told):
+        count = _REMEMBERED + 20
+        for i in range(count):
+            told.say(start(scan_id=f"s{i}"), word(scan_id=f"s{i}"))
+        told.finish()
+        check(told.documents)
+        assert len(told.of("start")) == len(told.of("stop")) == count
+        reasons = [d["reason"] for d in told.of("stop")]
+        assert reasons.count("the documents service was stopped") == MAX_OPEN_RUNS
+        assert {d["exit_status"] for d in told.of("stop")} == {"abort"}
+        assert len(told.composer._ended) <= _REMEMBERED
+        assert told.composer._scans == {}
+
+
+class TestSilence:
+    def test_of_the_reconstruction_after_the_scan(self, told):
+        """As after a restart: the new process knows nothing of the scan."""
+        told.say(start(), snapshot(1), word(used=1))
+        for _ in range(100):
+            told.say(word("receive", ServiceState.RECEIVING, used=5), after_s=1)
+        assert told.of("stop") == []
+        told.say(end(), word("receive", ServiceState.DONE, used=5))
+        told.say(word("receive", ServiceState.DONE, used=5), after_s=SILENCE_S - 1)
+        assert told.of("stop") == []
+        told.say(after_s=1)
+        (stop,) = told.of("stop")
+        assert (stop["exit_status"], stop["reason"]) == ("abort", "nothing was heard of the reconstruction for 60 s")
+        check(told.documents)
+
+    def test_of_everybody(self, told):
+        told.say(start(), snapshot(1))
+        told.say(after_s=SILENCE_S)
+        (stop,) = told.of("stop")
+        assert stop["exit_status"] == "abort"
+
+    def test_while_it_is_polished_is_none(self, told):
+        told.say(start(), end(), word("receive", ServiceState.DONE))
+        for i in range(200):
+            told.say(word(state=ServiceState.POLISHING, used=i), after_s=10)
+        assert told.of("stop") == []
+
+    def test_a_final_picture_that_was_missed(self, told):
+        told.say(start(), snapshot(1), end())
+        told.say(word(state=ServiceState.DONE, used=3))
+        told.say(word(state=ServiceState.DONE, used=3), after_s=4)
+        assert told.of("stop") == []
+        told.say(after_s=1)
+        (stop,) = told.of("stop")
+        assert (stop["exit_status"], stop["reason"]) == ("success", "complete; the final picture was missed")
+
+
+class TestUnknown:
+    def test_figures_that_are_not_numbers(self, told):
+        nothing = float("nan")
+        told.say(start(metadata={"a": nothing, "b": math.inf, "x.y": 1, "x/y": 2, "": 3}))
+        told.say(word(figures={"error": nothing, "updates": nothing, "updates_hz": math.inf, "lag_s": nothing}), after_s=1)
+        told.say(word("receive", ServiceState.RECEIVING, figures={"rate_hz": -math.inf}), after_s=1)
+        told.say(snapshot(1, error=nothing), after_s=1)
+        figures = {"resolution_m": nothing, "photons_per_frame": math.inf, "a": 1.0}
+        curve = np.array([1, nothing, 3], np.float32)
+        told.say(assessment(figures=figures, frequency_per_m=curve, ring_correlation=curve), after_s=1)
+        told.say(assessment(figures={"resolution_m": 0.0}), after_s=1)
+        check(told.documents)
+        for progress in told.events("progress"):
+            assert (progress["error"], progress["resolution_m"], progress["lag_s"]) == (1.0, 1.0, -1.0)
+        assert told.events("object")[0]["object_error"] == 1.0
+        quality = told.events("quality")
+        assert quality[0]["quality_figures"] == '{"a": 1.0}'
+        assert quality[0]["ring_correlation"].tolist() == [1, 3]
+        assert [q["quality_resolution_m"] for q in quality] == [1.0, 1.0]
+        assert told.of("start")[0]["scan_metadata"] == {"a": "nan", "b": "inf", "x_y": 1, "x_y_": 2, "_": 3}
+
+    def test_the_newer_word_counts(self, told):
+        told.say(start(), word(used=3, time_ns=STARTED_NS + 2, figures={"error": 0.3, "updates": 30.0}))
+        told.say(snapshot(1, time_ns=STARTED_NS + 1), after_s=1)
+        assert told.events("progress")[-1]["error"] == 0.3
+        told.say(snapshot(2, time_ns=STARTED_NS + 3), after_s=1)
+        assert told.events("progress")[-1]["error"] == snapshot(2).error
+        assert told.events("progress")[-1]["updates"] == 50

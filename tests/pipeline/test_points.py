@@ -1,0 +1,85 @@
+"""What frames say by themselves, and the blocks in which it is sent."""
+
+import numpy as np
+import pytest
+
+from streamptycho.pipeline import points
+from streamptycho.pipeline.points import PointLog
+from tests.scans import start
+
+START = start()
+
+
+def filled(count: int, shape: tuple[int, int] = (16, 16)) -> PointLog:
+    log = PointLog(shape)
+    rng = np.random.default_rng(0)
+    for i in rng.permutation(count).tolist():
+        log.add(i, (1e-6 * i, -1e-6 * i), np.ones(shape, np.float32), 0, 10 + i)
+    return log
+
+
+def test_figures_of_a_frame():
+    log = PointLog((16, 16))
+    amplitude = np.zeros((16, 16), np.float32)
+    amplitude[:2, :2] = 10
+    amplitude[5, 0] = 2
+    amplitude[8, 8] = -1
+    log.add(3, (1e-6, 2e-6), amplitude, 7, 99)
+    (row,) = log.table
+    assert (row["index"], row["saturated"], row["timestamp_ns"]) == (3, 7, 99)
+    assert row["yx_m"].tolist() == [1e-6, 2e-6]
+    assert row["counts"] == pytest.approx(404)
+    assert row["dark_field"] == pytest.approx(4)
+    np.testing.assert_allclose(row["centre_px"], [(200 + 5 * 4) / 404, 200 / 404], rtol=1e-5)
+
+
+def test_the_bright_field_is_that_of_the_mean():
+    """A first frame that says little is judged again when more is known."""
+    log = PointLog((16, 16))
+    wide, narrow = np.zeros((2, 16, 16), np.float32)
+    narrow[0, 0], wide[:4, :4] = 10, 10
+    log.add(0, (0, 0), narrow, 0, 0)
+    log.add(1, (0, 0), wide, 0, 0)
+    assert log.table["dark_field"].tolist() == [0, 0]
+    odd = wide.copy()
+    odd[8, 8] = 5
+    for i in range(2, 8):
+        log.add(i, (0, 0), wide, 0, 0)
+    log.add(8, (0, 0), odd, 0, 0)
+    assert log.table["dark_field"][8] == pytest.approx(25)
+
+
+def test_blocks_hold_every_point_and_then_all_in_turn(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(points, "BLOCK_POINTS", 100)
+    log = filled(350)
+    blocks = [log.survey(START, 5) for _ in range(4)]
+    assert [len(block.index) for block in blocks] == [100, 100, 100, 100]
+    assert not log.unsent
+    assert set(np.concatenate([block.index for block in blocks]).tolist()) == set(range(350))
+    again = [log.survey(START, 5) for _ in range(4)]
+    assert set(np.concatenate([block.index for block in again]).tolist()) == set(range(350))
+    for block in blocks + again:
+        assert block.known == 350
+        np.testing.assert_allclose(block.yx_m, 1e-6 * np.stack([block.index, -block.index], axis=1))
+
+
+def test_new_points_go_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(points, "BLOCK_POINTS", 100)
+    log = filled(80)
+    assert log.survey(START, 5) is not None
+    log.add(1000, (0, 0), np.ones((16, 16), np.float32), 0, 0)
+    block = log.survey(START, 5)
+    assert block is not None
+    assert 1000 in block.index
+    assert len(block.index) == 81
+
+
+def test_without_points_there_is_nothing_to_send():
+    assert PointLog((16, 16)).survey(START, 5) is None
+
+
+def test_memory_grows_with_the_points_only():
+    log = filled(3000)
+    assert len(log) == 3000
+    assert not log._early
+    assert log._table.nbytes <= 2 * 4096 * points.POINT.itemsize
