@@ -472,3 +472,25 @@ def test_the_demonstration(chromium, tmp_path):
             assert demo.wait() == 0, demo.err
             watched.until("() => document.getElementById('stale').innerText.includes('finished')")
             assert not watched.page.evaluate("() => document.body.classList.contains('stale')")
+
+
+@pytest.mark.slow
+def test_control_of_a_real_reconstruction(chromium, tmp_path):
+    """Pause, go on, and stop before the end: the scan is written whole all the same."""
+    flags = ["--frames", 700, "--shape", 64, "--scan-id", "led"]
+    state = "() => document.getElementById('state').innerText"
+    with Program(
+        PROGRAM, "demo", "--rate", 50, "--page-port", 0, "--allow-control", "--output", tmp_path, "--", *flags
+    ) as demo:
+        demo.wait_while_running(lambda: "live page: http" in demo.err, "the address of the page")
+        with opened(chromium, re.findall(r"live page: (\S+)", demo.err)[0]) as watched:
+            watched.until(f"() => ({state})() === 'reconstructing'", 120)
+            watched.page.click("#control button[data-action=pause]")
+            watched.until(f"() => ({state})() === 'paused'")
+            watched.page.click("#control button[data-action=resume]")
+            watched.until(f"() => ({state})() === 'reconstructing'")
+            watched.page.once("dialog", lambda dialog: dialog.accept())
+            watched.page.click("#control button[data-action=stop]")
+            watched.until(f"() => ({state})().startsWith('done')", 60)
+            assert demo.wait() == 0, demo.err
+    assert "written: 700" in demo.out

@@ -93,7 +93,7 @@ function anyFigure([name, value]) {
   return unit ? [words(name.slice(0, -unit.length - 1)), `${number} ${UNITS[unit]}`] : [words(name), number];
 }
 
-const WAITING = { receiving: "Waiting for the first picture.", searching: "Looking for a probe in the data." };
+const WAITING = { receiving: "Waiting for the first picture.", searching: "Looking for a probe in the data.", paused: "Paused; frames are received and written all the same." };
 
 export function showVerdict(facts) {
   const words = facts?.verdict ?? (facts ? WAITING[facts.state] ?? trusted(facts) : "Waiting for a scan.");
@@ -143,7 +143,7 @@ export function staleness(report, quietS, connected, why, retry) {
   if (quietS > QUIET_S) return `No news for ${seconds(quietS)}: what is shown is old.`;
   const heard = Object.values(report?.silence_s ?? {});
   const silence = heard.length ? Math.min(...heard) + quietS : 0;
-  if (ACTIVE.includes(report?.facts?.state) && silence > QUIET_S) return `No news from the services for ${seconds(silence)}: what is shown is old.`;
+  if ([...ACTIVE, "paused"].includes(report?.facts?.state) && silence > QUIET_S) return `No news from the services for ${seconds(silence)}: what is shown is old.`;
   return "";
 }
 
