@@ -493,4 +493,4 @@ def test_control_of_a_real_reconstruction(chromium, tmp_path):
             watched.page.click("#control button[data-action=stop]")
             watched.until(f"() => ({state})().startsWith('done')", 60)
             assert demo.wait() == 0, demo.err
-    assert "written: 700" in demo.out
+            assert "written: 700" in demo.out
