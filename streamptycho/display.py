@@ -12,22 +12,36 @@ from streamptycho.messages import Snapshot
 _NICE = (1, 2, 5)
 
 
+def covered_part(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest part that holds all that is covered; all of it if nothing is."""
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    if not rows.size:
+        return slice(0, covered.shape[0]), slice(0, covered.shape[1])
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Phase without its ramp and constant, which ptychography cannot know; radians, NaN where not covered.
 
     The ramp is taken from the mean phase difference of neighbours, which wrapping does not disturb.
     """
     covered = covered & np.isfinite(obj)
-    obj = np.where(covered, obj, 0)
-    phasor = obj / np.maximum(abs(obj), 1e-12)
-    ny, nx = obj.shape
-    dy = (phasor[1:] * phasor[:-1].conj())[covered[1:] & covered[:-1]].sum() if ny > 1 else 1
-    dx = (phasor[:, 1:] * phasor[:, :-1].conj())[covered[:, 1:] & covered[:, :-1]].sum() if nx > 1 else 1
-    y, x = np.ogrid[:ny, :nx]
-    flat = phasor * np.exp(-1j * (np.angle(dy) * y + np.angle(dx) * x))
-    mean = flat[covered].mean() if covered.any() else 1
-    phase = np.angle(flat * np.conj(mean))
-    return np.where(covered, phase, np.nan).astype(np.float32)
+    part = covered_part(covered)
+    phase = np.full(obj.shape, np.nan, np.float32)
+    np.copyto(phase[part], _without_ramp(np.where(covered[part], obj[part], 0).astype(np.complex64)), where=covered[part])
+    return phase
+
+
+def _without_ramp(flat: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Phase of the part that is not zero; `flat` is spent."""
+    flat /= np.maximum(abs(flat), 1e-12)
+    ny, nx = flat.shape
+    dy = (flat[1:] * flat[:-1].conj()).sum(dtype=np.complex128)  # zeros add nothing
+    dx = (flat[:, 1:] * flat[:, :-1].conj()).sum(dtype=np.complex128)
+    flat *= np.exp(-1j * np.angle(dy) * np.arange(ny)).astype(np.complex64)[:, None]
+    flat *= np.exp(-1j * np.angle(dx) * np.arange(nx)).astype(np.complex64)
+    flat *= np.complex64(np.exp(-1j * np.angle(flat.sum(dtype=np.complex128))))
+    return np.angle(flat)
 
 
 def to_gray(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -285,7 +285,6 @@ class TestDemo:
         result = read_result(Path(report["result"]))
         assert result.object.shape == facts(Path(report["cxi"]))["picture_shape"]
         assert Path(report["picture"]).read_bytes().startswith(b"\x89PNG")
-        assert Path(report["picture"]).name in (tmp_path / "live.html").read_text()
         assert len({report["cxi"], report["result"], report["picture"]}) == 3
         assert (tmp_path / "truth.npz").is_file()
         for line in progress:
@@ -305,7 +304,7 @@ class TestDemo:
         assert "phase_correlation: None" in lines
         assert "tiny: " in err
         assert "Traceback" not in err
-        assert not (tmp_path / "second" / "live.html").exists()
+        assert "live page" not in err
         assert_frames(tmp_path / "second" / "tiny.cxi", pixels(scan))
 
     def test_simulator_that_refuses(self, tmp_path: Path) -> None:
@@ -381,7 +380,7 @@ class TestInterrupted:
 
     def test_at_the_very_start(self, tmp_path: Path) -> None:
         with Command(PROGRAM, "demo", "--output", tmp_path / "out", *self.FLAGS) as demo:
-            wait_until(lambda: len(demo.children()) == len(SERVICES), "the services to be started")
+            wait_until(lambda: len(demo.children()) == 1 + len(SERVICES), "the page and the services to be started")
             os.killpg(demo.process.pid, signal.SIGINT)
             assert demo.wait() == 130, demo.err
             assert "Traceback" not in demo.err
@@ -394,12 +393,23 @@ class TestInterrupted:
         held = open_scan(path)
         before = len(held)
         held.close()
-        os.kill(demo.children()[list(SERVICES).index(name)], signal.SIGKILL)
+        _, *services = demo.children()
+        os.kill(services[list(SERVICES).index(name)], signal.SIGKILL)
         assert demo.wait() == 1
         assert f"error: service {name} (exit code -9) ended unexpectedly" in demo.err
         assert "Traceback" not in demo.err
         assert demo.out == ""
         assert self.check_frames(path) >= max(before, 20)
+
+    def test_a_live_page_that_is_killed_costs_nothing_else(self, tmp_path: Path) -> None:
+        flags = ["--frames", 300, "--shape", 64, "--scan-id", "scan"]
+        with Command(PROGRAM, "demo", "--json", "--rate", 150, "--output", tmp_path, *BRIEF, "--", *flags) as demo:
+            path = tmp_path / "scan.cxi"
+            demo.wait_while_running(lambda: snapshots_so_far(path) >= 1, "a snapshot")
+            os.kill(demo.children()[0], signal.SIGKILL)
+            assert demo.wait() == 0, demo.err
+            assert "the live page has ended (exit code -9); the scan goes on without it" in demo.err
+            assert demo.report()["written"] == 300
 
 
 def toml(settings: Config) -> str:

@@ -8,13 +8,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from streamptycho import __version__
 from streamptycho.config import Config, load
 from streamptycho.errors import BackendError, StreamPtychoError
+
+if TYPE_CHECKING:
+    from streamptycho_services.dashboard.server import PageOptions
 
 app = typer.Typer(
     name="streamptycho",
@@ -36,6 +39,22 @@ ProbeStart = Annotated[
 ]
 Documents = Annotated[bool, typer.Option(help="Send bluesky documents; see docs/documents.md.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory for files and pictures.")]
+ShowPage = Annotated[bool, typer.Option("--page/--no-page", help="Serve the live page; see docs/dashboard.md.")]
+PageHost = Annotated[str, typer.Option("--page-host", help="Address of the live page; a public one needs --page-token.")]
+PagePort = Annotated[
+    int | None, typer.Option("--page-port", min=0, max=65535, help="Its port. [default: 8000, or a free one]")
+]
+PageToken = Annotated[
+    str | None,
+    typer.Option(
+        "--page-token",
+        envvar="STREAMPTYCHO_TOKEN",
+        help="Who has it may look, and act if control is allowed; 'auto': random.",
+    ),
+]
+AllowControl = Annotated[
+    bool, typer.Option("--allow-control", help="Let who has the token pause, stop or reset from the page.")
+]
 SIMULATOR = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -56,7 +75,9 @@ def _fail(error: object, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def _config(path: Path | None, settings: list[str] | None, output: Path | None, probe: str | None) -> Config:
+def _config(
+    path: Path | None, settings: list[str] | None, output: Path | None, probe: str | None, *, allow_control: bool = False
+) -> Config:
     overrides: dict[str, Any] = {}
     for setting in settings or []:
         key, separator, value = setting.partition("=")
@@ -67,7 +88,19 @@ def _config(path: Path | None, settings: list[str] | None, output: Path | None, 
         overrides["write.directory"] = output
     if probe is not None:
         overrides["engine.probe"] = probe
+    if allow_control:
+        overrides["reconstruct.allow_control"] = True
     return load(path, overrides)
+
+
+def _page(config: Config, *, show: bool, host: str, port: int | None, token: str | None) -> "PageOptions | None":
+    """Options of the page of `demo` and `run`: a port that nobody chose may be another."""
+    from streamptycho_services.dashboard.server import PORT, PageOptions
+
+    if not show:
+        return None
+    chosen = port if port is not None else PORT
+    return PageOptions(host, chosen, token, allow_control=config.reconstruct.allow_control, move=port is None)
 
 
 def _value(text: str) -> Any:
@@ -98,7 +131,12 @@ def demo(
     rate: Annotated[float, typer.Option(help="Frames per second; 0 = as fast as they are taken.")] = 100.0,
     probe: ProbeStart = None,
     output: Output = None,
-    page: Annotated[bool, typer.Option(help="Write live.html, which shows the growing picture.")] = True,
+    page: ShowPage = True,
+    page_host: PageHost = "127.0.0.1",
+    page_port: PagePort = None,
+    page_token: PageToken = None,
+    allow_control: AllowControl = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Keep the live page after the end, until Ctrl-C.")] = False,
     documents: Documents = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -108,9 +146,11 @@ def demo(
     from streamptycho_services.demo import DemoFailedError, Source, run_demo
     from streamptycho_services.session import ServiceDiedError
 
-    effective = _config(config, settings, output or Path("out"), probe)
+    effective = _config(config, settings, output or Path("out"), probe, allow_control=allow_control)
+    shown = _page(effective, show=page, host=page_host, port=page_port, token=page_token)
     try:
-        outcome = run_demo(effective, Source(replay, rate, context.args), page=page, documents=documents, as_json=as_json)
+        source = Source(replay, rate, context.args)
+        outcome = run_demo(effective, source, shown, documents=documents, as_json=as_json, stay=stay and page)
     except (DemoFailedError, ServiceDiedError) as error:
         _fail(error, 1)
     _report(outcome.summary, as_json)
@@ -130,13 +170,20 @@ def run(
     config: ConfigFile = None,
     settings: Setting = None,
     as_json: AsJson = False,
+    page: ShowPage = True,
+    page_host: PageHost = "127.0.0.1",
+    page_port: PagePort = None,
+    page_token: PageToken = None,
+    allow_control: AllowControl = False,
 ) -> None:
     """All services on this machine, for scan after scan, until Ctrl-C."""
     from streamptycho_services.run import run_all
     from streamptycho_services.session import ServiceDiedError
 
+    effective = _config(config, settings, output, probe, allow_control=allow_control)
+    shown = _page(effective, show=page, host=page_host, port=page_port, token=page_token)
     try:
-        run_all(_config(config, settings, output, probe), documents=documents, as_json=as_json)
+        run_all(effective, shown, documents=documents, as_json=as_json)
     except ServiceDiedError as error:
         _fail(error, 1)
 
@@ -165,6 +212,31 @@ def reconstruct(config: ConfigFile = None, settings: Setting = None, as_json: As
 def write(config: ConfigFile = None, settings: Setting = None, output: Output = None, as_json: AsJson = False) -> None:
     """Only the writer, for services on several hosts."""
     _one("write", config, settings, output, as_json)
+
+
+@app.command(
+    epilog="Examples:\n\nstreamptycho dashboard -c beamline.toml\n\n"
+    "streamptycho dashboard -c beamline.toml --host 0.0.0.0 --token auto --allow-control"
+)
+def dashboard(
+    host: Annotated[str, typer.Option(help="Address to serve on; a public one needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any that is free.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="STREAMPTYCHO_TOKEN", help="Asked of viewers elsewhere, and of who acts; 'auto': random."),
+    ] = None,
+    allow_control: AllowControl = False,
+    config: ConfigFile = None,
+    settings: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """Only the live page, for services that run elsewhere; `run` and `demo` bring their own."""
+    from streamptycho_services.dashboard.server import PageOptions
+    from streamptycho_services.logs import configure_logging
+    from streamptycho_services.run import run_page
+
+    configure_logging(as_json, service="page")
+    run_page(_config(config, settings, None, None), PageOptions(host, port, token, allow_control))
 
 
 @app.command(name="documents", epilog="Example:\n\nstreamptycho documents -c beamline.toml")

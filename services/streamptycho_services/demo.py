@@ -14,12 +14,11 @@ from typing import Any
 from streamptycho.config import Config, DetectorEndpoints
 from streamptycho.errors import ConfigError
 from streamptycho.transport import Endpoint, SocketKind
+from streamptycho_services.dashboard.server import PageOptions
 from streamptycho_services.documents.beside import DocumentsBeside
 from streamptycho_services.local import with_ipc
-from streamptycho_services.page import write_page
 from streamptycho_services.session import Session, local_session
 from streamptycho_services.summary import problems, summarise
-from streamptycho_services.watch import Watcher
 
 READY_S = 300.0
 """Longest time for the services to get ready: the first time ever, their kernels are compiled."""
@@ -52,8 +51,12 @@ class Outcome:
     """What the services say went wrong with a scan."""
 
 
-def run_demo(config: Config, source: Source, *, page: bool, documents: bool, as_json: bool) -> Outcome:
-    """Run until every scan that was sent is written and polished; with `documents`, also for bluesky.
+def run_demo(
+    config: Config, source: Source, page: PageOptions | None, *, documents: bool, as_json: bool, stay: bool = False
+) -> Outcome:
+    """Run until every scan that was sent is written and polished; with `stay` until somebody interrupts.
+
+    With `documents`, also for bluesky.
 
     Raises :class:`DemoFailedError` if the simulator dies, :class:`ServiceDiedError` if a service does.
     """
@@ -66,17 +69,19 @@ def run_demo(config: Config, source: Source, *, page: bool, documents: bool, as_
     with tempfile.TemporaryDirectory(prefix="streamptycho-") as name:
         config = with_ipc(config, Path(name)).model_copy(update={"detector": _detector(name)})
         beside = DocumentsBeside(config, json_logs=as_json) if documents else nullcontext()
-        with beside, local_session(config, as_json=as_json) as session:
+        with beside, local_session(config, page, as_json=as_json) as session:
             _await_services(session, as_json=as_json)
             said = Path(name) / "simulator.log"  # a pipe that nobody reads would stop the simulator when it is full
             with said.open("w") as log:
                 simulator = subprocess.Popen(_command(source, name, truth), stderr=log)
             try:
-                _watch(session, simulator, said, directory if page else None)
+                complete = _watch(session, simulator, said)
+                if complete and stay:
+                    _stay(session)
             finally:
                 _stop(simulator)
         summary = summarise(session.watcher, truth)
-        return Outcome(summary, session.interrupted.is_set(), problems(summary))
+        return Outcome(summary, not complete, problems(summary))
 
 
 def _detector(directory: str) -> DetectorEndpoints:
@@ -107,32 +112,27 @@ def _await_services(session: Session, *, as_json: bool) -> None:
             raise DemoFailedError(f"the services are not ready after {READY_S:.0f} s")
 
 
-def _watch(session: Session, simulator: "subprocess.Popen[bytes]", said: Path, page_directory: Path | None) -> None:
-    """Show progress until all is written, somebody interrupts, or something dies."""
+def _watch(session: Session, simulator: "subprocess.Popen[bytes]", said: Path) -> bool:
+    """Show progress until all is written (true), somebody interrupts (false), or something dies (an exception)."""
     watcher = session.watcher
     quiet_since = time.monotonic()
     while not session.interrupted.is_set():
         session.look()
-        if page_directory is not None and _announce_page(watcher, page_directory):
-            page_directory = None
         code = simulator.poll()
         if code not in (None, 0) and not session.interrupted.is_set():
             raise DemoFailedError(f"the simulator ended with exit code {code}: {said.read_text().strip()}")
         if code is None or not watcher.scans or len(watcher.written()) < len(watcher.scans):
             quiet_since = time.monotonic()
         elif time.monotonic() - quiet_since > QUIET_S:
-            return
-
-
-def _announce_page(watcher: Watcher, directory: Path) -> bool:
-    """Write the page as soon as the name of the picture is known."""
-    for scan_id in watcher.scans:
-        status = watcher.status("write", scan_id)
-        if status is not None and "file" in status.notes:
-            page = write_page(directory, scan_id, Path(status.notes["file"]).with_suffix(".png").name)
-            print(f"live picture: {page.resolve().as_uri()}", file=sys.stderr)
             return True
     return False
+
+
+def _stay(session: Session) -> None:
+    """Leave all as it is, so that the page can be looked at."""
+    print("finished; the live page stays until Ctrl-C", file=sys.stderr, flush=True)
+    while not session.interrupted.is_set():
+        session.look()
 
 
 def _stop(simulator: "subprocess.Popen[bytes]") -> None:

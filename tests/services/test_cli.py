@@ -26,6 +26,7 @@ from tests.sim.helpers import free_address
 
 SMALL = SyntheticOptions(scan_id="small", frames=80, shape=48)
 COMMANDS = [
+    "dashboard",
     "demo",
     "run",
     "receive",

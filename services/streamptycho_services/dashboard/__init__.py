@@ -1,0 +1,1 @@
+"""The live page: what the services publish, shown in a browser."""

@@ -1,0 +1,151 @@
+"""What is kept of a scan over time: pictures to look back at, the curve of the error, the points measured so far."""
+
+import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.feed import Survey
+from streamptycho.messages import Snapshot
+
+MOMENTS = 48
+"""Moments of one scan that can be looked back at."""
+MAX_POINTS = 400_000
+"""Points of one scan that are kept for coverage and maps."""
+_CURVE = 20_000
+"""Passes of one scan that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A snapshot as it was shown."""
+
+    sequence: int
+    time_ns: int
+    frames_used: int
+    error: float
+    final: bool
+    images: dict[str, bytes]
+    """Item to what a browser gets."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes."""
+        return sum(map(len, self.images.values()))
+
+
+class History:
+    """Moments spread evenly over the scan: when it is full, every other one goes and new ones come half as often."""
+
+    def __init__(self, limit: int = MOMENTS) -> None:
+        self.moments: list[Moment] = []
+        self.version = 0
+        self._limit = limit
+        self._interval_ns = 0
+        self.least_ns = 0
+        """Least time between two moments: keeping them must not cost much of the machine."""
+
+    def wants(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot is due to be kept."""
+        if snapshot.final or not self.moments:
+            return True
+        return snapshot.time_ns - self.moments[-1].time_ns >= max(self._interval_ns, self.least_ns)
+
+    def add(self, moment: Moment) -> None:
+        """Keep a moment."""
+        self.moments.append(moment)
+        self.version += 1
+        if len(self.moments) > self._limit:
+            self.thin()
+
+    def thin(self) -> None:
+        """Let every other moment go; the first and the last stay."""
+        kept = [*self.moments[:-1:2], self.moments[-1]]
+        if len(kept) < len(self.moments):
+            self.moments = kept
+            self._interval_ns = (kept[-1].time_ns - kept[0].time_ns) // max(len(kept) - 1, 1)
+            self.version += 1
+
+    def only_last(self) -> None:
+        """Let all go but the last: what a scan long past keeps."""
+        if len(self.moments) > 1:
+            self.moments = self.moments[-1:]
+            self.version += 1
+
+    def at(self, sequence: int) -> Moment | None:
+        """The moment of a snapshot, while it is kept."""
+        return next((moment for moment in self.moments if moment.sequence == sequence), None)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all moments."""
+        return sum(moment.nbytes for moment in self.moments)
+
+
+@dataclass(slots=True)
+class Curve:
+    """Fourier error after each pass; goes on where the reconstruction begins again."""
+
+    earlier: list[float] = field(default_factory=list)
+    """Passes before the newest beginning."""
+    restarts: list[int] = field(default_factory=list)
+    """Passes at which the reconstruction began again."""
+    present: list[float] = field(default_factory=list)
+
+    def take(self, history: NDArray[np.float32]) -> None:
+        """The whole history as of now, (k,)."""
+        if len(history) < len(self.present):
+            self.earlier += self.present
+            self.restarts.append(len(self.earlier))
+        self.present = history[-_CURVE:].tolist()
+        surplus = len(self.earlier) + len(self.present) - _CURVE
+        if surplus > 0:
+            self.earlier = self.earlier[surplus:]
+            self.restarts = [restart - surplus for restart in self.restarts if restart > surplus]
+
+    def shown(self, most: int = 600) -> tuple[list[int], list[float]]:
+        """Pass numbers from 1 and errors, at most about `most` of them, the last one always among them."""
+        values = self.earlier + self.present
+        step = max(1, -(-len(values) // most))
+        passes = list(range(len(values), 0, -step))[::-1]
+        return passes, [values[number - 1] for number in passes]
+
+
+class Points:
+    """All points of a scan that have been told, by frame index."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.known = 0
+        self.index = np.zeros(0, np.int64)
+        self.yx_m = np.zeros((0, 2), np.float64)
+        self.counts = np.zeros(0, np.float32)
+        self.dark_field = np.zeros(0, np.float32)
+        self.centre_px = np.zeros((0, 2), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def frozen(self) -> "Points":
+        """As of now; what comes later does not change it (arrays are replaced, never written to)."""
+        return copy.copy(self)
+
+    def take(self, block: Survey) -> None:
+        """Add a block; points that are known already are replaced."""
+        self.known = max(self.known, block.known)
+        new = ~np.isin(block.index, self.index, assume_unique=True)
+        room = MAX_POINTS - len(self.index)
+        if new.sum() > room:
+            return
+        if not new.any() and self._same(block):
+            return
+        index = np.concatenate([self.index, block.index])
+        order = len(index) - 1 - np.unique(index[::-1], return_index=True)[1]  # the last of each
+        for name in ("index", "yx_m", "counts", "dark_field", "centre_px"):
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(block, name)])[order])
+        self.version += 1
+
+    def _same(self, block: Survey) -> bool:
+        rows = np.searchsorted(self.index, block.index)
+        return bool(np.array_equal(self.yx_m[rows], block.yx_m) and np.array_equal(self.counts[rows], block.counts))

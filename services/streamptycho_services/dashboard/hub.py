@@ -1,0 +1,185 @@
+"""What viewers are shown: each picture is made once, in a thread, and only when somebody wants it."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any, TypeAlias
+
+from streamptycho.display import phase_picture
+from streamptycho.messages import Snapshot
+from streamptycho_services.dashboard import images
+from streamptycho_services.dashboard.state import Scan, State, plain
+
+ITEMS = ("status", "phase", "pattern", "maps", "curve", "coverage", "probe", "amplitude", "moments", "ring", "exact")
+"""All that can be asked for, most needed first."""
+LOOKED_BACK = ("phase", "amplitude", "probe")
+"""What is kept of earlier snapshots."""
+_LEAST_S = {"status": 0.2, "maps": 1.0, "coverage": 1.0, "curve": 0.4, "ring": 1.0, "moments": 0.4}
+"""Least time between two of the same for one viewer, where it is not :data:`_PICTURE_S`."""
+_PICTURE_S = 0.1
+_PULSE_S = 0.05
+"""Least time between two looks of all viewers at what is new."""
+_TEXTS = ("status", "curve", "moments", "ring")
+_HEARTBEAT_S = 1.0
+"""A status is due so often though nothing has come: ages grow."""
+_MADE = 64
+"""Encodings that are kept for other viewers."""
+
+Version: TypeAlias = tuple[object, ...]
+
+
+def least_s(item: str) -> float:
+    """Least time between two of the same for one viewer."""
+    return _LEAST_S.get(item, _PICTURE_S)
+
+
+class Hub:
+    """Encodings of the state, shared by all viewers. Lives in the event loop; :meth:`news` may be called from any thread."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="images")
+        self._pulse = asyncio.Event()
+        self._made: dict[tuple[str, str], tuple[Version, asyncio.Future[bytes | str]]] = {}
+        self._next_pulse_s = 0.0
+        self._pulse_due = False
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def news(self) -> None:
+        """Something has come."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        """Wake the viewers: at once after a pause, else when :data:`_PULSE_S` have passed."""
+        if not self._pulse_due:
+            self._pulse_due = True
+            self._loop.call_at(max(self._next_pulse_s, self._loop.time()), self._beat)
+
+    def _beat(self) -> None:
+        self._pulse_due = False
+        self._next_pulse_s = self._loop.time() + _PULSE_S
+        pulse, self._pulse = self._pulse, asyncio.Event()
+        pulse.set()
+
+    def pulse(self) -> asyncio.Event:
+        """Set with the next news."""
+        return self._pulse
+
+    def find(self, item: str, key: str | None, moment: int | None) -> tuple[Version, Callable[[], bytes | str]] | None:
+        """Which version of an item there is, and how it is made; None if there is none yet.
+
+        `key` is that of a scan, None for the newest; `moment` the sequence of an earlier snapshot.
+        """
+        with self.state.lock:
+            if item == "status":
+                version = (key, self.state.version, int(time.monotonic() / _HEARTBEAT_S))
+                return version, lambda: _text("status", self.state.report(key))
+            scan = self.state.scan(key)
+            if scan is None:
+                return None
+            if moment is not None and item in (*LOOKED_BACK, "exact"):
+                return _earlier(scan, item, moment)
+            return _subject(scan, item)
+
+    async def make(self, item: str, version: Version, maker: Callable[[], bytes | str]) -> bytes | str:
+        """The bytes of an item; those who want the same wait for the same."""
+        known = self._made.get((str(version[0]), item))
+        if known is None or known[0] != version:
+            known = (version, self._begin(item, maker))
+            self._made[str(version[0]), item] = known
+            while len(self._made) > _MADE:
+                del self._made[next(iter(self._made))]
+        return await asyncio.shield(known[1])
+
+    def _begin(self, item: str, maker: Callable[[], bytes | str]) -> "asyncio.Future[bytes | str]":
+        """Texts are made at once, pictures in the thread."""
+        if item not in _TEXTS:
+            return self._loop.run_in_executor(self._pool, maker)
+        done: asyncio.Future[bytes | str] = self._loop.create_future()
+        done.set_result(maker())
+        return done
+
+    async def png(self, key: str | None) -> bytes | None:
+        """The newest object phase as PNG; None while there is none."""
+        with self.state.lock:
+            scan = self.state.scan(key)
+            snapshot = scan.snapshot if scan is not None else None
+        if scan is None or snapshot is None:
+            return None
+        made = await self.make("png", (scan.key, snapshot.sequence), lambda: _png(snapshot))
+        return made if isinstance(made, bytes) else None
+
+
+def _earlier(scan: Scan, item: str, sequence: int) -> tuple[Version, Callable[[], bytes | str]] | None:
+    moment = scan.history.at(sequence)
+    if moment is None or item not in moment.images:
+        return None
+    image = moment.images[item]
+    return (scan.key, "moment", sequence), lambda: image
+
+
+def _subject(scan: Scan, item: str) -> tuple[Version, Callable[[], bytes | str]] | None:
+    """Version and maker of an item of the newest state of a scan."""
+    snapshot, preview, assessment, points = scan.snapshot, scan.preview, scan.assessment, scan.points
+    if item in (*LOOKED_BACK, "exact", "curve") and snapshot is not None:
+        return (scan.key, snapshot.sequence), _of_snapshot(scan, snapshot, item)
+    if item in LOOKED_BACK and scan.history.moments:
+        return _earlier(scan, item, scan.history.moments[-1].sequence)
+    if item == "curve" and scan.curve.present:
+        return (scan.key, "curve"), lambda: _curve(scan, None)
+    if item == "pattern" and preview is not None:
+        return (scan.key, preview.time_ns, preview.index), lambda: images.pattern(preview, scan.key)
+    if item in ("maps", "coverage") and len(points):
+        maker, frozen = (images.maps if item == "maps" else images.coverage), points.frozen()
+        return (scan.key, points.version), lambda: maker(frozen, scan.key)
+    if item == "moments" and scan.history.moments:
+        return (scan.key, scan.history.version), lambda: _moments(scan)
+    if item == "ring" and assessment is not None and assessment.ring_correlation.size:
+        rings = {
+            "scan": scan.key,
+            "frequency_per_m": assessment.frequency_per_m.tolist(),
+            "correlation": assessment.ring_correlation.tolist(),
+            "resolution_m": assessment.figures.get("resolution_m"),
+        }
+        return (scan.key, assessment.time_ns), lambda: _text("ring", rings)
+    return None
+
+
+def _of_snapshot(scan: Scan, snapshot: Snapshot, item: str) -> Callable[[], bytes | str]:
+    if item == "curve":
+        return lambda: _curve(scan, snapshot)
+    if item == "probe":
+        return lambda: images.probe(snapshot, scan.key)
+    if item == "exact":
+        return lambda: images.exact_phase(snapshot, scan.key)
+    return lambda: images.picture(snapshot, item, scan.key)
+
+
+def _curve(scan: Scan, snapshot: Snapshot | None) -> str:
+    passes, errors = scan.curve.shown()
+    newest = snapshot.error if snapshot is not None else None
+    facts = {"passes": passes, "errors": errors, "restarts": scan.curve.restarts, "newest": newest}
+    return _text("curve", {"scan": scan.key} | facts)
+
+
+def _moments(scan: Scan) -> str:
+    kept = [{"sequence": m.sequence, "frames": m.frames_used, "error": m.error} for m in scan.history.moments]
+    return _text("moments", {"scan": scan.key, "moments": kept})
+
+
+def _png(snapshot: Snapshot) -> bytes:
+    file = BytesIO()
+    phase_picture(snapshot).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _text(item: str, facts: dict[str, Any]) -> str:
+    return json.dumps({"item": item} | plain(facts), allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,102 @@
+"""Who may look and who may act.
+
+On loopback anyone on the machine may look. On a public address, and for control anywhere, a token is asked for: it comes
+once in the address and then as a cookie. A page of another site can neither read nor act: its origin differs, and on
+loopback only names of loopback are answered, so that no foreign name that points here will do.
+"""
+
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from streamptycho.errors import ConfigError
+
+SHORTEST_TOKEN = 8
+RANDOM = "auto"
+"""In place of a token: make one."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The rules of one page."""
+
+    host: str
+    token: str | None = None
+    allow_control: bool = False
+
+    @property
+    def public(self) -> bool:
+        """True if other machines can reach the page."""
+        return not is_loopback(self.host)
+
+    def is_token(self, given: str | None) -> bool:
+        """Whether `given` is the token; takes as long either way."""
+        if self.token is None or given is None:
+            return False
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode("utf-8", "replace"))
+
+    def may_view(self, given: str | None) -> bool:
+        """Whether who gives this token may look."""
+        return not self.public or self.is_token(given)
+
+    def may_control(self, given: str | None) -> bool:
+        """Whether who gives this token may act."""
+        return self.allow_control and self.is_token(given)
+
+    def answers_to(self, host_header: str) -> bool:
+        """Whether a request under this name is answered at all."""
+        return self.public or is_loopback(_name(host_header))
+
+    def same_origin(self, origin: str | None, host_header: str) -> bool:
+        """Whether a page of `origin` is ours; programs send none."""
+        if origin is None:
+            return True
+        parts = urlsplit(origin)
+        return parts.scheme in ("http", "https") and parts.netloc.lower() == host_header.lower()
+
+
+def _name(host_header: str) -> str:
+    """The name in ``name:port``."""
+    if host_header.startswith("["):
+        return host_header.partition("]")[0][1:]
+    return host_header.rpartition(":")[0] if ":" in host_header else host_header
+
+
+def make_access(host: str, token: str | None, *, allow_control: bool) -> Access:
+    """Rules for these settings; ``auto``, and control without a token, make a random one.
+
+    Raises :class:`ConfigError` for a public address without a token, and for one that can be guessed.
+    """
+    if token is not None and token != RANDOM and len(token) < SHORTEST_TOKEN:
+        raise ConfigError(f"token of {len(token)} characters: give {SHORTEST_TOKEN} or more, or 'auto' for a random one")
+    if token is not None and not token.isprintable():
+        raise ConfigError("token: has characters that cannot be printed; use letters and digits")
+    if token is None and not is_loopback(host):
+        raise ConfigError(f"host {host}: anyone on the network could look; give a token, or 'auto' for a random one")
+    if token == RANDOM or (token is None and allow_control):
+        token = secrets.token_urlsafe(18)
+    return Access(host, token, allow_control)
+
+
+def token_of(query: Mapping[str, str], headers: Mapping[str, str], cookies: Mapping[str, str], port: int) -> str | None:
+    """The token that a request brings: in the address, as a bearer, or as the cookie of this page."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    if "token" in query:
+        return query["token"]
+    return bearer if scheme.lower() == "bearer" else cookies.get(cookie_name(port))
+
+
+def cookie_name(port: int) -> str:
+    """Cookies know no ports: the name does, so that two pages on one machine do not overwrite each other's."""
+    return f"streamptycho_{port}"

@@ -1,0 +1,211 @@
+"""One browser: it says what it wants next, and gets that and nothing else.
+
+A viewer sends JSON objects with any of ``want`` (names of items, each good for one message), ``show`` (``{"scan": key or
+null, "moment": sequence or null}``) and ``command`` (``{"action", "scan_id", "value"}``). Nothing is sent unasked, so
+nothing queues for a viewer that sleeps.
+"""
+
+import asyncio
+import json
+import queue
+import time
+from contextlib import suppress
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from streamptycho.errors import GrammarError
+from streamptycho.feed import Action, Command
+from streamptycho_services.dashboard.feed import Feed
+from streamptycho_services.dashboard.hub import ITEMS, Hub, Version, least_s
+
+MAX_MESSAGE = 4096
+"""Characters of one message of a viewer."""
+_LONGEST_REASON = 120
+"""Bytes of the reason in a close frame, which holds 123."""
+_KEYS = {"want", "show", "command"}
+
+
+class RefusedError(ValueError):
+    """A viewer's message that cannot be understood: ends its connection."""
+
+
+class Viewer:
+    """What one connection wants and has."""
+
+    def __init__(self, socket: WebSocket, hub: Hub, feed: Feed, *, control: bool) -> None:
+        self._socket = socket
+        self._hub = hub
+        self._feed = feed
+        self._control = control
+        self._wanted: set[str] = set()
+        self._had: dict[str, tuple[Version, float]] = {}
+        self._scan: str | None = None
+        self._moment: int | None = None
+        self._asked = asyncio.Event()
+        self._answers: asyncio.Queue[str] = asyncio.Queue(8)
+
+    async def serve(self) -> None:
+        """Until the viewer leaves, or sends what cannot be understood."""
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(self._send_until_gone())
+            refusal = await self._read_until_gone()
+            sender.cancel()
+        if refusal is not None and self._socket.application_state is WebSocketState.CONNECTED:
+            await self._socket.close(1008, refusal.encode()[:_LONGEST_REASON].decode(errors="ignore"))
+
+    async def _read_until_gone(self) -> str | None:
+        """Take in what the viewer asks for; the reason to end, if it is the viewer's fault."""
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return None
+            try:
+                self._obey(parse(message.get("text")))
+            except RefusedError as error:
+                return str(error)
+            self._asked.set()
+
+    async def _send_until_gone(self) -> None:
+        with suppress(WebSocketDisconnect):  # the reader hears of it as well, and ends
+            await self._send_forever()
+
+    def _obey(self, asked: dict[str, Any]) -> None:
+        if "show" in asked:
+            self._scan, self._moment = asked["show"]
+            self._had = {item: had for item, had in self._had.items() if item == "status"}
+        self._wanted.update(asked.get("want", ()))
+        if "command" in asked:
+            self._command(asked["command"])
+
+    def _command(self, command: Command) -> None:
+        if not self._control:
+            self._answer(command, "refused: this viewer may look and not act")
+            return
+        try:
+            sent = self._feed.send(command)
+        except queue.Full:
+            self._answer(command, "too many commands wait; try again")
+            return
+        loop = asyncio.get_running_loop()
+        asyncio.wrap_future(sent, loop=loop).add_done_callback(lambda done: self._answer(command, _outcome(done)))
+
+    def _answer(self, command: Command, text: str) -> None:
+        """Say what became of a command; a viewer that gives many and reads no answers misses some."""
+        if not self._answers.full():
+            said = {"item": "answer", "action": command.action, "text": text, "ok": text == "sent"}
+            self._answers.put_nowait(json.dumps(said))
+        self._asked.set()
+
+    async def _send_forever(self) -> None:
+        hello = {"item": "hello", "control": self._control}
+        while True:
+            pulse = self._hub.pulse()
+            self._asked.clear()
+            while not self._answers.empty():
+                await self._socket.send_text(self._answers.get_nowait())
+            if "hello" in self._wanted:
+                self._wanted.discard("hello")
+                await self._socket.send_text(json.dumps(hello))
+            wait_s = await self._send_wanted()
+            await self._wait(pulse, wait_s)
+
+    async def _send_wanted(self) -> float:
+        """Send what is wanted, new and due; how long to wait for what is not yet due."""
+        wait_s = 1.0
+        for item in ITEMS:
+            if item not in self._wanted:
+                continue
+            found = self._hub.find(item, self._scan, self._moment)
+            had = self._had.get(item)
+            if found is None or (had is not None and had[0] == found[0]):
+                continue
+            early_s = had[1] + least_s(item) - time.monotonic() if had is not None else 0
+            if early_s > 0:
+                wait_s = min(wait_s, early_s)
+                continue
+            version, maker = found
+            showing = (self._scan, self._moment)
+            payload = await self._hub.make(item, version, maker)
+            if showing != (self._scan, self._moment):
+                return 0.0  # the viewer has turned to something else meanwhile
+            self._wanted.discard(item)
+            self._had[item] = (version, time.monotonic())
+            await (self._socket.send_text(payload) if isinstance(payload, str) else self._socket.send_bytes(payload))
+        return wait_s
+
+    async def _wait(self, pulse: asyncio.Event, wait_s: float) -> None:
+        """For news, for a wish, or for something to become due."""
+        waits = [asyncio.create_task(self._asked.wait())]
+        if self._wanted:
+            waits.append(asyncio.create_task(pulse.wait()))
+        try:
+            await asyncio.wait(waits, timeout=wait_s if self._wanted else None, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+def _outcome(done: "asyncio.Future[bool]") -> str:
+    if done.cancelled():
+        return "not sent: the page is ending"
+    return (
+        "sent" if done.result() else "not taken: the reconstruction listens to commands only with reconstruct.allow_control"
+    )
+
+
+def parse(text: str | None) -> dict[str, Any]:
+    """A viewer's message, checked: ``want`` a list of items, ``show`` (scan, moment), ``command`` a :class:`Command`.
+
+    Raises :class:`RefusedError` naming field and value.
+    """
+    if text is None or len(text) > MAX_MESSAGE:
+        raise RefusedError(f"message: send text of at most {MAX_MESSAGE} characters")
+    try:
+        asked = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RefusedError("message: not JSON") from None
+    if not isinstance(asked, dict) or not asked.keys() <= _KEYS:
+        raise RefusedError(f"message: an object with {', '.join(sorted(_KEYS))} is expected")
+    checked: dict[str, Any] = {}
+    if "want" in asked:
+        checked["want"] = _items(asked["want"])
+    if "show" in asked:
+        checked["show"] = _what_to_show(asked["show"])
+    if "command" in asked:
+        checked["command"] = _a_command(asked["command"])
+    return checked
+
+
+def _items(wanted: object) -> list[str]:
+    if not isinstance(wanted, list):
+        raise RefusedError("want: a list of items is expected")
+    for item in wanted:
+        if item not in (*ITEMS, "hello"):
+            raise RefusedError(f"want: {str(item)[:40]!r} is not one of {', '.join(ITEMS)}")
+    return wanted
+
+
+def _what_to_show(show: object) -> tuple[str | None, int | None]:
+    if not isinstance(show, dict) or not show.keys() <= {"scan", "moment"}:
+        raise RefusedError("show: an object with scan and moment is expected")
+    scan, moment = show.get("scan"), show.get("moment")
+    if not (scan is None or isinstance(scan, str)):
+        raise RefusedError("show.scan: a key or null is expected")
+    if not (moment is None or (isinstance(moment, int) and not isinstance(moment, bool))):
+        raise RefusedError("show.moment: a number or null is expected")
+    return scan, moment
+
+
+def _a_command(command: object) -> Command:
+    if not isinstance(command, dict) or not command.keys() <= {"action", "scan_id", "value"}:
+        raise RefusedError("command: an object with action, scan_id and value is expected")
+    action, scan_id, value = command.get("action"), command.get("scan_id"), command.get("value", 0)
+    if not isinstance(action, str) or action not in set(Action):
+        raise RefusedError(f"command.action: {str(action)[:40]!r} is not one of {', '.join(Action)}")
+    if not isinstance(scan_id, str) or not isinstance(value, int) or isinstance(value, bool):
+        raise RefusedError("command: scan_id is a text and value a whole number")
+    try:
+        return Command(action=Action(action), scan_id=scan_id, value=value)
+    except GrammarError as error:
+        raise RefusedError(str(error)) from None
