@@ -1,0 +1,123 @@
+"""Two small objects from two halves of the frames, now and then, in slices: what they agree on has been resolved.
+
+Around the place with the largest dose up to `FRAMES` frames are split alternately in order of arrival. Each half makes an
+object of its own from an empty one, for a few passes with the present probe held fixed, so that nothing but the data, the
+probe and the positions is common to both. The probe fixes their phase ramps and places: they need no alignment.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.ndimage
+from numpy.typing import NDArray
+
+from streamptycho.assess.rings import RingCorrelation, largest_square, ring_correlation
+from streamptycho.solve.canvas import BLOCK
+from streamptycho.solve.engine import RollingEngine
+from streamptycho.solve.solver import Solver
+
+FRAMES = 200
+FEWEST_FRAMES = 40
+PASSES = 3
+STEP = 25
+"""Updates of one slice."""
+SHARE = 0.04
+"""Updates for it, per update of the reconstruction."""
+ADVANCE = 0.5
+"""Part of the first estimate that may be ahead of this share."""
+ENOUGH_DOSE = 0.15
+"""Dose that each half must have brought to a pixel that is compared."""
+MOST_DOSE = 20.0
+"""Dose beyond which more makes a place no better."""
+
+
+class HalfData:
+    """Repeated estimates of the resolution of one scan, within a share of the computing.
+
+    Attributes
+    ----------
+    latest : the newest estimate; None before there is one.
+    updates : updates spent.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.latest: RingCorrelation | None = None
+        self.updates = 0
+        self._random = np.random.default_rng(seed)
+        self._steps: Iterator[int] | None = None
+        self._made_by: Solver | None = None
+
+    def step(self, engine: RollingEngine) -> int:
+        """Go on by one slice if it is due; returns the number of updates done."""
+        return self._advance(engine) if self._due(engine) else 0
+
+    def finish(self, engine: RollingEngine) -> int:
+        """Carry the estimate in work, or a new one, to its end; returns the number of updates done."""
+        done, some = 0, self._advance(engine)
+        while some:
+            done, some = done + some, self._advance(engine)
+        return done
+
+    def _advance(self, engine: RollingEngine) -> int:
+        if engine.solver is not self._made_by:  # the reconstruction began again: what was known of it is void
+            self._made_by, self._steps, self.latest = engine.solver, None, None
+        if self._steps is None:
+            if engine.solver is None or (rows := central(engine.solver)) is None:
+                return 0
+            self._steps = self._run(engine.solver, rows)
+        some = next(self._steps, 0)
+        self.updates += some
+        if not some:
+            self._steps = None
+        return some
+
+    def _due(self, engine: RollingEngine) -> bool:
+        first = self.latest is None or engine.solver is not self._made_by
+        ahead = ADVANCE * PASSES * min(len(engine.store), FRAMES) if first else 0
+        return self.updates + STEP <= SHARE * engine.updates + ahead
+
+    def _run(self, solver: Solver, rows: NDArray[np.int64]) -> Iterator[int]:
+        halves = [_empty(solver, rows, rows[first::2]) for first in (0, 1)]
+        for _ in range(PASSES):
+            for half, own in zip(halves, (rows[0::2], rows[1::2]), strict=True):
+                order = self._random.permutation(own)
+                for i in range(0, len(order), STEP):
+                    half.sweep(order[i : i + STEP])
+                    yield len(order[i : i + STEP])
+        self.latest = compared(*halves) or self.latest
+
+
+def central(solver: Solver) -> NDArray[np.int64] | None:
+    """Up to `FRAMES` frames around the place with the largest dose, in order of arrival; None if there are too few."""
+    store, canvas = solver.store, solver.canvas
+    if len(store) < FEWEST_FRAMES or not canvas.cell_dose.size:
+        return None
+    dose = np.minimum(solver.backend.to_host(canvas.cell_dose), MOST_DOSE)
+    smooth = scipy.ndimage.uniform_filter(dose, max(store.shape) // BLOCK, mode="constant")
+    cell = np.array(np.unravel_index(int(np.argmax(smooth)), smooth.shape))
+    corner = (cell + 0.5) * BLOCK + canvas.origin - np.array(store.shape) / 2
+    distance = np.abs(store.corners[: len(store)] - corner).max(1)
+    rows: NDArray[np.int64] = np.sort(np.argsort(distance, kind="stable")[:FRAMES])
+    return rows
+
+
+def _empty(solver: Solver, rows: NDArray[np.int64], own: NDArray[np.int64]) -> Solver:
+    """An empty object for `own` frames, with room for all `rows`, and the probe of `solver` held fixed."""
+    store, probe = solver.store, solver.backend.to_host(solver.probe)
+    fixed = {"probe_step": 0.0, "given_probe_step": 0.0, "settled_probe_step": 0.0}
+    half = Solver(solver.backend, store, probe, solver.chosen_rule.model_copy(update=fixed), poor_probe=False)
+    for row in rows.tolist():
+        y, x = store.corners[row].tolist()
+        half.canvas.ensure((y, x), store.shape)
+    for row in own.tolist():
+        half.admit(row)
+    return half
+
+
+def compared(one: Solver, two: Solver) -> RingCorrelation | None:
+    """The ring correlation over the largest square that both have covered; None if there is none."""
+    host = one.backend.to_host
+    square = largest_square(np.minimum(host(one.canvas.dose), host(two.canvas.dose)) > ENOUGH_DOSE)
+    if square is None:
+        return None
+    return ring_correlation(host(one.canvas.object[square]), host(two.canvas.object[square]))
