@@ -1,5 +1,6 @@
 """Assessment of one scan: figures, findings, verdict, within a bounded share of the computing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,13 +11,14 @@ from streamptycho.assess.evidence import Evidence, Standing
 from streamptycho.assess.field import coverage
 from streamptycho.assess.findings import Finding, beam_px, findings, overlap
 from streamptycho.assess.halves import HalfData
-from streamptycho.assess.patterns import Patterns, look
+from streamptycho.assess.patterns import Patterns, looking
 from streamptycho.assess.signs import Signs, signs_of
 from streamptycho.assess.verdict import Steady, verdict
 from streamptycho.solve.engine import RollingEngine
+from streamptycho.solve.trust import Trust
 
 FIRST_LOOK = 16
-"""Frames from which patterns are looked at; again whenever there are half as many more, and at the end."""
+"""Frames from which patterns are looked at; again whenever there are twice as many, and at the end."""
 
 
 class Clock(Protocol):
@@ -50,27 +52,48 @@ class Assessor:
         self._clock = clock
         self._steady = Steady()
         self._patterns: Patterns | None = None
+        self._looking: Iterator[Patterns | None] | None = None
         self._looked = 0
+        """Frames when they were looked at."""
         self._probe: tuple[float, NDArray[np.complex64]] | None = None
         self._began: NDArray[np.float64] | None = None
+        self._before = (0, 0)
+        """Frames and updates at the assessment before."""
 
     def step(self, engine: RollingEngine) -> int:
-        """A slice of the estimate of the resolution, if one is due; returns the number of updates done."""
+        """A slice of what takes time, if one is due: one pattern, or some updates of the estimate of the resolution.
+
+        Returns the number of updates done.
+        """
+        if self._looking is None and len(engine.store) >= max(FIRST_LOOK, 2 * self._looked):
+            self._looked, self._looking = len(engine.store), looking(engine.store)
+        if self._looking is not None:
+            self._look()
+            return 0
         return self.halves.step(engine)
+
+    def _look(self) -> None:
+        if self._looking is None:
+            return
+        for seen in self._looking:
+            self._patterns = seen or self._patterns
+            return
+        self._looking = None
 
     def assess(self, evidence: Evidence, engine: RollingEngine, *, final: bool = False) -> Judgement:
         """Figures, findings and verdict of this moment; the final one tells every finding at once."""
-        self._look(engine, final=final)
-        fraction, area = float("nan"), float("nan")
-        if engine.solver is not None and len(evidence):
-            fraction, area = coverage(engine.solver, evidence.yx_px)
+        while final and self._looking is not None and self._patterns is None:
+            self._look()
         pixel_m = evidence.pixel_m
-        standing = Standing.of(engine, fraction, area * pixel_m[0] * pixel_m[1])
-        signs = signs_of(evidence, self._patterns)
+        standing = Standing.of(engine, self._pace(engine))
+        signs = signs_of(evidence, self._patterns, shifts=standing.trust is not Trust.CONFIDENT)
         told = self._steady(findings(evidence, standing, signs), final=final)
         curve = self.halves.latest
         resolution_m = float("nan") if curve is None else curve.resolution_px * max(pixel_m)
         figures = _figures(evidence, standing, signs) | self._probe_figures(standing) | {"resolution_m": resolution_m}
+        if engine.solver is not None and len(evidence):
+            fraction, area = coverage(engine.solver, evidence.yx_px)
+            figures |= {"covered_fraction": fraction, "covered_m2": area * pixel_m[0] * pixel_m[1]}
         words = verdict(told, evidence, standing, curve, resolution_m)
         known = {name: float(value) for name, value in figures.items() if np.isfinite(value)}
         if curve is None:
@@ -83,12 +106,11 @@ class Assessor:
             ring_correlation=curve.correlation.astype(np.float32),
         )
 
-    def _look(self, engine: RollingEngine, *, final: bool) -> None:
-        """Look at the patterns again if there are enough new ones."""
-        frames = len(engine.store)
-        if frames >= FIRST_LOOK and (2 * frames >= 3 * self._looked or (final and frames > self._looked)):
-            self._looked = frames
-            self._patterns = look(engine.store)
+    def _pace(self, engine: RollingEngine) -> float:
+        """Updates per new frame since the assessment before."""
+        (frames, updates), self._before = self._before, (len(engine.store), engine.updates)
+        new, done = self._before[0] - frames, self._before[1] - updates
+        return done / new if new > 0 and done >= 0 else float("nan")
 
     def _probe_figures(self, standing: Standing) -> dict[str, float]:
         """How fast the strongest mode changes, and how far the probe has moved in its window since it was first seen."""
@@ -98,7 +120,7 @@ class Assessor:
         place = _place(standing.probe)
         if self._began is None:
             self._began = place
-        found = {"probe_motion_px": float(np.hypot(*(place - self._began)))}
+        found = {"probe_motion_px": float(np.linalg.norm(place - self._began))}
         if self._probe is not None and now > self._probe[0] and self._probe[1].shape == probe.shape:
             then, old = self._probe
             found["probe_change_per_s"] = _change(old, probe) / (now - then)
@@ -109,7 +131,8 @@ class Assessor:
 def _change(old: NDArray[np.complex64], new: NDArray[np.complex64]) -> float:
     """Distance of two fields of any scale and phase: 0 for the same, 1 for nothing in common."""
     power = float(np.vdot(old, old).real) * float(np.vdot(new, new).real)
-    return float(np.sqrt(max(0.0, 1 - abs(np.vdot(old, new)) ** 2 / power))) if power > 0 else 0.0
+    shared = float(abs(np.vdot(old, new)) ** 2)
+    return float(np.sqrt(max(0.0, 1 - shared / power))) if power > 0 else 0.0
 
 
 def _place(probe: NDArray[np.complex64]) -> NDArray[np.float64]:
@@ -126,8 +149,6 @@ def _figures(evidence: Evidence, standing: Standing, signs: Signs) -> dict[str, 
         "error": standing.error,
         "unexplained": standing.unexplained,
         "visits": standing.visits,
-        "covered_fraction": standing.covered_fraction,
-        "covered_m2": standing.covered_m2,
         "photons_per_frame": signs.photons,
         "photons_per_pixel": signs.photons / signs.step_px**2,
         "step_m": signs.step_px * np.sqrt(y * x),

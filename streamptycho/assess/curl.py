@@ -42,15 +42,18 @@ class Curls:
         return int(np.argmin(self.classes))
 
 
-def curls(near: Neighbours, index: NDArray[np.int64], slopes: NDArray[np.floating]) -> Curls:
-    """Of centres of mass that stand for phase slopes; `index` (k,), `slopes` (k, 2), one unit along both axes."""
+def curls(near: Neighbours, index: NDArray[np.int64], slopes: NDArray[np.floating], *, shifts: bool = True) -> Curls:
+    """Of centres of mass that stand for phase slopes; `index` (k,), `slopes` (k, 2), one unit along both axes.
+
+    Without `shifts` the index is taken as right.
+    """
     field = near.slopes(slopes)
     energy = _energies(field)
     scale = float(energy.mean()) or 1.0
     certainty = np.array([_certainty(energy[:, 0], energy[:, c]) for c in range(4)])
     best, lagged, lag_certainty = 0, float("inf"), 0.0
     order = np.argsort(index)
-    for lag in np.concatenate([LAGS, -LAGS]).tolist():
+    for lag in np.concatenate([LAGS, -LAGS]).tolist() if shifts else ():
         rows, there = _shifted(index, order, near.rows, lag)
         if there.sum() < len(there) / 2:
             continue

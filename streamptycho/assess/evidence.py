@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,12 @@ class Evidence:
     ended: bool = False
     """No more points will come."""
 
+    @classmethod
+    def of(cls, table: NDArray[np.void], **scan: Any) -> Self:
+        """That of a table of points with these names; `scan` is the rest."""
+        points: dict[str, Any] = {name: table[name] for name in POINTS}
+        return cls(**points, **scan)
+
     def __len__(self) -> int:
         return len(self.index)
 
@@ -62,7 +68,7 @@ class Evidence:
     @property
     def yx_px(self) -> NDArray[np.float64]:
         """(k, 2) positions of the newest points in object pixels."""
-        return self.yx_m[self.newest] / np.array(self.pixel_m)
+        return np.asarray(self.yx_m[self.newest] / np.array(self.pixel_m), np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,12 +93,11 @@ class Standing:
     mode_powers: NDArray[np.float64]
     probe: NDArray[np.complex64] | None
     """(modes, ny, nx), None before there is one."""
-    covered_fraction: float = float("nan")
-    """See :func:`field.covered_fraction`."""
-    covered_m2: float = float("nan")
+    pace: float = float("nan")
+    """Updates per frame that came since the assessment before; NaN where none came, or the picture began again."""
 
     @classmethod
-    def of(cls, engine: "RollingEngine", covered_fraction: float = float("nan"), covered_m2: float = float("nan")) -> Self:
+    def of(cls, engine: "RollingEngine", pace: float = float("nan")) -> Self:
         """That of an engine."""
         summary = engine.position_summary
         solver = engine.solver
@@ -111,8 +116,7 @@ class Standing:
             positions_refined=engine.options.positions.refine != "off",
             mode_powers=engine.mode_powers,
             probe=None if solver is None else engine.backend.to_host(solver.probe),
-            covered_fraction=covered_fraction,
-            covered_m2=covered_m2,
+            pace=pace,
         )
 
     @property

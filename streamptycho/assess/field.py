@@ -9,7 +9,7 @@ from streamptycho.solve.solver import Solver
 
 ENOUGH_DOSE = 0.5
 """Dose from which a place counts as covered: half of what the middle of one exposure brings."""
-MOST_CELLS = 20_000
+MOST_CELLS = 5000
 """Cells of the canvas that are looked at, evenly."""
 
 

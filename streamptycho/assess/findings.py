@@ -1,6 +1,7 @@
 """What may be wrong with a scan, how it is told, and what to do about it. The order is that of gravity.
 
-Thresholds lie between what right scans of several kinds and seeds show and what each fault does; `docs/quality.md` lists both.
+Thresholds lie between what right scans of several kinds and seeds show and what each fault does; `docs/quality.md` has
+both.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,8 @@ CLEARLY_LESS = 0.4
 LESS = 0.6
 """Ratio of two curls that counts as a clear difference, and as one where the probe has been found wrong as well."""
 CERTAIN = 1.8
-"""Standard errors of such a difference."""
+LIKELY = 1.2
+"""Standard errors of such a difference, and where the probe has been found wrong as well."""
 INCOHERENT = 0.85
 """Incoherence of every map from which neighbours have nothing in common."""
 NO_ORDER = 0.6
@@ -49,9 +51,10 @@ OFF_CENTRE = 0.07
 """Distance of the mean centre of mass from the zero frequency, fraction of the frame's side."""
 FEWEST_VISITS = 2.0
 LEAST_USED = 0.7
+"""Updates per frame, of all frames and of those that came last, and part of the frames used, for a picture that keeps up."""
 BUSY_FRAMES = 100
-"""Frames from which it is judged whether the reconstruction keeps up."""
-SETTLED_VISITS = 1.5
+"""Frames from which it is judged whether the reconstruction keeps up, whether neighbours have anything in common, and
+whether there is a probe at all."""
 MISSING = 0.02
 """Fraction of the frames due that are missing."""
 SIZEABLE = 50
@@ -94,7 +97,7 @@ _EXPLAINED = {
     "orientation": ("mismatch", "probe"),
     "mismatch": ("flux", "probe"),
     "flux": ("probe",),
-    "beam": ("flux", "missing"),
+    "beam": ("flux", "missing", "overlap", "probe", "hot_pixels"),
 }
 """Codes that are left out where another one explains them."""
 
@@ -206,9 +209,10 @@ def _orientation(evidence: Evidence, standing: Standing, signs: Signs) -> Findin
     one, other = (f"'{option}'" for option in better_orientations(evidence.orientation, curls.best))
     return Finding(
         "orientation", "The orientation of the detector is likely wrong",
-        f"the centres of mass have a curl of {here:.2f} as it is and {there:.2f} with {one}, 0 is right and 1 is no relation",
-        f"Set preprocess.orientation = {one}, or {other} if the phase then has the wrong sign; it is '{evidence.orientation}' "
-        "now.",
+        f"the centres of mass have a curl of {here:.2f} as it is and {there:.2f} with {one}, where 0 is right and 1 is no "
+        "relation",
+        f"Set preprocess.orientation = {one}, or {other} if the phase then has the wrong sign; now it is "
+        f"'{evidence.orientation}'.",
     )  # fmt: skip
 
 
@@ -232,14 +236,15 @@ def _mismatch(_evidence: Evidence, standing: Standing, signs: Signs) -> Finding 
     if curls is None or (signs.patterns is not None and signs.patterns.noise_share > NOISE_SHARE):
         return None
     here = float(curls.classes[AS_IS])
-    if curls.lagged < min(CURL_FREE, here / 2) and curls.lag_certainty > CERTAIN:
+    if _fits_shifted(standing, curls):
         late = "later" if curls.lag > 0 else "earlier"
         return Finding(
             "mismatch", "Positions and frames do not belong together",
             f"each position fits the frame {abs(curls.lag)} {late} better: curl {curls.lagged:.2f} instead of {here:.2f}",
             "Check where the triggers of detector and stage are counted from; one of the two begins with extra frames.",
         )  # fmt: skip
-    nothing_fits = min(float(curls.classes.min()), curls.lagged) > NO_ORDER and standing.frames >= 100
+    by_chance = curls.lagged > NO_ORDER or curls.lag_certainty < CERTAIN
+    nothing_fits = float(curls.classes.min()) > NO_ORDER and by_chance and standing.frames >= BUSY_FRAMES
     if not (nothing_fits and (signs.incoherence > INCOHERENT).all()):
         return None
     return Finding(
@@ -248,6 +253,14 @@ def _mismatch(_evidence: Evidence, standing: Standing, signs: Signs) -> Finding 
         "scans have 0.3",
         "Check that both streams number the same exposures, and the columns and unit of the positions.",
     )  # fmt: skip
+
+
+def _fits_shifted(standing: Standing, curls: Curls) -> bool:
+    """True if another numbering of the frames makes the curl vanish."""
+    here = float(curls.classes[AS_IS])
+    clear = curls.lagged < here / 2 and curls.lag_certainty > CERTAIN
+    likely = standing.trust is Trust.FAILED and curls.lagged < LESS * here and curls.lag_certainty > LIKELY
+    return curls.lagged < CURL_FREE and (clear or likely)
 
 
 def _flux(_evidence: Evidence, standing: Standing, signs: Signs) -> Finding | None:
@@ -283,10 +296,9 @@ def _centre(evidence: Evidence, _standing: Standing, signs: Signs) -> Finding | 
 
 def _slow(_evidence: Evidence, standing: Standing, _signs: Signs) -> Finding | None:
     over = standing.state is EngineState.DONE
-    if standing.frames < BUSY_FRAMES or (standing.state is not EngineState.LIVE and not over):
-        return None
-    unused = standing.rows_used < LEAST_USED * standing.frames
-    if standing.visits >= FEWEST_VISITS and not unused:
+    behind = over or (standing.state is EngineState.LIVE and standing.pace < FEWEST_VISITS)
+    seldom = standing.visits < FEWEST_VISITS or standing.rows_used < LEAST_USED * standing.frames
+    if not (behind and seldom and standing.frames >= BUSY_FRAMES):
         return None
     return Finding(
         "slow", "The reconstruction cannot keep up with the frames",
@@ -296,7 +308,7 @@ def _slow(_evidence: Evidence, standing: Standing, _signs: Signs) -> Finding | N
 
 
 def _probe(_evidence: Evidence, standing: Standing, _signs: Signs) -> Finding | None:
-    if standing.trust is not Trust.FAILED or standing.visits < SETTLED_VISITS:
+    if standing.trust is not Trust.FAILED or standing.frames < BUSY_FRAMES:
         return None
     told = f"{standing.unexplained:.2f} of what distinguishes them" if np.isfinite(standing.unexplained) else "all of it"
     return Finding(

@@ -38,11 +38,12 @@ class HalfData:
     ----------
     latest : the newest estimate; None before there is one.
     updates : updates spent.
+    tried : estimates carried through since the reconstruction began.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.latest: RingCorrelation | None = None
-        self.updates = 0
+        self.updates = self.tried = 0
         self._random = np.random.default_rng(seed)
         self._steps: Iterator[int] | None = None
         self._made_by: Solver | None = None
@@ -51,18 +52,20 @@ class HalfData:
         """Go on by one slice if it is due; returns the number of updates done."""
         return self._advance(engine) if self._due(engine) else 0
 
-    def finish(self, engine: RollingEngine) -> int:
-        """Carry the estimate in work, or a new one, to its end; returns the number of updates done."""
-        done, some = 0, self._advance(engine)
-        while some:
-            done, some = done + some, self._advance(engine)
-        return done
+    def owed(self, engine: RollingEngine) -> bool:
+        """True if there has been no estimate and could be one: what a scan should not end without."""
+        return not self.tried and engine.solver is not None and len(engine.store) >= FEWEST_FRAMES
+
+    def pay(self, engine: RollingEngine) -> int:
+        """Go on by one slice whatever the share; returns the number of updates done, 0 at the end of an estimate."""
+        return self._advance(engine)
 
     def _advance(self, engine: RollingEngine) -> int:
         if engine.solver is not self._made_by:  # the reconstruction began again: what was known of it is void
-            self._made_by, self._steps, self.latest = engine.solver, None, None
+            self._made_by, self._steps, self.latest, self.tried = engine.solver, None, None, 0
         if self._steps is None:
             if engine.solver is None or (rows := central(engine.solver)) is None:
+                self.tried += 1
                 return 0
             self._steps = self._run(engine.solver, rows)
         some = next(self._steps, 0)
@@ -72,7 +75,7 @@ class HalfData:
         return some
 
     def _due(self, engine: RollingEngine) -> bool:
-        first = self.latest is None or engine.solver is not self._made_by
+        first = not self.tried or engine.solver is not self._made_by
         ahead = ADVANCE * PASSES * min(len(engine.store), FRAMES) if first else 0
         return self.updates + STEP <= SHARE * engine.updates + ahead
 
@@ -85,6 +88,7 @@ class HalfData:
                     half.sweep(order[i : i + STEP])
                     yield len(order[i : i + STEP])
         self.latest = compared(*halves) or self.latest
+        self.tried += 1
 
 
 def central(solver: Solver) -> NDArray[np.int64] | None:

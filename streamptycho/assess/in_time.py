@@ -32,7 +32,8 @@ def change_in_time(
     # where the beam was lost for a while, and so on: single pairs do not decide
     limit = 4 * np.median(np.abs(difference), axis=0) + 1e-12
     change: NDArray[np.float64] = np.linalg.solve(normal, design.T @ np.clip(difference, -limit, limit))
-    return change - change.mean(0)
+    change -= change.mean(0)
+    return change
 
 
 def _hats(place: NDArray[np.floating]) -> NDArray[np.float64]:

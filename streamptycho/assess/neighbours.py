@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 NEIGHBOURS = 8
-MOST_CENTRES = 600
+MOST_CENTRES = 400
 """Points whose neighbours are looked at, evenly among those known."""
 FLAT = 0.3
 """Neighbours lie along a line if they spread less than this across it, in units of the spread along it."""
@@ -38,9 +38,7 @@ class Neighbours:
         distance, rows = cKDTree(yx).query(yx[centres], k=NEIGHBOURS + 1)
         rows[:, 0] = centres  # of points in one place it may find another first
         steps = np.sqrt(np.pi * distance[:, -1] ** 2 / (NEIGHBOURS + 1))
-        offsets = yx[rows] - yx[rows].mean(1, keepdims=True)
-        spread = np.linalg.svd(offsets, compute_uv=False)
-        good = (spread[:, 1] > FLAT * spread[:, 0]) & (spread[:, 0] > 0)
+        good = ~_along_a_line(yx[rows])
         if good.sum() <= 2 * NEIGHBOURS:
             return None
         rows, steps = rows[good].astype(np.int64), steps[good]
@@ -71,9 +69,20 @@ class Neighbours:
         return first[apart], second[apart]
 
 
+def _along_a_line(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(c,) True where the points (c, m, 2) hardly spread across the direction of their largest spread."""
+    offsets = points - points.mean(1, keepdims=True)
+    spread = np.linalg.eigvalsh(offsets.swapaxes(1, 2) @ offsets)
+    return np.asarray(spread[:, 0] <= FLAT**2 * spread[:, 1])
+
+
 def _weights(yx: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     around = yx[rows] - yx[rows[:, :1]]
     plane = np.concatenate([around, np.ones((*rows.shape, 1))], 2)
-    slope = np.linalg.pinv(plane)[:, :2]
-    rest = np.linalg.pinv(plane[:, 1:])[:, 2]
-    return slope, rest
+    return _fits(plane)[:, :2], _fits(plane[:, 1:])[:, 2]
+
+
+def _fits(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(c, 3, m) weights of the least-squares fit of planes (c, m, 3)."""
+    turned = plane.swapaxes(1, 2)
+    return np.asarray(np.linalg.solve(turned @ plane, turned))

@@ -59,9 +59,7 @@ def half_bit(samples: NDArray[np.floating]) -> NDArray[np.float64]:
     return bound
 
 
-def crossing(
-    frequency: NDArray[np.floating], correlation: NDArray[np.floating], threshold: NDArray[np.floating]
-) -> float:
+def crossing(frequency: NDArray[np.floating], correlation: NDArray[np.floating], threshold: NDArray[np.floating]) -> float:
     """Where the curve falls below the threshold for the first time beyond its highest place; NaN if that is not high.
 
     Two objects that are not settled yet disagree in what is slowest; what is finer than their best ring counts.

@@ -1,6 +1,6 @@
 """Figures that the frames give by themselves, taken together: what findings are drawn from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,53 +40,49 @@ class Signs:
     """Frames that will not come any more."""
     due: int
     """Frames that should have come by then."""
-    step_px: float
+    step_px: float = float("nan")
     """Distance of positions."""
-    incoherence: NDArray[np.float64]
+    incoherence: NDArray[np.float64] = field(default_factory=lambda: np.full(4, np.nan))
     """(4,) of counts, dark field, and centre of mass y and x, see :meth:`Neighbours.incoherence`."""
-    flux_jitter: float
+    flux_jitter: float = float("nan")
     """Spread of the counts from frame to frame that is neither place nor counting noise, relative."""
-    wander_px: float
+    wander_px: float = float("nan")
     """Way of the centre of mass with time, apart from what differs with place, detector pixels."""
-    curls: Curls | None
+    curls: Curls | None = None
 
 
-def signs_of(evidence: Evidence, patterns: Patterns | None) -> Signs:
-    """Look at all points, and at the newest ones in detail."""
-    counts = evidence.counts[evidence.newest].astype(np.float64)
+def signs_of(evidence: Evidence, patterns: Patterns | None, *, shifts: bool = True) -> Signs:
+    """Look at the newest points; other numberings of the frames are tried only if `shifts`."""
+    newest = evidence.newest
+    counts, saturated = evidence.counts[newest].astype(np.float64), evidence.saturated[newest]
     usual = float(np.median(counts)) if len(counts) else float("nan")
     lit = counts > DARK * usual
-    saturated = evidence.saturated[evidence.newest]
+    centre_px = evidence.centre_px[newest][lit].astype(np.float64)
     missing, due = gaps(evidence)
     empty = evidence.dropped.get("empty", 0)
-    nothing = np.full(4, np.nan)
-    found = {
-        "patterns": patterns,
-        "photons": usual,
-        "dark_frames": float((~lit).sum() + empty) / max(len(counts) + empty, 1),
-        "beam_now": float(np.median(counts[-NEWEST:])) / usual if len(counts) >= 2 * NEWEST else float("nan"),
-        "saturated_frames": float((saturated > 0).mean()) if len(saturated) else 0.0,
-        "saturated_px": float(saturated.mean()) if len(saturated) else 0.0,
-        "missing": missing,
-        "due": due,
-    }
-    points = {name: getattr(evidence, name)[evidence.newest][lit] for name in ("index", "dark_field", "centre_px")}
-    counts, yx_px = counts[lit], evidence.yx_px[lit]
-    centre_px = points["centre_px"].astype(np.float64)
-    found["centre_px"] = centre_px.mean(0) if len(centre_px) else np.full(2, np.nan)
-    near = Neighbours.find(yx_px)
+    signs = Signs(
+        patterns=patterns,
+        photons=usual,
+        dark_frames=float((~lit).sum() + empty) / max(len(counts) + empty, 1),
+        beam_now=float(np.median(counts[-NEWEST:])) / usual if len(counts) >= 2 * NEWEST else float("nan"),
+        saturated_frames=float((saturated > 0).mean()) if len(counts) else 0.0,
+        saturated_px=float(saturated.mean()) if len(counts) else 0.0,
+        centre_px=centre_px.mean(0) if len(centre_px) else np.full(2, np.nan),
+        missing=missing,
+        due=due,
+    )
+    near = Neighbours.find(evidence.yx_px[lit])
     if near is None:
-        alone = dict.fromkeys(("step_px", "flux_jitter", "wander_px"), float("nan"))
-        return Signs(**found, **alone, incoherence=nothing, curls=None)
-    relative = points["dark_field"] / counts
-    maps = (counts, relative, centre_px[:, 0], centre_px[:, 1])
-    return Signs(
-        **found,
+        return signs
+    counts, index = counts[lit], evidence.index[newest][lit]
+    relative = evidence.dark_field[newest][lit] / counts
+    return replace(
+        signs,
         step_px=near.step,
-        incoherence=np.array([near.incoherence(values) for values in maps]),
+        incoherence=np.array([near.incoherence(values) for values in (counts, relative, *centre_px.T)]),
         flux_jitter=_jitter(near, counts),
-        wander_px=_wander(near, points["index"], centre_px),
-        curls=curls(near, points["index"], _slopes(evidence, centre_px)),
+        wander_px=_wander(near, index, centre_px),
+        curls=curls(near, index, _slopes(evidence, centre_px), shifts=shifts),
     )
 
 
@@ -95,10 +91,8 @@ def gaps(evidence: Evidence) -> tuple[int, int]:
     index = evidence.index
     if not len(index):
         return 0, 0
-    if evidence.ended:
-        due = max(int(index.max()) + 1, evidence.expected or 0)
-    else:
-        due = int(index[-RECENT:].min())
+    all_due = max(int(index.max()) + 1, evidence.expected or 0)
+    due = all_due if evidence.ended else int(index[-RECENT:].min())
     return due - int((index < due).sum()), due
 
 

@@ -37,7 +37,7 @@ class Steady:
                 self._told[code] = finding
         for code in list(self._told):
             if code not in now:
-                self._absent[code] += 1
+                self._absent[code] = self._absent.get(code, 0) + 1
                 if self._absent[code] >= DISAPPEARS:
                     del self._told[code]
         order = [*now, *(code for code in self._told if code not in now)]

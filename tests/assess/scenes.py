@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.assess import Assessor, Evidence, Judgement
-from streamptycho.assess.evidence import POINTS
 from streamptycho.geometry import Orientation
 from streamptycho.pipeline.points import PointLog
 from streamptycho.solve.engine import EngineState, RollingEngine
@@ -56,7 +55,11 @@ def simulated(path: str = "snake", seed: int = 0, *, frames: int = FRAMES, **opt
 @cache
 def simulation(path: str, seed: int, frames: int, options: tuple[tuple[str, Any], ...]) -> SimulatedScan:
     """By the simulator; options of specimen, trajectory and detector by their names."""
-    kinds = {SpecimenOptions: {}, TrajectoryOptions: {"path": Path(path)}, DetectorOptions: {"dtype": "uint32", "photons": 1e5}}
+    kinds = {
+        SpecimenOptions: {},
+        TrajectoryOptions: {"path": Path(path)},
+        DetectorOptions: {"dtype": "uint32", "photons": 1e5},
+    }
     for name, value in options:
         kind = next(kind for kind in kinds if name in kind.model_fields)
         kinds[kind][name] = value
@@ -248,10 +251,15 @@ class Watched:
     @property
     def evidence(self) -> Evidence:
         table, made = self.points.table, self.made
-        return Evidence(
-            **{name: table[name] for name in POINTS}, shape=made.counts.shape[1:], pixel_m=made.pixel_m,
-            expected=made.expected, received=len(table), dropped=made.dropped, ended=self.ended,
-        )  # fmt: skip
+        return Evidence.of(
+            table,
+            shape=made.counts.shape[1:],
+            pixel_m=made.pixel_m,
+            expected=made.expected,
+            received=len(table),
+            dropped=made.dropped,
+            ended=self.ended,
+        )
 
     def assess(self, *, final: bool = False) -> Judgement:
         self.now += 1.5
