@@ -24,7 +24,7 @@ FLAT_TOP = 3
 """Pixels of a pattern at the largest value of all patterns if that is a ceiling."""
 LOWEST_CEILING = 50.0
 STUCK = 0.9
-"""A pixel with such a part of the largest value in the mean shows it all the time."""
+"""A hot pixel with such a part of the largest value in the mean shows it all the time."""
 AT_TOP = 1e-4
 """Relative difference from the largest value up to which a pixel is at it."""
 
@@ -83,12 +83,13 @@ class PatternSums:
         weight = float(np.mean(1 / np.array(self._power)))
         varied = float((self._squares - count * mean**2)[self._valid].sum()) / (count - 1)
         noisy = weight * float(mean[self._valid].sum())
+        hot = hot_pixels(mean * usual, self._valid)
         return Patterns(
             beam_px=self._beam_px(mean, count * weight),
             noise_share=min(float(root_count_variance(mean * usual).sum() / usual), 1.0),
             difference=varied / max(noisy, 1e-30),
-            hot=hot_pixels(mean * usual, self._valid),
-            ceiling=self._ceiling(mean * usual),
+            hot=int(hot.sum()),
+            ceiling=self._ceiling(mean[hot] * usual),
         )
 
     def _beam_px(self, mean: NDArray[np.float64], noise: float) -> float:
@@ -108,12 +109,12 @@ class PatternSums:
             return float("nan")
         return DIAMETERS * float(np.searchsorted(cumulative, EXTENT * cumulative[-1]))
 
-    def _ceiling(self, mean: NDArray[np.float64]) -> float:
-        """Part of the patterns with several pixels at the largest value of all; stuck pixels do not count."""
+    def _ceiling(self, hot: NDArray[np.float64]) -> float:
+        """Part of the patterns with several pixels at the largest value of all, without `hot` ones, (h,) means."""
         top = max(value for value, _ in self._tops)
         if top < LOWEST_CEILING:
             return 0.0
-        stuck = int((mean >= STUCK * top).sum())
+        stuck = int((hot >= STUCK * top).sum())
         flat = [count - stuck >= FLAT_TOP for value, count in self._tops if value >= (1 - AT_TOP) * top]
         return sum(flat) / len(self._tops)
 
@@ -129,7 +130,7 @@ def looking(store: FrameStore) -> Iterator[Patterns | None]:
     yield sums.figures()
 
 
-def hot_pixels(mean: NDArray[np.float64], valid: NDArray[np.bool_]) -> int:
+def hot_pixels(mean: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Isolated bright pixels of a mean pattern (ny, nx) in counts: no true feature is one pixel wide."""
     third = scipy.ndimage.rank_filter(np.where(valid, mean, mean.max()), rank=-3, size=3, mode="wrap")
-    return int((valid & (mean > HOT_RATIO * third + HOT_COUNTS)).sum())
+    return np.asarray(valid & (mean > HOT_RATIO * third + HOT_COUNTS))

@@ -208,8 +208,11 @@ FAULTS: dict[str, tuple[Callable[[str, int], Measured], str]] = {
 class Watched:
     """An engine, and an assessment of it, both fed with the same frames."""
 
-    def __init__(self, made: Measured, *, probe: bool = True, **options: Any) -> None:
+    def __init__(
+        self, made: Measured, *, probe: bool = True, orientation: Orientation = Orientation.AS_IS, **options: Any
+    ) -> None:
         self.made = made
+        self.orientation = orientation
         self.now = 0.0
         settings = EngineOptions(backend="cpu", threads=1, **options)
         shape = made.counts.shape[1:]
@@ -255,6 +258,7 @@ class Watched:
             table,
             shape=made.counts.shape[1:],
             pixel_m=made.pixel_m,
+            orientation=self.orientation,
             expected=made.expected,
             received=len(table),
             dropped=made.dropped,

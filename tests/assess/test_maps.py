@@ -61,7 +61,7 @@ def test_the_right_class_has_no_curl(change, kind, seed):
 def test_a_shift_of_the_index_is_found(shift):
     found = looked(shift=shift)
     assert found.lag == -shift
-    assert found.lagged < 0.15 < 0.5 * found.classes[AS_IS]
+    assert found.lagged < min(0.03, 0.3 * found.classes[AS_IS])
     assert found.lag_certainty > 2
 
 
@@ -113,7 +113,7 @@ def test_a_change_with_time_is_told_from_one_with_place():
     still = change_in_time(first, second, index, np.hstack([place, place]))
     moving = change_in_time(first, second, index, drift + place)
     assert still.shape == moving.shape == (KNOTS, 2)
-    assert np.ptp(still, axis=0).max() < 0.6
+    assert np.ptp(still, axis=0).max() < 0.8
     at = np.linspace(0, len(yx) - 1, KNOTS)
     wanted = np.stack([4 * at / len(yx), np.sin(at / 60)], 1)
     np.testing.assert_allclose(moving - still, wanted - wanted.mean(0), atol=0.4)
