@@ -200,6 +200,7 @@ class ReconstructStage:
             return
         if scan.owes_assessment:  # one slice at each call: other scans and their frames are not kept waiting
             scan.assessor.halves.pay(scan.engine)
+        if scan.owes_assessment:
             return
         yield from self._close(scan)
 
