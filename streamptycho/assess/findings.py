@@ -25,6 +25,8 @@ BEAM_LOST = 0.1
 DARK_FRAMES = 0.03
 BLANK = 1.15
 """Spread of the patterns about their mean, in units of counting noise, up to which the sample shows nothing."""
+CONTRAST = 2.2
+"""The same from which a failed prediction is the probe's fault: of weak patterns a right one predicts little more."""
 SATURATED_FRAMES = 0.2
 NOISE_SHARE = 0.2
 """Fourier error from counting noise alone above which there are too few photons."""
@@ -47,6 +49,8 @@ NO_ORDER = 0.6
 FLUX_JITTER = 0.12
 WANDER = 0.05
 """Way of the beam on the detector, fraction of the frame's side."""
+SURE = 5.0
+"""Standard errors by which it must be known."""
 OFF_CENTRE = 0.07
 """Distance of the mean centre of mass from the zero frequency, fraction of the frame's side."""
 FEWEST_VISITS = 2.0
@@ -274,7 +278,7 @@ def _flux(_evidence: Evidence, standing: Standing, signs: Signs) -> Finding | No
 
 
 def _wander(evidence: Evidence, _standing: Standing, signs: Signs) -> Finding | None:
-    if not signs.wander_px > WANDER * max(evidence.shape):
+    if not signs.wander_px > max(WANDER * max(evidence.shape), SURE * signs.wander_error_px):
         return None
     return Finding(
         "wander", "The beam wanders on the detector",
@@ -307,8 +311,9 @@ def _slow(_evidence: Evidence, standing: Standing, _signs: Signs) -> Finding | N
     )  # fmt: skip
 
 
-def _probe(_evidence: Evidence, standing: Standing, _signs: Signs) -> Finding | None:
-    if standing.trust is not Trust.FAILED or standing.frames < BUSY_FRAMES:
+def _probe(_evidence: Evidence, standing: Standing, signs: Signs) -> Finding | None:
+    look = signs.patterns
+    if standing.trust is not Trust.FAILED or standing.frames < BUSY_FRAMES or look is None or look.difference < CONTRAST:
         return None
     told = f"{standing.unexplained:.2f} of what distinguishes them" if np.isfinite(standing.unexplained) else "all of it"
     return Finding(

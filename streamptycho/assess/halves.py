@@ -16,12 +16,12 @@ from streamptycho.solve.canvas import BLOCK
 from streamptycho.solve.engine import RollingEngine
 from streamptycho.solve.solver import Solver
 
-FRAMES = 200
+FRAMES = 150
 FEWEST_FRAMES = 40
 PASSES = 3
 STEP = 25
 """Updates of one slice."""
-SHARE = 0.04
+SHARE = 0.03
 """Updates for it, per update of the reconstruction."""
 ADVANCE = 0.5
 """Part of the first estimate that may be ahead of this share."""

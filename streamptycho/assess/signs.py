@@ -15,6 +15,8 @@ DARK = 0.1
 """Frames with less than this fraction of the usual counts were taken without beam."""
 NEWEST = 12
 """Frames whose median stands for the present beam."""
+FEWEST_PAIRS = 100
+"""Pairs of neighbours from which a change with time is told."""
 RECENT = 64
 """A gap in the index is one if none of so many frames that came last fills it or lies before it."""
 
@@ -48,6 +50,8 @@ class Signs:
     """Spread of the counts from frame to frame that is neither place nor counting noise, relative."""
     wander_px: float = float("nan")
     """Way of the centre of mass with time, apart from what differs with place, detector pixels."""
+    wander_error_px: float = float("nan")
+    """Its standard error."""
     curls: Curls | None = None
 
 
@@ -76,12 +80,14 @@ def signs_of(evidence: Evidence, patterns: Patterns | None, *, shifts: bool = Tr
         return signs
     counts, index = counts[lit], evidence.index[newest][lit]
     relative = evidence.dark_field[newest][lit] / counts
+    wander_px, wander_error_px = _wander(near, index, centre_px)
     return replace(
         signs,
         step_px=near.step,
         incoherence=np.array([near.incoherence(values) for values in (counts, relative, *centre_px.T)]),
         flux_jitter=_jitter(near, counts),
-        wander_px=_wander(near, index, centre_px),
+        wander_px=wander_px,
+        wander_error_px=wander_error_px,
         curls=curls(near, index, _slopes(evidence, centre_px), shifts=shifts),
     )
 
@@ -109,9 +115,10 @@ def _jitter(near: Neighbours, counts: NDArray[np.float64]) -> float:
     return float(np.sqrt(max((1.4826 * np.median(np.abs(off - np.median(off)))) ** 2 - noise, 0)))
 
 
-def _wander(near: Neighbours, index: NDArray[np.int64], centre_px: NDArray[np.float64]) -> float:
+def _wander(near: Neighbours, index: NDArray[np.int64], centre_px: NDArray[np.float64]) -> tuple[float, float]:
+    """Way of the centre, and its standard error."""
     first, second = near.pairs(index)
-    if len(first) < 100:
-        return float("nan")
-    way = change_in_time(first, second, index.astype(np.float64), centre_px)
-    return float(np.hypot(*np.ptp(way, axis=0)))
+    if len(first) < FEWEST_PAIRS:
+        return float("nan"), float("nan")
+    way, error = change_in_time(first, second, index.astype(np.float64), centre_px)
+    return float(np.hypot(*np.ptp(way, axis=0))), float(np.hypot(*error))

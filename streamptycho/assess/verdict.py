@@ -53,7 +53,8 @@ def verdict(
         return f"{told[0].sentence}" + (f", and {more} more finding{'s' if more > 1 else ''}." if more else ".")
     count = f"{len(evidence)} of {evidence.expected} frames" if evidence.expected else f"{len(evidence)} frames"
     if standing.state is EngineState.DONE:
-        return f"Finished: {count}, {_detail(curve, resolution_m)}."
+        finished = "Finished, but the probe is not confirmed" if standing.trust is Trust.FAILED else "Finished"
+        return f"{finished}: {count}, {_detail(curve, resolution_m)}."
     if standing.frames < FEWEST_FRAMES or not standing.updates:
         return f"Gathering: {count}."
     if standing.trust is Trust.FAILED:

@@ -110,10 +110,12 @@ def test_a_change_with_time_is_told_from_one_with_place():
     assert (index[second] - index[first] >= 10).all()
     place = slopes(yx, 3)[:, :1] / 3
     drift = np.stack([4 * index / len(yx), np.sin(index / 60)], 1)
-    still = change_in_time(first, second, index, np.hstack([place, place]))
-    moving = change_in_time(first, second, index, drift + place)
+    still, uncertain = change_in_time(first, second, index, np.hstack([place, place]))
+    moving, error = change_in_time(first, second, index, drift + place)
     assert still.shape == moving.shape == (KNOTS, 2)
     assert np.ptp(still, axis=0).max() < 0.8
+    assert (np.ptp(still, axis=0) < 4 * uncertain).all()
+    assert np.ptp(moving[:, 0]) > 4 * error[0]
     at = np.linspace(0, len(yx) - 1, KNOTS)
     wanted = np.stack([4 * at / len(yx), np.sin(at / 60)], 1)
     np.testing.assert_allclose(moving - still, wanted - wanted.mean(0), atol=0.4)
