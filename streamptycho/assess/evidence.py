@@ -50,6 +50,8 @@ class Evidence:
     """Reason to number of points."""
     ended: bool = False
     """No more points will come."""
+    complete: bool = False
+    """It ended as planned."""
 
     @classmethod
     def of(cls, table: NDArray[np.void], **scan: Any) -> Self:

@@ -13,6 +13,7 @@ from streamptycho.assess.curl import AS_IS, MIRRORED, TRANSPOSED, TURNED, Curls
 from streamptycho.assess.evidence import Evidence, Standing
 from streamptycho.assess.signs import Signs
 from streamptycho.geometry import Orientation
+from streamptycho.reasons import DropReason
 from streamptycho.solve.engine import EngineState
 from streamptycho.solve.trust import Trust
 
@@ -324,7 +325,8 @@ def _probe(_evidence: Evidence, standing: Standing, signs: Signs) -> Finding | N
 
 
 def _missing(evidence: Evidence, _standing: Standing, signs: Signs) -> Finding | None:
-    if signs.due < SIZEABLE or signs.missing <= MISSING * signs.due:
+    stopped = evidence.dropped.get(DropReason.STOPPED, 0)  # as somebody wished
+    if signs.due < SIZEABLE or signs.missing - stopped <= MISSING * signs.due:
         return None
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(evidence.dropped.items()) if count)
     return Finding(

@@ -97,7 +97,8 @@ def gaps(evidence: Evidence) -> tuple[int, int]:
     index = evidence.index
     if not len(index):
         return 0, 0
-    all_due = max(int(index.max()) + 1, evidence.expected or 0)
+    planned = evidence.expected if evidence.complete else None
+    all_due = max(int(index.max()) + 1, planned or 0)
     due = all_due if evidence.ended else int(index[-RECENT:].min())
     return due - int((index < due).sum()), due
 

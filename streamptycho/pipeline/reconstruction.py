@@ -225,6 +225,7 @@ class Reconstruction:
             received=self.received,
             dropped=self.dropped,
             ended=self.end is not None,
+            complete=self.end is not None and self.end.complete,
         )
 
     def survey(self, time_ns: int) -> Survey | None:

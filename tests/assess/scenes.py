@@ -47,27 +47,26 @@ def simulated(path: str = "snake", seed: int = 0, *, frames: int = FRAMES, **opt
     scan = simulation(path, seed, frames, tuple(sorted(options.items())))
     counts = np.array(list(scan.counts()), np.float64)
     light = scan.options.illumination, N, scan.options.detector.photons
-    centres = scan.corners + N // 2.0
+    centres = scan.corners + N // 2.0 + (0 if scan.shifts is None else scan.shifts)
     everything = np.ones(counts.shape, np.bool_)
     return Measured(counts, centres, scan.pixel_m, everything, np.arange(frames), guess(*light), frames)
 
 
 @cache
 def simulation(path: str, seed: int, frames: int, options: tuple[tuple[str, Any], ...]) -> SimulatedScan:
-    """By the simulator; options of specimen, trajectory and detector by their names."""
-    kinds = {
+    """By the simulator; options of the scan and its parts by their names."""
+    values: dict[Any, dict[str, Any]] = {
         SpecimenOptions: {},
+        IlluminationOptions: {},
         TrajectoryOptions: {"path": Path(path)},
         DetectorOptions: {"dtype": "uint32", "photons": 1e5},
+        SyntheticOptions: {"shape": N, "frames": frames, "seed": seed},
     }
     for name, value in options:
-        kind = next(kind for kind in kinds if name in kind.model_fields)
-        kinds[kind][name] = value
-    specimen, trajectory, detector = (kind(**values) for kind, values in kinds.items())
-    made = SyntheticOptions(
-        shape=N, frames=frames, seed=seed, specimen=specimen, trajectory=trajectory, detector=detector,
-        illumination=IlluminationOptions(),
-    )  # fmt: skip
+        values[next(kind for kind in values if name in kind.model_fields)][name] = value
+    scan = values.pop(SyntheticOptions)
+    specimen, illumination, trajectory, detector = (kind(**chosen) for kind, chosen in values.items())
+    made = SyntheticOptions(specimen=specimen, illumination=illumination, trajectory=trajectory, detector=detector, **scan)
     return SimulatedScan(made)
 
 
@@ -263,6 +262,7 @@ class Watched:
             received=len(table),
             dropped=made.dropped,
             ended=self.ended,
+            complete=self.ended,
         )
 
     def assess(self, *, final: bool = False) -> Judgement:

@@ -123,7 +123,9 @@ def test_lengths(value_m, words):
 def test_gaps_count_once_later_frames_are_in():
     holes = np.delete(np.arange(300), [5, 100, 101, 299])
     assert gaps(evidence(296, index=holes, expected=300))[0] == 3
-    assert gaps(evidence(296, index=holes, expected=300, ended=True)) == (4, 300)
+    ended = {"index": holes, "expected": 300, "ended": True}
+    assert gaps(evidence(296, **ended, complete=True)) == (4, 300)
+    assert gaps(evidence(296, **ended)) == (3, 299), "who breaks off does not miss the rest"
     late = np.concatenate([np.arange(20, 120), np.arange(20)])
     assert gaps(evidence(120, index=late))[0] == 0, "late is not lost"
     assert gaps(evidence(0)) == (0, 0)
@@ -150,10 +152,17 @@ def test_nothing_is_said_of_nothing():
 
 
 def test_dropped_frames_are_named():
-    made = evidence(200, index=np.arange(0, 400, 2), dropped={"outside": 3, "corrupt": 0}, ended=True)
+    made = evidence(200, index=np.arange(0, 400, 2), dropped={"outside": 3, "corrupt": 0}, ended=True, complete=True)
     missing = next(f for f in findings(made, standing(), signs_of(made, None)) if f.code == "missing")
     assert missing.reason == "200 of 400; dropped here: 3 outside"
     assert str(missing).startswith("Frames are missing from the picture: 200 of 400; dropped here: 3 outside. The counts")
+
+
+def test_who_stops_misses_nothing():
+    ended = {"index": np.arange(100), "expected": 400, "ended": True, "complete": True}
+    for dropped, codes in (({"stopped": 300}, []), ({}, ["missing"])):
+        made = evidence(100, dropped=dropped, **ended)
+        assert [f.code for f in findings(made, standing(), signs_of(made, None))] == codes
 
 
 def test_all_frames_empty_is_a_lost_beam():
