@@ -1,6 +1,6 @@
 """Two small objects from two halves of the frames, now and then, in slices: what they agree on has been resolved.
 
-Around the place with the largest dose up to `FRAMES` frames are split alternately in order of arrival. Each half makes an
+Around the place with the largest dose up to `FRAMES` frames are split like the fields of a chessboard. Each half makes an
 object of its own from an empty one, for a few passes with the present probe held fixed, so that nothing but the data, the
 probe and the positions is common to both. The probe fixes their phase ramps and places: they need no alignment.
 """
@@ -25,6 +25,8 @@ SHARE = 0.03
 """Updates for it, per update of the reconstruction."""
 ADVANCE = 0.5
 """Part of the first estimate that may be ahead of this share."""
+OUTDATED = 0.5
+"""Part of the frames or updates of a scan at its end that an estimate must have known to stand for it."""
 ENOUGH_DOSE = 0.15
 """Dose that each half must have brought to a pixel that is compared."""
 MOST_DOSE = 20.0
@@ -47,14 +49,19 @@ class HalfData:
         self._random = np.random.default_rng(seed)
         self._steps: Iterator[int] | None = None
         self._made_by: Solver | None = None
+        self._made_with = self._made_at = 0
+        """Frames of the latest estimate, and updates of the reconstruction when it began."""
 
     def step(self, engine: RollingEngine) -> int:
         """Go on by one slice if it is due; returns the number of updates done."""
         return self._advance(engine) if self._due(engine) else 0
 
     def owed(self, engine: RollingEngine) -> bool:
-        """True if there has been no estimate and could be one: what a scan should not end without."""
-        return not self.tried and engine.solver is not None and len(engine.store) >= FEWEST_FRAMES
+        """True if there is no estimate of the picture as it stands and could be one: a scan should not end without."""
+        if engine.solver is None or len(engine.store) < FEWEST_FRAMES:
+            return False
+        few = self._made_with < OUTDATED * min(len(engine.store), FRAMES)
+        return not self.tried or few or self._made_at < OUTDATED * engine.updates
 
     def pay(self, engine: RollingEngine) -> int:
         """Go on by one slice whatever the share; returns the number of updates done, 0 at the end of an estimate."""
@@ -65,8 +72,10 @@ class HalfData:
             self._made_by, self._steps, self.latest, self.tried = engine.solver, None, None, 0
         if self._steps is None:
             if engine.solver is None or (rows := central(engine.solver)) is None:
+                self._made_with, self._made_at = FRAMES, engine.updates
                 self.tried += 1
                 return 0
+            self._made_with, self._made_at = len(rows), engine.updates
             self._steps = self._run(engine.solver, rows)
         some = next(self._steps, 0)
         self.updates += some
@@ -92,7 +101,7 @@ class HalfData:
 
 
 def central(solver: Solver) -> NDArray[np.int64] | None:
-    """Up to `FRAMES` frames around the place with the largest dose, in order of arrival; None if there are too few."""
+    """Up to `FRAMES` frames around the place with the largest dose, row by row; None if there are too few."""
     store, canvas = solver.store, solver.canvas
     if len(store) < FEWEST_FRAMES or not canvas.cell_dose.size:
         return None
@@ -101,8 +110,18 @@ def central(solver: Solver) -> NDArray[np.int64] | None:
     cell = np.array(np.unravel_index(int(np.argmax(smooth)), smooth.shape))
     corner = (cell + 0.5) * BLOCK + canvas.origin - np.array(store.shape) / 2
     distance = np.abs(store.corners[: len(store)] - corner).max(1)
-    rows: NDArray[np.int64] = np.sort(np.argsort(distance, kind="stable")[:FRAMES])
-    return rows
+    rows = np.argsort(distance, kind="stable")[:FRAMES]
+    return rows[_row_by_row(store.corners[rows])]
+
+
+def _row_by_row(corners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Order of corners (k, 2) in rows, to and fro: neighbours in and across rows then fall in different halves."""
+    low, high = corners.min(0), corners.max(0)
+    step = np.sqrt(max(float(np.prod(high - low + 1)), 1.0) / len(corners))
+    row = np.rint((corners[:, 0] - low[0]) / step).astype(np.int64)
+    along = np.where(row % 2, -corners[:, 1], corners[:, 1])
+    order: NDArray[np.int64] = np.lexsort((along, row))
+    return order
 
 
 def _empty(solver: Solver, rows: NDArray[np.int64], own: NDArray[np.int64]) -> Solver:
