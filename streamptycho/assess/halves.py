@@ -25,6 +25,9 @@ SHARE = 0.03
 """Updates for it, per update of the reconstruction."""
 ADVANCE = 0.5
 """Part of the first estimate that may be ahead of this share."""
+MOST_PIXELS = 1 << 20
+MOST_WINDOWS = 16
+"""Pixels around all frames of an estimate at most, or so many windows if that is more: there are two objects of them."""
 OUTDATED = 0.5
 """Part of the frames or updates of a scan at its end that an estimate must have known to stand for it."""
 ENOUGH_DOSE = 0.15
@@ -58,10 +61,9 @@ class HalfData:
 
     def owed(self, engine: RollingEngine) -> bool:
         """True if there is no estimate of the picture as it stands and could be one: a scan should not end without."""
-        if engine.solver is None or len(engine.store) < FEWEST_FRAMES:
-            return False
         few = self._made_with < OUTDATED * min(len(engine.store), FRAMES)
-        return not self.tried or few or self._made_at < OUTDATED * engine.updates
+        old = self._made_at < OUTDATED * engine.updates
+        return _possible(engine) and (self._is_first(engine) or few or old)
 
     def pay(self, engine: RollingEngine) -> int:
         """Go on by one slice whatever the share; returns the number of updates done, 0 at the end of an estimate."""
@@ -71,12 +73,9 @@ class HalfData:
         if engine.solver is not self._made_by:  # the reconstruction began again: what was known of it is void
             self._made_by, self._steps, self.latest, self.tried = engine.solver, None, None, 0
         if self._steps is None:
-            if engine.solver is None or (rows := central(engine.solver)) is None:
-                self._made_with, self._made_at = FRAMES, engine.updates
-                self.tried += 1
+            if engine.solver is None or not _possible(engine):
                 return 0
-            self._made_with, self._made_at = len(rows), engine.updates
-            self._steps = self._run(engine.solver, rows)
+            self._steps = self._run(engine.solver, central(engine.solver), engine.updates)
         some = next(self._steps, 0)
         self.updates += some
         if not some:
@@ -84,34 +83,46 @@ class HalfData:
         return some
 
     def _due(self, engine: RollingEngine) -> bool:
-        first = not self.tried or engine.solver is not self._made_by
-        ahead = ADVANCE * PASSES * min(len(engine.store), FRAMES) if first else 0
-        return self.updates + STEP <= SHARE * engine.updates + ahead
+        ahead = ADVANCE * PASSES * min(len(engine.store), FRAMES) if self._is_first(engine) else 0
+        return _possible(engine) and self.updates + STEP <= SHARE * engine.updates + ahead
 
-    def _run(self, solver: Solver, rows: NDArray[np.int64]) -> Iterator[int]:
+    def _is_first(self, engine: RollingEngine) -> bool:
+        return not self.tried or engine.solver is not self._made_by
+
+    def _run(self, solver: Solver, rows: NDArray[np.int64], updates: int) -> Iterator[int]:
         halves = [_empty(solver, rows, rows[first::2]) for first in (0, 1)]
         for _ in range(PASSES):
             for half, own in zip(halves, (rows[0::2], rows[1::2]), strict=True):
                 order = self._random.permutation(own)
-                for i in range(0, len(order), STEP):
-                    half.sweep(order[i : i + STEP])
-                    yield len(order[i : i + STEP])
+                for part in (order[i : i + STEP] for i in range(0, len(order), STEP)):
+                    _make_room(halves, part)
+                    half.sweep(part)
+                    yield len(part)
         self.latest = compared(*halves) or self.latest
         self.tried += 1
+        self._made_with, self._made_at = len(rows), updates
 
 
-def central(solver: Solver) -> NDArray[np.int64] | None:
-    """Up to `FRAMES` frames around the place with the largest dose, row by row; None if there are too few."""
+def _possible(engine: RollingEngine) -> bool:
+    """True if there are frames enough and a place that they have covered."""
+    return engine.solver is not None and bool(engine.solver.updates) and len(engine.store) >= FEWEST_FRAMES
+
+
+def central(solver: Solver) -> NDArray[np.int64]:
+    """Up to `FRAMES` frames around the place with the largest dose, row by row."""
     store, canvas = solver.store, solver.canvas
-    if len(store) < FEWEST_FRAMES or not canvas.cell_dose.size:
-        return None
     dose = np.minimum(solver.backend.to_host(canvas.cell_dose), MOST_DOSE)
     smooth = scipy.ndimage.uniform_filter(dose, max(store.shape) // BLOCK, mode="constant")
     cell = np.array(np.unravel_index(int(np.argmax(smooth)), smooth.shape))
     corner = (cell + 0.5) * BLOCK + canvas.origin - np.array(store.shape) / 2
     distance = np.abs(store.corners[: len(store)] - corner).max(1)
     rows = np.argsort(distance, kind="stable")[:FRAMES]
-    return rows[_row_by_row(store.corners[rows])]
+    near = store.corners[rows]
+    window = np.array(store.shape)
+    extents = np.maximum.accumulate(near) - np.minimum.accumulate(near) + window
+    rows = rows[extents.prod(1) <= max(MOST_PIXELS, MOST_WINDOWS * int(window.prod()))]
+    ordered: NDArray[np.int64] = rows[_row_by_row(store.corners[rows])]
+    return ordered
 
 
 def _row_by_row(corners: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -129,12 +140,17 @@ def _empty(solver: Solver, rows: NDArray[np.int64], own: NDArray[np.int64]) -> S
     store, probe = solver.store, solver.backend.to_host(solver.probe)
     fixed = {"probe_step": 0.0, "given_probe_step": 0.0, "settled_probe_step": 0.0}
     half = Solver(solver.backend, store, probe, solver.chosen_rule.model_copy(update=fixed), poor_probe=False)
-    for row in rows.tolist():
-        y, x = store.corners[row].tolist()
-        half.canvas.ensure((y, x), store.shape)
+    _make_room([half], rows)
     for row in own.tolist():
         half.admit(row)
     return half
+
+
+def _make_room(halves: list[Solver], rows: NDArray[np.int64]) -> None:
+    """Room for `rows` on each canvas, alike: their windows may have moved since."""
+    for half in halves:
+        for y, x in half.store.corners[rows].tolist():
+            half.canvas.ensure((y, x), half.store.shape)
 
 
 def compared(one: Solver, two: Solver) -> RingCorrelation | None:

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from streamptycho.assess.halves import ADVANCE, FRAMES, PASSES, SHARE, STEP
+from streamptycho.assess.halves import ADVANCE, FRAMES, PASSES, SHARE, STEP, central
 from streamptycho.geometry import Orientation
 from tests.assess.scenes import FAULTS, Measured, Watched, simulated, stages
 
@@ -173,6 +173,35 @@ def test_the_estimate_keeps_to_its_share():
             assert halves.updates <= SHARE * engine.updates + ADVANCE * PASSES * min(frames, FRAMES)
     assert halves.tried >= 1
     assert halves.latest is not None
+
+
+def test_frames_that_are_moved_meanwhile_find_room():
+    watched = Watched(simulated()).add().refine(20)
+    halves, engine = watched.assessor.halves, watched.engine
+    assert halves.pay(engine)
+    engine.store.corners[:FRAMES] += 200
+    while halves.pay(engine):
+        pass
+    assert halves.tried == 1
+
+
+def test_a_far_away_frame_takes_no_part():
+    made = simulated()
+    made.yx_px[5] += 3000
+    watched = Watched(made).add().refine(20)
+    rows = central(watched.engine.solver)
+    assert 5 not in rows
+    assert len(rows) == FRAMES
+
+
+def test_halves_are_like_the_fields_of_a_chessboard():
+    made = simulated("raster", jitter=0.0)
+    rows = central(Watched(made).add().refine(8).engine.solver)
+    side = {int(row): half % 2 for half, row in enumerate(rows)}
+    beside = [(row, row + 1) for row in side if row + 1 in side and (row + 1) % 16] + [
+        (row, row + 16) for row in side if row + 16 in side
+    ]
+    assert np.mean([side[a] != side[b] for a, b in beside]) > 0.9
 
 
 def test_a_new_beginning_makes_the_estimate_void():
