@@ -44,8 +44,6 @@ class Evidence:
     """As configured for this scan."""
     expected: int | None = None
     """Number of frames planned."""
-    received: int = 0
-    """Points that arrived, those that were dropped included."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason to number of points."""
     ended: bool = False

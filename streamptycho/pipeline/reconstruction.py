@@ -222,7 +222,6 @@ class Reconstruction:
             pixel_m=self.preprocess.pixel_m,
             orientation=self.preprocess.options.orientation,
             expected=self.start.expected,
-            received=self.received,
             dropped=self.dropped,
             ended=self.end is not None,
             complete=self.end is not None and self.end.complete,

@@ -259,7 +259,6 @@ class Watched:
             pixel_m=made.pixel_m,
             orientation=self.orientation,
             expected=made.expected,
-            received=len(table),
             dropped=made.dropped,
             ended=self.ended,
             complete=self.ended,
