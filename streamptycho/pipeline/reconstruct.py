@@ -42,6 +42,8 @@ class ReconstructOptions(Options):
     """Time between two blocks of scan points for the eye."""
     preview_s: float = Field(0.25, gt=0)
     """Time between two diffraction patterns for the eye."""
+    assess_s: float = Field(1.5, gt=0)
+    """Time between two assessments of the picture: figures, findings and verdict."""
     allow_control: bool = False
     """Whether viewers may pause, stop and reset the reconstruction, through `services.control`. Whoever reaches that address
     may then."""
@@ -78,7 +80,7 @@ class ReconstructStage:
     @property
     def busy(self) -> bool:
         """True if an engine has something to refine."""
-        return any(scan.working for scan in self.scans.values())
+        return any(scan.working or scan.owes_assessment for scan in self.scans.values())
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
         """Take a scan point, or the start or end of a scan."""
@@ -153,8 +155,10 @@ class ReconstructStage:
             older = self._turn % 4 == 0 and len(working) > 1
             scan = working[self._turn // 4 % (len(working) - 1)] if older else working[-1]
             scan.engine.step(self.options.slice_s, self._clock)
+            scan.assessor.step(scan.engine)
         for scan in list(self.scans.values()):
             yield from self._show_points_if_due(scan)
+            yield from self._assess_if_due(scan)
             yield from self._show_if_due(scan)
             yield from self._end_if_finished(scan)
 
@@ -170,6 +174,15 @@ class ReconstructStage:
             if (preview := scan.preview(self._wall_ns())) is not None:
                 yield Port.DISPLAY, preview
 
+    def _assess_if_due(self, scan: Reconstruction) -> Iterator[Output]:
+        now = self._clock()
+        if now < scan.next_assessment_s or not len(scan.points):
+            return
+        assessment = scan.assessment(self._wall_ns(), final=False)
+        spent = self._clock() - now
+        scan.next_assessment_s = now + max(self.options.assess_s, 40 * spent)
+        yield Port.DISPLAY, assessment
+
     def _show_if_due(self, scan: Reconstruction) -> Iterator[Output]:
         now = self._clock()
         if now < scan.next_snapshot_s or scan.finished:
@@ -183,8 +196,13 @@ class ReconstructStage:
         yield Port.RESULTS, snapshot
 
     def _end_if_finished(self, scan: Reconstruction) -> Iterator[Output]:
-        if scan.finished:
-            yield from self._close(scan)
+        if not scan.finished:
+            return
+        if scan.owes_assessment:  # one slice at each call: other scans and their frames are not kept waiting
+            scan.assessor.halves.pay(scan.engine)
+        if scan.owes_assessment:
+            return
+        yield from self._close(scan)
 
     def _close(self, scan: Reconstruction) -> Iterator[Output]:
         """The final snapshot, with the final count before it so that the file has it."""
@@ -192,6 +210,8 @@ class ReconstructStage:
         while scan.points.unsent and (survey := scan.survey(self._wall_ns())) is not None:
             yield Port.DISPLAY, survey
         self._previous.remember(scan)
+        if len(scan.points):
+            yield Port.DISPLAY, scan.assessment(self._wall_ns(), final=True)
         status = scan.status(ServiceState.DONE, self._wall_ns())
         snapshot = scan.snapshot(self._wall_ns(), final=True)
         if snapshot is None:

@@ -8,8 +8,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamptycho.assess import Assessor, Evidence
 from streamptycho.errors import CodecError, ScanError
-from streamptycho.feed import Action, Command, Preview, Survey
+from streamptycho.feed import Action, Assessment, Command, Preview, Survey
 from streamptycho.messages import ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.pipeline.points import PointLog
 from streamptycho.pipeline.receive import Rate
@@ -84,9 +85,10 @@ class Reconstruction:
         self.end: ScanEnd | None = None
         self.paused = self.stopped = False
         self.sequence = 0
-        self.next_snapshot_s = self.next_survey_s = self.next_preview_s = 0.0
+        self.next_snapshot_s = self.next_survey_s = self.next_preview_s = self.next_assessment_s = 0.0
         self.newest_ns = 0
         self.points = PointLog(self.preprocess.shape)
+        self.assessor = Assessor(clock, engine.seed)
         self._newest: tuple[int, NDArray[np.generic]] | None = None
         """Index and counts of the frame that came last."""
         self._rows: dict[int, int] = {}
@@ -192,6 +194,38 @@ class Reconstruction:
     def working(self) -> bool:
         """True if the engine has something to refine and may."""
         return not self.paused and self.engine.state not in (EngineState.EMPTY, EngineState.DONE)
+
+    @property
+    def owes_assessment(self) -> bool:
+        """True if all is done but an estimate of the resolution."""
+        complete = self.finished and self.end is not None and self.end.reason is not EndReason.INTERRUPTED
+        return complete and self.assessor.halves.owed(self.engine)
+
+    def assessment(self, time_ns: int, *, final: bool) -> Assessment:
+        """Figures, findings and verdict of this moment."""
+        found = self.assessor.assess(self._evidence(), self.engine, final=final)
+        return Assessment(
+            scan_id=self.start.scan_id,
+            started_ns=self.start.started_ns,
+            time_ns=time_ns,
+            verdict=found.verdict,
+            findings={finding.code: str(finding) for finding in found.findings},
+            figures=found.figures,
+            frequency_per_m=found.frequency_per_m,
+            ring_correlation=found.ring_correlation,
+        )
+
+    def _evidence(self) -> Evidence:
+        return Evidence.of(
+            self.points.table,
+            shape=self.preprocess.shape,
+            pixel_m=self.preprocess.pixel_m,
+            orientation=self.preprocess.options.orientation,
+            expected=self.start.expected,
+            dropped=self.dropped,
+            ended=self.end is not None,
+            complete=self.end is not None and self.end.complete,
+        )
 
     def survey(self, time_ns: int) -> Survey | None:
         """The next block of scan points; None before the first."""

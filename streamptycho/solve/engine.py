@@ -276,6 +276,11 @@ class RollingEngine:
     # what can be seen
 
     @property
+    def solver(self) -> Solver | None:
+        """The reconstruction in work, to look at; None before there is one."""
+        return self._solver
+
+    @property
     def position_offsets_px(self) -> NDArray[np.float64]:
         """(n, 2) where the frames were found to stand, less where they were recorded (y, x); 0 where not refined."""
         return self.positions.offsets_px
