@@ -173,7 +173,7 @@ class PositionRefiner:
         if self._begun is None:
             self._begun = self._n
             self._counted = max(0, self._n - RECENT)
-        due = updates * (self.options.busy_share if self.busy else self.options.share)
+        due = updates * ((self.options.busy_share if live else 1.0) if self.busy else self.options.share)
         if live:
             looks = BUSY_LOOKS if self.busy else QUIET_LOOKS
             self._allowed = min(self._allowed + looks * (self._n - self._counted), looks * RECENT)  # a pause saves none up

@@ -18,4 +18,4 @@ class PositionRefinement(Options):
     share: float = Field(0.2, gt=0, le=1)
     """Refined frames per update while positions seem right."""
     busy_share: float = Field(0.5, gt=0, le=1)
-    """Refined frames per update when they are not."""
+    """Refined frames per update when they are not, while frames arrive; afterwards it is one."""
