@@ -21,7 +21,7 @@ const amplitude = new ImageView($("amplitude"));
 const pattern = new ImageView($("pattern"), { colours: "inferno", scale: false, bar: false });
 const quad = ["map-sum", "map-dark", "map-y", "map-x"].map((id) => new ImageView($(id), { bar: false, scale: id === "map-sum", interactive: false }));
 const curve = new Plot($("curve"), { log: true, xLabel: "pass" });
-const ring = new Plot($("ring"), { xLabel: "half period", yRange: [-0.05, 1.05] });
+const ring = new Plot($("ring"), { xLabel: "period", yRange: [-0.05, 1.05] });
 const probe = new ProbeView($("probe"));
 const images = { phase, amplitude };
 const ALWAYS = ["phase", "pattern", "maps", "curve", "probe", "amplitude", "moments", "ring"];
@@ -145,8 +145,8 @@ function takeCurve({ passes, errors, restarts, newest }) {
 }
 
 function takeRing({ frequency_per_m, correlation, resolution_m }) {
-  const marks = resolution_m ? [{ x: 1 / (2 * resolution_m), text: length(resolution_m, 2) }] : [];
-  const xText = (f) => (f > 0 ? length(1 / (2 * f), 2) : "∞");
+  const marks = resolution_m ? [{ x: 1 / resolution_m, text: length(resolution_m, 2) }] : [];
+  const xText = (f) => (f > 0 ? length(1 / f, 2) : "∞");
   ring.set({ x: frequency_per_m, y: correlation, marks, xText, level: 0.143 });
   write($("n-ring"), resolution_m ? length(resolution_m, 2) : "");
 }

@@ -3,10 +3,10 @@
 import { round125, small } from "./units.js";
 
 export class Plot {
-  /** `log`: logarithmic y axis. */
-  constructor(canvas, { log = false, xLabel = "", yRange = null } = {}) {
+  /** `log`: logarithmic y axis; `whole`: x is counted. */
+  constructor(canvas, { log = false, whole = false, xLabel = "", yRange = null } = {}) {
     this.canvas = canvas;
-    this.options = { log, xLabel, yRange };
+    this.options = { log, whole, xLabel, yRange };
     this.data = null;
     this.onpaint = () => {};
     new ResizeObserver(() => this.paint()).observe(canvas);
@@ -28,7 +28,7 @@ export class Plot {
     const ratio = window.devicePixelRatio || 1;
     canvas.width = Math.round(canvas.clientWidth * ratio);
     canvas.height = Math.round(canvas.clientHeight * ratio);
-    const { log, yRange, xLabel } = this.options;
+    const { log, whole, yRange, xLabel } = this.options;
     const usable = (v) => v !== null && Number.isFinite(v) && (!log || v > 0);
     const points = data ? data.x.map((x, i) => [x, data.y[i]]).filter(([, y]) => usable(y)) : [];
     canvas.parentElement.classList.toggle("painted", points.length > 0);
@@ -38,7 +38,8 @@ export class Plot {
     const box = { left: 46 * ratio, right: canvas.width - 10 * ratio, top: 8 * ratio, bottom: canvas.height - 28 * ratio };
     const warp = log ? Math.log10 : (v) => v;
     const [y0, y1] = yRange ?? range(points.map(([, y]) => warp(y)), log);
-    const [x0, x1] = [points[0][0], Math.max(points[points.length - 1][0], points[0][0] + 1e-30)];
+    const x0 = points[0][0];
+    const x1 = points.length > 1 ? points[points.length - 1][0] : x0 + 1;
     const px = (x) => box.left + (x1 > x0 ? (x - x0) / (x1 - x0) : 0.5) * (box.right - box.left);
     const py = (y) => box.bottom - ((warp(y) - y0) / (y1 - y0)) * (box.bottom - box.top);
     context.font = `${11 * ratio}px system-ui, "Liberation Sans", sans-serif`;
@@ -52,7 +53,7 @@ export class Plot {
     }
     context.textAlign = "center";
     const tell = data.xText ?? small;
-    const step = round125((x1 - x0) / 4 || 1);
+    const step = Math.max(round125((x1 - x0) / 4 || 1), whole ? 1 : 0);
     let free = -Infinity; // labels that would overlap are left out
     for (let x = Math.ceil(x0 / step) * step; x <= x1 + step * 1e-6; x += step) {
       if (x < x0 - step * 1e-6) continue;
