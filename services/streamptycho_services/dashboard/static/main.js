@@ -20,7 +20,7 @@ const phase = new ImageView($("phase"));
 const amplitude = new ImageView($("amplitude"));
 const pattern = new ImageView($("pattern"), { colours: "inferno", scale: false, bar: false });
 const quad = ["map-sum", "map-dark", "map-y", "map-x"].map((id) => new ImageView($(id), { bar: false, scale: id === "map-sum", interactive: false }));
-const curve = new Plot($("curve"), { log: true, xLabel: "pass" });
+const curve = new Plot($("curve"), { log: true, whole: true, xLabel: "pass" });
 const ring = new Plot($("ring"), { xLabel: "period", yRange: [-0.05, 1.05] });
 const probe = new ProbeView($("probe"));
 const images = { phase, amplitude };
