@@ -33,7 +33,9 @@ class ReconstructOptions(Options):
     """How the reconstruction shares its time."""
 
     snapshot_s: float = Field(0.4, gt=0)
-    """Time between two snapshots."""
+    """Time between two snapshots for the file."""
+    display_s: float = Field(0.2, gt=0)
+    """The same for the eye; not longer than that for the file."""
     slice_s: float = Field(0.02, gt=0)
     """Time computed between two looks at the stream."""
     max_scans: int = Field(3, ge=1)
@@ -191,9 +193,12 @@ class ReconstructStage:
         if snapshot is None:
             return
         spent = self._clock() - now
-        scan.next_snapshot_s = now + max(self.options.snapshot_s, 20 * spent)  # at most a twentieth of the time
+        # at most a twentieth of the time
+        scan.next_snapshot_s = now + max(min(self.options.display_s, self.options.snapshot_s), 20 * spent)
         yield Port.DISPLAY, snapshot
-        yield Port.RESULTS, snapshot
+        if now >= scan.next_kept_s:
+            scan.next_kept_s = now + self.options.snapshot_s
+            yield Port.RESULTS, snapshot
 
     def _end_if_finished(self, scan: Reconstruction) -> Iterator[Output]:
         if not scan.finished:

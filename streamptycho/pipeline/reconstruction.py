@@ -85,7 +85,7 @@ class Reconstruction:
         self.end: ScanEnd | None = None
         self.paused = self.stopped = False
         self.sequence = 0
-        self.next_snapshot_s = self.next_survey_s = self.next_preview_s = self.next_assessment_s = 0.0
+        self.next_snapshot_s = self.next_kept_s = self.next_survey_s = self.next_preview_s = self.next_assessment_s = 0.0
         self.newest_ns = 0
         self.points = PointLog(self.preprocess.shape)
         self.assessor = Assessor(clock, engine.seed)
