@@ -4,20 +4,32 @@ Exit codes: 0 done; 1 a service or device failed; 2 the command, configuration o
 stream that is not usable; 130 interrupted, files closed.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from streamptycho import __version__
-from streamptycho.config import Config, load
 from streamptycho.errors import BackendError, StreamPtychoError
-
-if TYPE_CHECKING:
-    from streamptycho_services.dashboard.server import PageOptions
+from streamptycho_services.cli_options import (
+    AllowControl,
+    AsJson,
+    ConfigFile,
+    Documents,
+    Output,
+    PageHost,
+    PagePort,
+    PageToken,
+    ProbeStart,
+    Setting,
+    ShowPage,
+    fail,
+    make_config,
+    page_options,
+    report,
+)
 
 app = typer.Typer(
     name="streamptycho",
@@ -28,33 +40,6 @@ app = typer.Typer(
     epilog="Try [bold]streamptycho demo[/bold] first: no hardware, nothing to configure.",
 )
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file; see docs/configuration.md.")]
-Setting = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="Override one setting, e.g. --set engine.modes=2. Repeatable.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Progress as JSON lines on stderr, the summary as one line on stdout.")]
-ProbeStart = Annotated[
-    str | None,
-    typer.Option("--probe", help="'file': the recorded probe where there is one; 'auto': always find one from the data."),
-]
-Documents = Annotated[bool, typer.Option(help="Send bluesky documents; see docs/documents.md.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory for files and pictures.")]
-ShowPage = Annotated[bool, typer.Option("--page/--no-page", help="Serve the live page; see docs/dashboard.md.")]
-PageHost = Annotated[str, typer.Option("--page-host", help="Address of the live page; a public one needs --page-token.")]
-PagePort = Annotated[
-    int | None, typer.Option("--page-port", min=0, max=65535, help="Its port. [default: 8000, or a free one]")
-]
-PageToken = Annotated[
-    str | None,
-    typer.Option(
-        "--page-token",
-        envvar="STREAMPTYCHO_TOKEN",
-        help="Who has it may look, and act if control is allowed; 'auto': random.",
-    ),
-]
-AllowControl = Annotated[
-    bool, typer.Option("--allow-control", help="Let who has the token pause, stop or reset from the page.")
-]
 SIMULATOR = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -63,54 +48,11 @@ def main() -> None:
     try:
         app()
     except BackendError as error:
-        _fail(error, 1)
+        fail(error, 1)
     except StreamPtychoError as error:
-        _fail(error, 2)
+        fail(error, 2)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def _fail(error: object, code: int) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(code)
-
-
-def _config(
-    path: Path | None, settings: list[str] | None, output: Path | None, probe: str | None, *, allow_control: bool = False
-) -> Config:
-    overrides: dict[str, Any] = {}
-    for setting in settings or []:
-        key, separator, value = setting.partition("=")
-        if not separator:
-            _fail(f"--set {setting}: write it as key=value, e.g. engine.modes=2", 2)
-        overrides[key.strip()] = _value(value.strip())
-    if output is not None:
-        overrides["write.directory"] = output
-    if probe is not None:
-        overrides["engine.probe"] = probe
-    if allow_control:
-        overrides["reconstruct.allow_control"] = True
-    return load(path, overrides)
-
-
-def _page(config: Config, *, show: bool, host: str, port: int | None, token: str | None) -> "PageOptions | None":
-    """Options of the page of `demo` and `run`: a port that nobody chose may be another."""
-    from streamptycho_services.dashboard.server import PORT, PageOptions
-
-    if not show:
-        return None
-    chosen = port if port is not None else PORT
-    return PageOptions(host, chosen, token, allow_control=config.reconstruct.allow_control, move=port is None)
-
-
-def _value(text: str) -> Any:
-    """A TOML value where it parses as one, else the text itself."""
-    import tomllib
-
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 @app.callback(invoke_without_command=True)
@@ -146,18 +88,18 @@ def demo(
     from streamptycho_services.demo import DemoFailedError, Source, run_demo
     from streamptycho_services.session import ServiceDiedError
 
-    effective = _config(config, settings, output or Path("out"), probe, allow_control=allow_control)
-    shown = _page(effective, show=page, host=page_host, port=page_port, token=page_token)
+    effective = make_config(config, settings, output or Path("out"), probe, allow_control=allow_control)
+    shown = page_options(effective, show=page, host=page_host, port=page_port, token=page_token)
     try:
         source = Source(replay, rate, context.args)
         outcome = run_demo(effective, source, shown, documents=documents, as_json=as_json, stay=stay and page)
     except (DemoFailedError, ServiceDiedError) as error:
-        _fail(error, 1)
-    _report(outcome.summary, as_json)
+        fail(error, 1)
+    report(outcome.summary, as_json)
     if outcome.interrupted:
         raise typer.Exit(130)
     if outcome.problems:
-        _fail("\n".join(outcome.problems), 1)
+        fail("\n".join(outcome.problems), 1)
 
 
 @app.command(
@@ -180,12 +122,12 @@ def run(
     from streamptycho_services.run import run_all
     from streamptycho_services.session import ServiceDiedError
 
-    effective = _config(config, settings, output, probe, allow_control=allow_control)
-    shown = _page(effective, show=page, host=page_host, port=page_port, token=page_token)
+    effective = make_config(config, settings, output, probe, allow_control=allow_control)
+    shown = page_options(effective, show=page, host=page_host, port=page_port, token=page_token)
     try:
         run_all(effective, shown, documents=documents, as_json=as_json)
     except ServiceDiedError as error:
-        _fail(error, 1)
+        fail(error, 1)
 
 
 def _one(name: str, config: Path | None, settings: list[str] | None, output: Path | None, as_json: bool) -> None:
@@ -193,7 +135,7 @@ def _one(name: str, config: Path | None, settings: list[str] | None, output: Pat
     from streamptycho_services.run import run_one
 
     configure_logging(as_json, service=name)
-    run_one(name, _config(config, settings, output, None))
+    run_one(name, make_config(config, settings, output, None))
 
 
 @app.command(epilog="Example:\n\nstreamptycho receive -c beamline.toml")
@@ -236,7 +178,7 @@ def dashboard(
     from streamptycho_services.run import run_page
 
     configure_logging(as_json, service="page")
-    run_page(_config(config, settings, None, None), PageOptions(host, port, token, allow_control))
+    run_page(make_config(config, settings, None, None), PageOptions(host, port, token, allow_control))
 
 
 @app.command(name="documents", epilog="Example:\n\nstreamptycho documents -c beamline.toml")
@@ -246,7 +188,7 @@ def send_documents(config: ConfigFile = None, settings: Setting = None, as_json:
     from streamptycho_services.run import run_documents
 
     configure_logging(as_json, service="documents")
-    run_documents(_config(config, settings, None, None))
+    run_documents(make_config(config, settings, None, None))
 
 
 def _simulator(arguments: list[str]) -> NoReturn:
@@ -287,14 +229,14 @@ def reconstruct_file(
     """Reconstruct a recorded scan, without the network, by the same engine."""
     from streamptycho_services.offline import Limits, reconstruct_file
 
-    effective = _config(config, settings, None, probe)
+    effective = make_config(config, settings, None, probe)
     limits = Limits(passes, seconds)
     summary, interrupted = reconstruct_file(effective, file, output, limits, truth=truth, as_json=as_json)
-    _report(summary, as_json)
+    report(summary, as_json)
     if interrupted:
         raise typer.Exit(130)
     if summary["result"] is None:
-        _fail(f"{file}: nothing could be reconstructed", 1)
+        fail(f"{file}: nothing could be reconstructed", 1)
 
 
 @app.command(epilog="Example:\n\nstreamptycho inspect scan.cxi --picture scan.png")
@@ -308,7 +250,7 @@ def inspect(
     """What is in a file: shapes, units as understood and why, positions."""
     from streamptycho_services.inspect_file import inspect_scan
 
-    _report(inspect_scan(file, picture, _config(config, settings, None, None).read), as_json)
+    report(inspect_scan(file, picture, make_config(config, settings, None, None).read), as_json)
 
 
 @app.command(epilog="Example:\n\nstreamptycho check -c beamline.toml --seconds 5")
@@ -321,9 +263,9 @@ def check(
     """Whether the detector's streams can be reached, and what they carry."""
     from streamptycho_services.check import check_streams
 
-    report = check_streams(_config(config, settings, None, None), seconds)
-    _report(report, as_json)
-    if not report["ok"]:
+    found = check_streams(make_config(config, settings, None, None), seconds)
+    report(found, as_json)
+    if not found["ok"]:
         raise typer.Exit(3)
 
 
@@ -343,27 +285,13 @@ def view(
     from streamptycho_services.logs import configure_logging
     from streamptycho_services.view import command
 
-    services = _config(config, settings, None, None).services
+    services = make_config(config, settings, None, None).services
     configure_logging(False, service="view")
     where = (address, catch_up) if address is not None else (services.documents, catch_up or services.catch_up)
     try:
         command.view(*where, headless, every, seconds)
     except command.NothingHeardError as error:
-        _fail(error, 1)
-
-
-def _report(facts: dict[str, Any], as_json: bool) -> None:
-    """The summary: one JSON line for programs, one fact a line for people."""
-    if as_json:
-        print(json.dumps(facts))
-        return
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
-            for name, item in value.items():
-                print(f"  {name}: {item}")
-        else:
-            print(f"{key}: {value}")
+        fail(error, 1)
 
 
 if __name__ == "__main__":
