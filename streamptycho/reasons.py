@@ -64,5 +64,5 @@ class ServiceState(StrEnum):
     POLISHING = "polishing"
     """All frames are in; the picture is still improving."""
     PAUSED = "paused"
-    """Somebody asked the reconstruction to wait; frames are received and written all the same."""
+    """Somebody asked the reconstruction to wait or to stop; frames are received and written all the same."""
     DONE = "done"

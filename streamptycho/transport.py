@@ -17,7 +17,8 @@ import zmq
 from pydantic import Field
 
 from streamptycho.codec import MAX_PARTS, Part, decode, encode
-from streamptycho.errors import ConfigError, ProtocolError
+from streamptycho.errors import ConfigError, GrammarError, ProtocolError
+from streamptycho.feed import Command
 from streamptycho.messages import Message
 from streamptycho.options import Options
 
@@ -173,7 +174,9 @@ class Sender(_Socket):
 class Receiver:
     """Receives from several sockets as one stream, fairly."""
 
-    def __init__(self, context: zmq.Context[Any], endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, context: zmq.Context[Any], endpoints: Sequence[Endpoint], control: Endpoint | None = None) -> None:
+        """Receive from `endpoints`, and from `control` commands and nothing else."""
+        endpoints = [*endpoints, *([control] if control is not None else [])]
         for endpoint in endpoints:
             if endpoint.socket not in (SocketKind.PULL, SocketKind.SUB):
                 raise ConfigError(f"{endpoint.address}: socket {endpoint.socket!s} cannot receive; use pull or sub")
@@ -188,6 +191,7 @@ class Receiver:
             self.close()
             raise
         self._ready: deque[Any] = deque()
+        self._control = self._inlets[-1].socket if control is not None else None
 
     def __enter__(self) -> "Receiver":
         return self
@@ -208,14 +212,18 @@ class Receiver:
         if not self._ready:
             self._ready.extend(socket for socket, _ in self._poller.poll(int(timeout_s * 1000)))
         while self._ready:
+            socket = self._ready.popleft()
             try:
-                parts = _receive_parts(self._ready.popleft())
+                parts = _receive_parts(socket)
             except zmq.Again:
                 continue
             try:
-                return decode(parts)
+                message = decode(parts)
             except ProtocolError as error:
                 return error
+            if socket is self._control and not isinstance(message, Command):
+                return GrammarError("header.kind", "only commands are taken at this address")
+            return message
         return None
 
     def close(self) -> None:

@@ -126,6 +126,18 @@ def test_several_senders_into_one_receiver(net):
     assert {int(receiver.receive(WAIT_S).index[0]) for _ in senders} == {0, 1, 2}
 
 
+def test_at_the_control_address_only_commands_are_taken(net):
+    control = endpoint("inproc://control", PULL, bind=True)
+    with Receiver(net.context, [endpoint("inproc://a", PULL, bind=True)], control) as receiver:
+        viewer, other = net.sender("inproc://control"), net.sender("inproc://a")
+        for kind in GOOD:
+            assert viewer.send(GOOD[kind], wait_s=WAIT_S)
+            got = receiver.receive(WAIT_S)
+            assert same(got, GOOD[kind]) if kind == "command" else isinstance(got, ProtocolError)
+        assert other.send(GOOD["start"], wait_s=WAIT_S)
+        assert same(receiver.receive(WAIT_S), GOOD["start"])
+
+
 def test_receive_waits_as_long_as_it_is_told(net):
     receiver = net.receiver(endpoint("inproc://a", PULL, bind=True))
     then = time.monotonic()

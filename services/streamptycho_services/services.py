@@ -54,10 +54,11 @@ def reconstruct(config: Config, control: Control, context: Any = None) -> None:
             Port.RESULTS: stack.enter_context(Sender(context, _push(services.results))),
             Port.DISPLAY: stack.enter_context(Sender(context, _pub(services.display_reconstruct))),
         }
-        inlets = [_pull(services.engine)]
+        commands = None
         if config.reconstruct.allow_control:
-            inlets.append(Endpoint(address=services.control, socket=SocketKind.PULL, bind=True, queue=INNER_QUEUE))
-        receiver = stack.enter_context(Receiver(context, inlets))
+            pull = SocketKind.PULL
+            commands = Endpoint(address=services.control, socket=pull, bind=True, queue=INNER_QUEUE, max_message_bytes=4096)
+        receiver = stack.enter_context(Receiver(context, [_pull(services.engine)], commands))
         serve(stage, receiver, outlets, control)
 
 

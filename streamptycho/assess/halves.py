@@ -53,7 +53,7 @@ class HalfData:
         self._steps: Iterator[int] | None = None
         self._made_by: Solver | None = None
         self._made_with = self._made_at = 0
-        """Frames of the latest estimate, and updates of the reconstruction when it began."""
+        """Frames that the latest estimate could choose from, and updates of the reconstruction when it began."""
 
     def step(self, engine: RollingEngine) -> int:
         """Go on by one slice if it is due; returns the number of updates done."""
@@ -75,7 +75,7 @@ class HalfData:
         if self._steps is None:
             if engine.solver is None or not _possible(engine):
                 return 0
-            self._steps = self._run(engine.solver, central(engine.solver), engine.updates)
+            self._steps = self._run(engine, engine.solver, central(engine.solver))
         some = next(self._steps, 0)
         self.updates += some
         if not some:
@@ -89,7 +89,9 @@ class HalfData:
     def _is_first(self, engine: RollingEngine) -> bool:
         return not self.tried or engine.solver is not self._made_by
 
-    def _run(self, solver: Solver, rows: NDArray[np.int64], updates: int) -> Iterator[int]:
+    def _run(self, engine: RollingEngine, solver: Solver, rows: NDArray[np.int64]) -> Iterator[int]:
+        # of the frames that there were, not of those that lay near enough: more would not be found by trying again
+        frames, updates = min(len(engine.store), FRAMES), engine.updates
         halves = [_empty(solver, rows, rows[first::2]) for first in (0, 1)]
         for _ in range(PASSES):
             for half, own in zip(halves, (rows[0::2], rows[1::2]), strict=True):
@@ -100,7 +102,7 @@ class HalfData:
                     yield len(part)
         self.latest = compared(*halves) or self.latest
         self.tried += 1
-        self._made_with, self._made_at = len(rows), updates
+        self._made_with, self._made_at = frames, updates
 
 
 def _possible(engine: RollingEngine) -> bool:

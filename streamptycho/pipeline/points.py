@@ -11,6 +11,9 @@ BLOCK_POINTS = 2000
 """Points of one message."""
 LEARNT = 64
 """Frames from which the bright field is learnt."""
+FEWEST_LEARNT = 4
+MOST_BYTES = 32 << 20
+"""Memory that the frames may take from which it is learnt."""
 BRIGHT = 0.05
 """Pixels as bright as this, in units of the brightest of the mean pattern, belong to the bright field."""
 BRIGHTEST = 0.999
@@ -40,8 +43,9 @@ class PointLog:
         self._n = 0
         self._frequencies = frequencies(np, shape)
         self._mean = np.zeros(shape)
-        self._outside = np.ones(shape, np.bool_)
-        """(ny, nx) True outside the bright field."""
+        self._outside = np.ones(shape, np.float32)
+        """(ny, nx) 1 outside the bright field, 0 inside."""
+        self._learnt = max(FEWEST_LEARNT, min(LEARNT, MOST_BYTES // self._outside.nbytes))
         self._early: list[NDArray[np.float32]] = []
         self._sent = 0
         """Points sent once."""
@@ -64,7 +68,7 @@ class PointLog:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
         intensity = np.square(np.maximum(amplitude, 0))
         row, self._n = self._n, self._n + 1
-        if row < LEARNT:
+        if row < self._learnt:
             self._learn(intensity)
         centre_px = centre_of_mass(np, intensity, self._frequencies)
         self._table[row] = (
@@ -72,20 +76,20 @@ class PointLog:
         )  # fmt: skip
 
     def _dark_field(self, intensity: NDArray[np.float32]) -> float:
-        return float(intensity[self._outside].sum(dtype=np.float64))
+        return float(np.vdot(intensity, self._outside))
 
     def _learn(self, intensity: NDArray[np.float32]) -> None:
         """The bright field from the mean of the frames so far, at 1, 2, 4... of them; earlier sums are taken again."""
         self._early.append(intensity)
         self._mean += intensity
         count = len(self._early)
-        if count & (count - 1):
+        if count & (count - 1) and count != self._learnt:
             return
-        self._outside = self._mean < BRIGHT * np.quantile(self._mean, BRIGHTEST)
+        self._outside = (self._mean < BRIGHT * np.quantile(self._mean, BRIGHTEST)).astype(np.float32)
         for row, earlier in enumerate(self._early):
             self._table["dark_field"][row] = self._dark_field(earlier)
         self._sent = 0
-        if count == LEARNT:
+        if count == self._learnt:
             self._early.clear()
 
     def survey(self, start: ScanStart, time_ns: int) -> Survey | None:

@@ -172,8 +172,10 @@ class ReconstructStage:
             if (survey := scan.survey(self._wall_ns())) is not None:
                 yield Port.DISPLAY, survey
         if now >= scan.next_preview_s:
-            scan.next_preview_s = now + self.options.preview_s
-            if (preview := scan.preview(self._wall_ns())) is not None:
+            begun = self._clock()
+            preview = scan.preview(self._wall_ns())
+            scan.next_preview_s = now + max(self.options.preview_s, 20 * (self._clock() - begun))
+            if preview is not None:
                 yield Port.DISPLAY, preview
 
     def _assess_if_due(self, scan: Reconstruction) -> Iterator[Output]:
@@ -266,4 +268,8 @@ class ReconstructStage:
 
 
 def _state(scan: Reconstruction) -> ServiceState:
-    return ServiceState.PAUSED if scan.paused else _STATES[scan.engine.state]
+    """What is being done with an open scan; it is done when it is closed."""
+    state = _STATES[scan.engine.state]
+    if scan.paused or (scan.stopped and state is ServiceState.DONE):
+        return ServiceState.PAUSED
+    return ServiceState.POLISHING if state is ServiceState.DONE else state

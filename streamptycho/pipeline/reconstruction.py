@@ -245,7 +245,7 @@ class Reconstruction:
             started_ns=self.start.started_ns,
             time_ns=time_ns,
             index=index,
-            pattern=_blocks(np.nan_to_num(sight.counts.astype(np.float32)), binning),
+            pattern=_blocks(_numbers(sight.counts), binning).astype(np.float32),
             valid=_blocks(sight.valid, binning),
             saturated=_blocks(sight.saturated, binning),
             binning=binning,
@@ -311,6 +311,11 @@ class Reconstruction:
             figures=figures,
             notes={"device": self._backend.device, "probe": engine.probe_note, "trust": engine.trust.value},
         )
+
+
+def _numbers(counts: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Counts with 0 for what is no number."""
+    return counts if counts.dtype.kind in "iu" else np.nan_to_num(counts)
 
 
 def _blocks(array: NDArray[_T], size: int) -> NDArray[_T]:

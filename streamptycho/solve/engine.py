@@ -171,16 +171,18 @@ class RollingEngine:
 
     def stop(self) -> None:
         """Take no more frames; end after the pass in work, or after one over all of them."""
-        done = self._polish.passes if self._polish else 0
         if not self.finished:
             self.finish()
-        self.set_passes(done + 1)
+        if self._polish is not None:
+            self.set_passes(self._polish.passes)
+        else:
+            self.set_passes(min(1, self.options.polish_passes))
 
     def set_passes(self, passes: int) -> None:
-        """Exactly so many passes after the last frame."""
+        """Exactly so many passes after the last frame; if there have been as many, end after the one in work."""
         self.options = self.options.model_copy(update={"polish_passes": passes, "polish_tolerance": 0.0})
         if self._polish is not None:
-            self._polish.limit, self._polish.tolerance = passes, 0.0
+            self._polish.limit_to(passes)
 
     def set_modes(self, modes: int) -> None:
         """So many probe modes from now on: the strongest stay, or more are added."""

@@ -140,6 +140,13 @@ class Polish:
         """True if more passes would be of no use, or are not wanted."""
         return self._converged or self.passes >= self.limit
 
+    def limit_to(self, passes: int) -> None:
+        """Exactly so many passes: more where it has ended already, and at least the one in work where it has not."""
+        if not self.done:
+            self.limit, self.tolerance = max(passes, self.passes + 1), 0.0
+        elif passes > self.passes:
+            self.limit, self.tolerance, self._converged = passes, 0.0, False
+
     @property
     def error(self) -> float:
         """Fourier error after the latest pass, NaN before the first."""

@@ -77,3 +77,7 @@ def test_where_a_token_may_come_from():
     assert token_of({}, {"authorization": "Bearer bearer"}, cookies, 8000) == "bearer"
     assert token_of({"token": "query"}, {"authorization": "Bearer bearer"}, cookies, 8000) == "query"
     assert token_of({}, {"authorization": "Basic eA=="}, {}, 8000) is None
+
+
+def test_an_origin_that_is_no_address_is_refused():
+    assert not Access("127.0.0.1").same_origin("http://[", "127.0.0.1:8000")

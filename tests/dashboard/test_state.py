@@ -198,17 +198,25 @@ class TestHistory:
 class TestCurve:
     def test_goes_on_where_the_reconstruction_begins_again(self):
         curve = Curve()
-        curve.take(np.array([3, 2, 1], np.float32))
-        curve.take(np.array([3, 2, 1, 0.5], np.float32))
-        curve.take(np.array([9], np.float32))
+        curve.take(np.array([3, 2, 1], np.float32), 30)
+        curve.take(np.array([3, 2, 1, 0.5], np.float32), 40)
+        curve.take(np.array([9], np.float32), 10)
         assert curve.shown() == ([1, 2, 3, 4, 5], [3, 2, 1, 0.5, 9])
         assert curve.restarts == [4]
+
+    def test_a_reset_that_keeps_its_history_is_marked(self):
+        curve = Curve()
+        curve.take(np.array([3, 2], np.float32), 20)
+        curve.take(np.array([3, 2], np.float32), 5)
+        curve.take(np.array([3, 2, 4], np.float32), 15)
+        assert curve.restarts == [2]
+        assert curve.shown() == ([1, 2, 3], [3, 2, 4])
 
     def test_long_ones_are_thinned_and_bounded(self):
         curve = Curve()
         for _ in range(5):
-            curve.take(np.linspace(1, 0, 15_000, dtype=np.float32))
-            curve.take(np.zeros(0, np.float32))
+            curve.take(np.linspace(1, 0, 15_000, dtype=np.float32), 15_000)
+            curve.take(np.zeros(0, np.float32), 0)
         assert len(curve.earlier) + len(curve.present) <= 20_000
         passes, errors = curve.shown()
         assert len(passes) == len(errors) <= 601

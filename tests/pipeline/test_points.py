@@ -83,3 +83,14 @@ def test_memory_grows_with_the_points_only():
     assert len(log) == 3000
     assert not log._early
     assert log._table.nbytes <= 2 * 4096 * points.POINT.itemsize
+
+
+def test_large_frames_take_little_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(points, "MOST_BYTES", 6 * 4 * 16 * 16)
+    log = PointLog((16, 16))
+    most = 0
+    for i in range(100):
+        log.add(i, (0, 0), np.ones((16, 16), np.float32), 0, 0)
+        most = max(most, len(log._early))
+    assert most == 5
+    assert not log._early

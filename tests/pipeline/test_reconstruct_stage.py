@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamptycho.assess import halves
 from streamptycho.errors import CodecError
 from streamptycho.feed import Action, Command, Preview, Survey
 from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
@@ -585,3 +586,57 @@ def test_the_probe_is_searched_for_again():
     assert run.stage.statuses()[0].state is ServiceState.SEARCHING
     run(over()).until_done()
     assert "from the data" in run.stage._last_words.again({})[0].notes["probe"]
+
+
+def test_a_stopped_scan_is_not_done_before_it_is_closed():
+    """Who watches waits for the final picture of a scan that is done."""
+    run = controlled(16)(ask(Action.STOP)).idle(300)
+    assert run.stage.statuses()[0].state is ServiceState.PAUSED
+    run(over()).until_done()
+    assert run.stage.statuses()[1].state is ServiceState.DONE
+
+
+def test_stop_again_changes_nothing():
+    run = controlled(16)(ask(Action.STOP)).idle(300)
+    before = len(run.stage.scans["s"].engine.error_history)
+    run(ask(Action.STOP)).idle(50)
+    assert len(run.stage.scans["s"].engine.error_history) == before
+
+
+def test_fewer_passes_than_there_were_end_after_the_one_in_work():
+    run = controlled()(ask(Action.PASSES, 100), over())
+    engine = run.stage.scans["s"].engine
+    while engine._polish is None or engine._polish.passes < 6:
+        run.idle()
+    settled = []
+    engine._polish._settle = settled.append
+    run(ask(Action.PASSES, 2)).until_done()
+    assert engine._polish.passes == 7
+    assert len(settled) == 1
+
+
+def test_a_preview_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch):
+    run = Run(preview_s=0.1)(begin(), *(point(i) for i in range(8)))
+    scan = run.stage.scans["s"]
+    preview = scan.preview
+
+    def slow(time_ns: int) -> Any:
+        run.clock.now += 1.0
+        return preview(time_ns)
+
+    monkeypatch.setattr(scan, "preview", slow)
+    run.idle()
+    then = run.clock.now
+    run(point(9))
+    while len(shown(run, Preview)) == 1:
+        run.clock.now += 0.5
+        run.idle()
+    assert run.clock.now - then > 19
+
+
+def test_a_scan_of_which_few_frames_can_be_compared_ends(monkeypatch: pytest.MonkeyPatch):
+    """The halves are made of frames that lie near enough; that there are no more of them is no reason to try again."""
+    monkeypatch.setattr(halves, "central", lambda solver: np.arange(9))
+    monkeypatch.setattr(halves, "FEWEST_FRAMES", 8)
+    run = Run(assess_s=0.05)(begin(), *(point(i) for i in range(24)), over()).until_done()
+    assert shown(run, Snapshot)[-1].final

@@ -19,7 +19,7 @@ QUEUE = 32
 """Messages that wait in a subscription; more are lost, and newer ones come."""
 MAX_COMMANDS = 16
 """Commands that wait to be sent."""
-SEND_S = 0.5
+SEND_S = 0.2
 """How long the reconstruction may take to accept a command."""
 _POLL_S = 0.05
 _DRAIN_S = 0.1
@@ -100,6 +100,6 @@ class Feed:
             self._on_news()
 
     def _send_waiting(self, sender: Sender) -> None:
-        while not self._commands.empty():
+        if not self._commands.empty():  # one at a time: nothing is heard meanwhile
             command, sent = self._commands.get_nowait()
             sent.set_result(sender.send(command, wait_s=SEND_S, give_up=self._stop.is_set))

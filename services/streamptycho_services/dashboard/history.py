@@ -93,11 +93,17 @@ class Curve:
     """Passes at which the reconstruction began again."""
     present: list[float] = field(default_factory=list)
 
-    def take(self, history: NDArray[np.float32]) -> None:
-        """The whole history as of now, (k,)."""
-        if len(history) < len(self.present):
-            self.earlier += self.present
+    updates: int = 0
+    """Updates that had shaped the picture when the curve was taken last."""
+
+    def take(self, history: NDArray[np.float32], updates: int) -> None:
+        """The whole history as of now, (k,); fewer `updates` than before tell that the reconstruction began again."""
+        if len(history) < len(self.present):  # with a history of its own
+            self.earlier = self.earlier + self.present
             self.restarts.append(len(self.earlier))
+        elif updates < self.updates:
+            self.restarts.append(len(self.earlier) + len(self.present))
+        self.updates = updates
         self.present = history[-_CURVE:].tolist()
         surplus = len(self.earlier) + len(self.present) - _CURVE
         if surplus > 0:

@@ -62,7 +62,10 @@ class Access:
         """Whether a page of `origin` is ours; programs send none."""
         if origin is None:
             return True
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:  # no browser says such a thing
+            return False
         return parts.scheme in ("http", "https") and parts.netloc.lower() == host_header.lower()
 
 

@@ -77,7 +77,7 @@ class Scan:
         elif isinstance(message, Snapshot) and (self.snapshot is None or message.sequence > self.snapshot.sequence):
             self.snapshot = message
             self.picture_s = now_s
-            self.curve.take(message.error_history)
+            self.curve.take(message.error_history, message.updates)
             return self.history.wants(message)
         return False
 

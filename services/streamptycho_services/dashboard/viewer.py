@@ -82,6 +82,10 @@ class Viewer:
         if not self._control:
             self._answer(command, "refused: this viewer may look and not act")
             return
+        newest = self._feed.state.newest
+        if self._scan is not None and (newest is None or self._scan != newest.key):
+            self._answer(command, "refused: what is shown is a past scan; choose the newest one")
+            return
         try:
             sent = self._feed.send(command)
         except queue.Full:
