@@ -153,7 +153,12 @@ function takeRing({ frequency_per_m, correlation, resolution_m }) {
 
 function takeMoments(header) {
   moments = header.moments;
-  showMoments();
+  const away = ({ sequence }) => Math.abs(sequence - moment);
+  if (moment !== null && moments.length && !moments.some((kept) => away(kept) === 0)) {
+    look(moments.reduce((a, b) => (away(b) < away(a) ? b : a)).sequence); // what was looked at has been thinned out
+  } else {
+    showMoments();
+  }
   again("moments");
 }
 
