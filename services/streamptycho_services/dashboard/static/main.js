@@ -147,7 +147,7 @@ function takeCurve({ passes, errors, restarts, newest }) {
 function takeRing({ frequency_per_m, correlation, resolution_m }) {
   const marks = resolution_m ? [{ x: 1 / resolution_m, text: length(resolution_m, 2) }] : [];
   const xText = (f) => (f > 0 ? length(1 / f, 2) : "∞");
-  ring.set({ x: frequency_per_m, y: correlation, marks, xText, level: 0.143 });
+  ring.set({ x: frequency_per_m, y: correlation, marks, xText });
   write($("n-ring"), resolution_m ? length(resolution_m, 2) : "");
 }
 

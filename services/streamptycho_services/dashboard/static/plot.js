@@ -12,7 +12,7 @@ export class Plot {
     new ResizeObserver(() => this.paint()).observe(canvas);
   }
 
-  /** {x, y, marks: [{x, text}], level: (x) => y}: points that are not finite, or not positive on a log axis, are left out. */
+  /** {x, y, marks: [{x, text}]}: points that are not finite, or not positive on a log axis, are left out. */
   set(data) {
     this.data = data;
     requestAnimationFrame(() => { this.paint(); this.onpaint(); });
@@ -74,11 +74,6 @@ export class Plot {
       context.setLineDash([]);
       context.textAlign = px(mark.x) > (box.left + box.right) / 2 ? "right" : "left";
       context.fillText(mark.text, px(mark.x) + (context.textAlign === "left" ? 4 : -4) * ratio, box.top + 11 * ratio);
-    }
-    if (data.level !== undefined) {
-      context.setLineDash([4 * ratio, 3 * ratio]);
-      stroke(context, [[box.left, py(data.level)], [box.right, py(data.level)]]);
-      context.setLineDash([]);
     }
     context.strokeStyle = context.fillStyle = style.getPropertyValue("--curve");
     context.lineWidth = 1.8 * ratio;
