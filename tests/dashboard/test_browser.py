@@ -124,6 +124,8 @@ class TestPanels:
     def test_without_survey_preview_and_assessment_the_rest_works(self, page, stage, show):
         stage.send(*show.statuses(0.5), show.snapshot(0.5))
         page.frames(50)
+        page.until("() => document.getElementById('amplitude').parentElement.classList.contains('painted')")
+        page.until("() => document.getElementById('probe').parentElement.classList.contains('painted')")
         assert page.page.locator(".wait:visible").all_inner_texts() == [
             "Waiting for a pattern.", "Waiting for scan points.", "Waiting for an assessment."
         ]  # fmt: skip
@@ -238,6 +240,7 @@ class TestPicture:
     def test_save(self, page, stage, show, tmp_path):
         stage.send(*show.everything(1))
         page.frames(100)
+        page.until("() => document.getElementById('progress').innerText.includes('100 %')")
         with page.page.expect_download() as download:
             page.page.click("#save")
         assert download.value.suggested_filename == "show-1-phase-100.png"
