@@ -57,7 +57,7 @@ class HalfData:
 
     def step(self, engine: RollingEngine) -> int:
         """Go on by one slice if it is due; returns the number of updates done."""
-        return self._advance(engine) if self._due(engine) else 0
+        return self.pay(engine) if self._due(engine) else 0
 
     def owed(self, engine: RollingEngine) -> bool:
         """True if there is no estimate of the picture as it stands and could be one: a scan should not end without."""
@@ -67,9 +67,6 @@ class HalfData:
 
     def pay(self, engine: RollingEngine) -> int:
         """Go on by one slice whatever the share; returns the number of updates done, 0 at the end of an estimate."""
-        return self._advance(engine)
-
-    def _advance(self, engine: RollingEngine) -> int:
         if engine.solver is not self._made_by:  # the reconstruction began again: what was known of it is void
             self._made_by, self._steps, self.latest, self.tried = engine.solver, None, None, 0
         if self._steps is None:

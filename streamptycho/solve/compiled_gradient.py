@@ -34,7 +34,7 @@ def _footprint(probe):
 
 
 @jit
-def _missing(cell_dose, probe, share, corners, measured, figures, fresh):
+def _missing(cell_dose, shape, share, corners, measured, figures, fresh):
     """(k, 2) float32 gradients still missing, as much as they are trusted; `corners` relative to the canvas."""
     height, width = share.shape
     ny, nx = cell_dose.shape
@@ -55,7 +55,7 @@ def _missing(cell_dose, probe, share, corners, measured, figures, fresh):
         scale = max(figures[k, 2], np.float32(_TINY)) / max(figures[k, 3], np.float32(_TINY))
         trust = fresh[k] * covered * np.exp(-((np.log(scale) / SCALE_SPREAD) ** 2))
         for axis in range(2):
-            cell = 2 * np.pi * BLOCK / probe.shape[1 + axis]
+            cell = 2 * np.pi * BLOCK / shape[axis]
             missing[k, axis] = (measured[k, axis] - figures[k, axis]) * cell * trust
     return missing
 
@@ -154,7 +154,7 @@ def _integrate(sums):
 @jit
 def _phase_step(cell_dose, probe, corners, start, cells, measured, figures, fresh):
     share = _footprint(probe)
-    missing = _missing(cell_dose, probe, share, corners, measured, figures, fresh)
+    missing = _missing(cell_dose, probe.shape[1:], share, corners, measured, figures, fresh)
     phase = _integrate(_deposit(share, corners - start, missing, cells))
     for y in range(cells[0]):
         for x in range(cells[1]):

@@ -87,15 +87,10 @@ def phase_step(
     covered = xp.clip((overlap(backend, canvas, share, corners) - 1) / 2, 0, 1)
     trust = backend.to_device(fresh) * covered * scale_trust(backend, figures)
     missing = missing_gradient(backend, measured, figures[:, :2], trust, (int(probe.shape[1]), int(probe.shape[2])))
-    relative, cells = within(canvas, box, corners)
+    relative = corners - np.array(canvas.origin) - np.array([box[0].start, box[1].start])
+    cells = (box[0].stop - box[0].start) // BLOCK, (box[1].stop - box[1].start) // BLOCK
     weight, slope_y, slope_x = _deposit(xp, share, backend.to_device(relative), missing, cells)
     return xp.clip(GAIN * _integrate(xp, weight, slope_y, slope_x), -LARGEST_TURN, LARGEST_TURN)
-
-
-def within(canvas: Canvas, box: Box, corners: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[int, int]]:
-    """Corners relative to the box, and the number of its cells."""
-    relative = corners - np.array(canvas.origin) - np.array([box[0].start, box[1].start])
-    return relative, ((box[0].stop - box[0].start) // BLOCK, (box[1].stop - box[1].start) // BLOCK)
 
 
 def overlap(backend: Backend, canvas: Canvas, share: Array, corners: NDArray[np.int64]) -> Array:
