@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.05
 DRAIN_S = 0.02
-"""Longest time spent on messages before the stage gets a slice for its own work: data never starve the reconstruction."""
+"""Time that messages may take before the stage gets a slice for its own work, or as much as that took last: data never starve
+the reconstruction, and on a busy machine, where a slice takes long, messages do not pile up behind it either."""
 STATUS_S = 0.5
 PATIENCE_S = 30.0
 """How long a final word waits for its reader."""
@@ -62,10 +63,12 @@ def serve(
 
     At the end what is still in the sockets is taken in, for at most `drain_at_end_s`, before the stage finishes.
     """
-    next_status_s = 0.0
+    next_status_s = spent_s = 0.0
     while not control.finish.is_set() and not control.killed():
-        _take_waiting(stage, receiver, outlets, control, clock)
+        _take_waiting(stage, receiver, outlets, control, clock, min(max(DRAIN_S, spent_s), STATUS_S))
+        begun_s = clock()
         _send(stage, stage.idle(), outlets, control)
+        spent_s = clock() - begun_s
         if clock() >= next_status_s:
             next_status_s = clock() + STATUS_S
             _publish(stage, outlets)
@@ -81,10 +84,15 @@ def serve(
 
 
 def _take_waiting(
-    stage: Stage, receiver: Receiver, outlets: Mapping[Port, Sender], control: Control, clock: Callable[[], float]
+    stage: Stage,
+    receiver: Receiver,
+    outlets: Mapping[Port, Sender],
+    control: Control,
+    clock: Callable[[], float],
+    longest_s: float,
 ) -> None:
-    """Handle what has arrived, for at most `DRAIN_S`."""
-    until = clock() + DRAIN_S
+    """Handle what has arrived, for at most `longest_s`."""
+    until = clock() + longest_s
     message = receiver.receive(0.0 if stage.busy else POLL_S)
     while message is not None:
         _send(stage, stage.handle(message), outlets, control)

@@ -26,14 +26,20 @@ STATE = """() => [parseInt(document.getElementById("progress").innerText) || 0, 
   document.getElementById("n-maps").innerText !== "", document.getElementById("state").innerText]"""
 
 
-def latency_s(painted: list[dict[str, Any]]) -> dict[str, float] | None:
-    """Median and 95th percentile over the pictures that tell their newest frame, while frames came."""
-    pairs = [(int(shot["newest_ns"]), shot["at_ms"]) for shot in painted if int(shot["newest_ns"])]
-    newest = [shot for i, shot in enumerate(pairs) if i == 0 or shot[0] > pairs[i - 1][0]]
-    delays = [at_ms / 1e3 - newest_ns / 1e9 for newest_ns, at_ms in newest]
-    if not delays:
+def latency_s(painted: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Median and 95th percentile over the pictures that tell their newest frame, while frames came.
+
+    ``made`` is the part from the frame's timestamp to the snapshot, ``shown`` that from there to the painting.
+    """
+    told = [shot for shot in painted if int(shot["newest_ns"])]
+    newest = [shot for i, shot in enumerate(told) if i == 0 or int(shot["newest_ns"]) > int(told[i - 1]["newest_ns"])]
+    if not newest:
         return None
-    return {"p50": round(float(np.median(delays)), 3), "p95": round(float(np.percentile(delays, 95)), 3), "n": len(delays)}
+    frame_s, made_s = (np.array([int(shot[name]) for shot in newest]) / 1e9 for name in ("newest_ns", "time_ns"))
+    painted_s = np.array([shot["at_ms"] for shot in newest]) / 1e3
+    parts = {"whole": painted_s - frame_s, "made": made_s - frame_s, "shown": painted_s - made_s}
+    figures = {name: [round(float(np.percentile(delays, part)), 3) for part in (50, 95)] for name, delays in parts.items()}
+    return {"p50": figures["whole"][0], "p95": figures["whole"][1], "n": len(newest), **figures}
 
 
 def watch(pages: dict[str, Any], directory: Path, demo: Program) -> dict[str, Any]:

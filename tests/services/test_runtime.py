@@ -168,6 +168,18 @@ def test_a_flood_does_not_starve_the_stages_own_work():
         assert [m.index[0] for m in stage.handled] == list(range(600))
 
 
+def test_messages_get_as_long_as_the_stages_own_work():
+    with bench() as b:
+        stage = Recorder(handle_s=0.002)
+        idle = stage.idle
+        stage.idle = lambda: time.sleep(0.1) or idle()
+        b.send(*(frame(i) for i in range(200)))
+        b.run(stage)
+        until(lambda: len(stage.handled) == 200)
+        runs = "".join(entry[0] for entry in stage.log).split("i")
+        assert 2 * runtime.DRAIN_S / 0.002 < max(map(len, runs)) <= 0.13 / 0.002
+
+
 def test_statuses_go_on_during_a_flood():
     with bench() as b, Reader(b.far[Port.DISPLAY]) as display:
         b.send(*(frame(i) for i in range(900)))

@@ -104,6 +104,7 @@ def _about(snapshot: Snapshot, item: str, scan: str) -> dict[str, Any]:
         "error": snapshot.error,
         "final": snapshot.final,
         "newest_ns": str(snapshot.newest_ns),
+        "time_ns": str(snapshot.time_ns),
     }
 
 

@@ -204,7 +204,8 @@ setInterval(tell, 250);
 
 // painting done: the next picture, please
 phase.onpaint = (image) => {
-  painted.push({ sequence: image.sequence, newest_ns: image.newest_ns, frames: image.frames, at_ms: Date.now() });
+  const { sequence, newest_ns, time_ns, frames } = image;
+  painted.push({ sequence, newest_ns, time_ns, frames, at_ms: Date.now() });
   if (painted.length > 500) painted.shift();
   link.want(...(phase.drag === "cut" ? ["phase", "exact"] : ["phase"]));
 };
