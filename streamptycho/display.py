@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from streamptycho.messages import Snapshot
 
 _NICE = (1, 2, 5)
+RAMP_ROWS = 256
+"""Rows from which the ramp of a larger picture is taken."""
 
 
 def covered_part(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -23,25 +25,48 @@ def covered_part(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
 def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Phase without its ramp and constant, which ptychography cannot know; radians, NaN where not covered.
 
-    The ramp is taken from the mean phase difference of neighbours, which wrapping does not disturb.
+    The ramp is taken from the mean phase difference of neighbours, which wrapping does not disturb; in large pictures from
+    about `RAMP_ROWS` rows of them.
     """
     covered = covered & np.isfinite(obj)
     part = covered_part(covered)
+    shown, valid = obj[part], covered[part]
+    along_y, along_x = _ramp(shown, valid)
+    turned = np.angle(shown)
+    turned -= along_y[:, None]
+    turned -= along_x
+    turned -= np.float32(2 * np.pi) * np.rint(turned * np.float32(0.5 / np.pi))
     phase = np.full(obj.shape, np.nan, np.float32)
-    np.copyto(phase[part], _without_ramp(np.where(covered[part], obj[part], 0).astype(np.complex64)), where=covered[part])
+    np.copyto(phase[part], turned, where=valid)
     return phase
 
 
-def _without_ramp(flat: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Phase of the part that is not zero; `flat` is spent."""
+def _ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Phase of each row (ny,) and each column (nx,) that together make the ramp and constant of (ny, nx) `obj`."""
+    ny, nx = obj.shape
+    step = max(1, ny // RAMP_ROWS)
+    rows, below = (_unit(obj[first::step], valid[first::step]) for first in (0, 1))
+    n = min(len(rows), len(below))
+    slope_y = np.angle((below[:n] * rows[:n].conj()).sum(dtype=np.complex128))  # zeros add nothing
+    slope_x = np.angle((rows[:, 1:] * rows[:, :-1].conj()).sum(dtype=np.complex128))
+    along_y, along_x = slope_y * np.arange(ny), slope_x * np.arange(nx)
+    # no matrix product: the threads of a BLAS go on spinning for a while, which takes a core from the reconstruction
+    rows *= np.exp(-1j * along_y[::step]).astype(np.complex64)[:, None]
+    rows *= np.exp(-1j * along_x).astype(np.complex64)
+    level = np.angle(rows.sum(dtype=np.complex128))
+    return _wrapped(along_y + level), _wrapped(along_x)
+
+
+def _unit(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> NDArray[np.complex64]:
+    """Numbers of modulus 1 with the phase of `obj`, 0 where not valid."""
+    flat = np.where(valid, obj, np.complex64(0))
     flat /= np.maximum(abs(flat), 1e-12)
-    ny, nx = flat.shape
-    dy = (flat[1:] * flat[:-1].conj()).sum(dtype=np.complex128)  # zeros add nothing
-    dx = (flat[:, 1:] * flat[:, :-1].conj()).sum(dtype=np.complex128)
-    flat *= np.exp(-1j * np.angle(dy) * np.arange(ny)).astype(np.complex64)[:, None]
-    flat *= np.exp(-1j * np.angle(dx) * np.arange(nx)).astype(np.complex64)
-    flat *= np.complex64(np.exp(-1j * np.angle(flat.sum(dtype=np.complex128))))
-    return np.angle(flat)
+    return flat
+
+
+def _wrapped(phase: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Between -pi and pi, so that little is lost to single precision."""
+    return (phase - 2 * np.pi * np.rint(phase / (2 * np.pi))).astype(np.float32)
 
 
 def to_gray(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.05
 DRAIN_S = 0.02
-"""Time that messages may take before the stage gets a slice for its own work, or as much as that took last: data never starve
-the reconstruction, and on a busy machine, where a slice takes long, messages do not pile up behind it either."""
+"""Time that messages may take before the stage gets a slice for its own work, or as much as that took last: data never
+starve the reconstruction, and on a busy machine, where a slice takes long, messages do not pile up behind it either."""
 STATUS_S = 0.5
 PATIENCE_S = 30.0
 """How long a final word waits for its reader."""
