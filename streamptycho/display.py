@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 from streamptycho.messages import Snapshot
 
 _NICE = (1, 2, 5)
-RAMP_ROWS = 256
-"""Rows from which the ramp of a larger picture is taken."""
+RAMP_LINES = 128
+"""Rows and columns from which the ramp of a larger picture is taken."""
+STRIP_PIXELS = 1 << 15
 
 
 def covered_part(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -26,32 +27,34 @@ def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> N
     """Phase without its ramp and constant, which ptychography cannot know; radians, NaN where not covered.
 
     The ramp is taken from the mean phase difference of neighbours, which wrapping does not disturb; in large pictures from
-    about `RAMP_ROWS` rows of them.
+    about `RAMP_LINES` rows and columns of them.
     """
-    covered = covered & np.isfinite(obj)
     part = covered_part(covered)
     shown, valid = obj[part], covered[part]
     along_y, along_x = _ramp(shown, valid)
-    turned = np.angle(shown)
-    turned -= along_y[:, None]
-    turned -= along_x
-    turned -= np.float32(2 * np.pi) * np.rint(turned * np.float32(0.5 / np.pi))
     phase = np.full(obj.shape, np.nan, np.float32)
-    np.copyto(phase[part], turned, where=valid)
+    target, step = phase[part], max(1, STRIP_PIXELS // shown.shape[1])
+    for top in range(0, len(shown), step):  # strips stay in the cache
+        strip = slice(top, top + step)
+        turned = np.angle(shown[strip])
+        turned -= along_y[strip, None]
+        turned -= along_x
+        turned -= np.float32(2 * np.pi) * np.rint(turned * np.float32(0.5 / np.pi))
+        np.copyto(target[strip], turned, where=valid[strip])
     return phase
 
 
 def _ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Phase of each row (ny,) and each column (nx,) that together make the ramp and constant of (ny, nx) `obj`."""
     ny, nx = obj.shape
-    step = max(1, ny // RAMP_ROWS)
-    rows, below = (_unit(obj[first::step], valid[first::step]) for first in (0, 1))
-    n = min(len(rows), len(below))
-    slope_y = np.angle((below[:n] * rows[:n].conj()).sum(dtype=np.complex128))  # zeros add nothing
+    down, across = max(1, ny // RAMP_LINES), max(1, nx // RAMP_LINES)
+    # whole lines, whose differences add up to those of their ends: zeros add nothing
+    columns, rows = _unit(obj[:, ::across], valid[:, ::across]), _unit(obj[::down], valid[::down])
+    slope_y = np.angle((columns[1:] * columns[:-1].conj()).sum(dtype=np.complex128))
     slope_x = np.angle((rows[:, 1:] * rows[:, :-1].conj()).sum(dtype=np.complex128))
     along_y, along_x = slope_y * np.arange(ny), slope_x * np.arange(nx)
     # no matrix product: the threads of a BLAS go on spinning for a while, which takes a core from the reconstruction
-    rows *= np.exp(-1j * along_y[::step]).astype(np.complex64)[:, None]
+    rows *= np.exp(-1j * along_y[::down]).astype(np.complex64)[:, None]
     rows *= np.exp(-1j * along_x).astype(np.complex64)
     level = np.angle(rows.sum(dtype=np.complex128))
     return _wrapped(along_y + level), _wrapped(along_x)
@@ -59,7 +62,7 @@ def _ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray
 
 def _unit(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> NDArray[np.complex64]:
     """Numbers of modulus 1 with the phase of `obj`, 0 where not valid."""
-    flat = np.where(valid, obj, np.complex64(0))
+    flat = np.where(valid & np.isfinite(obj), obj, np.complex64(0))
     flat /= np.maximum(abs(flat), 1e-12)
     return flat
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.display import covered_part, displayed_phase
+from streamptycho.display import STRIP_PIXELS, covered_part, displayed_phase
 from streamptycho.feed import Preview
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.messages import Snapshot
@@ -66,11 +66,16 @@ def _odd(step: int) -> int:
 
 def to_bytes(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     """1 to 255 for `low` to `high`, 0 where not finite."""
-    scaled = values - np.float32(low)
-    scaled *= np.float32(254 / (high - low))
-    np.clip(scaled, 0, 254, out=scaled)
-    scaled += np.float32(1.5)
-    return np.where(np.isfinite(values), scaled, 0).astype(np.uint8)
+    made = np.empty(values.shape, np.uint8)
+    step = max(1, STRIP_PIXELS // max(values.shape[-1], 1))
+    for top in range(0, len(values), step):
+        strip = values[top : top + step]
+        scaled = strip - np.float32(low)
+        scaled *= np.float32(254 / (high - low))
+        np.clip(scaled, 0, 254, out=scaled)
+        scaled += np.float32(1.5)
+        made[top : top + step] = np.where(np.isfinite(strip), scaled, 0)
+    return made
 
 
 def picture(snapshot: Snapshot, item: str, scan: str = "") -> bytes:
