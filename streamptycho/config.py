@@ -13,12 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from streamptycho.errors import ConfigError
-from streamptycho.files import ReadOptions
+from streamptycho.files.options import ReadOptions
 from streamptycho.join import MatchOptions
 from streamptycho.options import Options
-from streamptycho.pipeline.reconstruct import ReconstructOptions
-from streamptycho.pipeline.write import WriteOptions
-from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.pipeline.options import ReconstructOptions, WriteOptions
+from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.transport import Endpoint, SocketKind
 

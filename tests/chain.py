@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from streamptycho.config import Config, DetectorEndpoints, ServiceEndpoints, load
-from streamptycho.files import open_scan
+from streamptycho.files.scan import open_scan
 from streamptycho.messages import Frame, ScanStart
 from streamptycho.transport import Endpoint, SocketKind
 from streamptycho_services.runtime import Control

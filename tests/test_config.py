@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from streamptycho.config import Config, load
 from streamptycho.errors import ConfigError
-from streamptycho.files import ReadOptions
+from streamptycho.files.options import ReadOptions
 from streamptycho.options import Options
 from streamptycho.transport import SocketKind
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from streamptycho.config import Config
-from streamptycho.files import open_scan, read_result
+from streamptycho.files.result import read_result
+from streamptycho.files.scan import open_scan
 from streamptycho.ledger import Ledger
 from streamptycho.messages import Positions
 from streamptycho.payload import Encoding

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamptycho.files import open_scan
+from streamptycho.files.scan import open_scan
 from streamptycho.messages import Frame, Positions, ScanStart
 from streamptycho_sim.faults import FaultOptions, inject
 from streamptycho_sim.replay import ReplayOptions, replay

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from streamptycho.display import to_gray
-from streamptycho.files import ReadOptions, RecordedScan, open_scan
+from streamptycho.files.options import ReadOptions
+from streamptycho.files.scan import RecordedScan, open_scan
 
 MEAN_FRAMES = 200
 SIDE = 420

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from streamptycho.config import Config
 from streamptycho.display import save_phase
 from streamptycho.errors import ConfigError, FormatError
-from streamptycho.files import open_scan, read_result, write_result
+from streamptycho.files.result import read_result, write_result
+from streamptycho.files.scan import open_scan
 from streamptycho.messages import Frame, ScanEnd, ScanPoint, Snapshot
 from streamptycho.pipeline.reconstruction import Reconstruction
 from streamptycho.reasons import EndReason, Stream

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from streamptycho.errors import ProtocolError
 from streamptycho.messages import Message, Snapshot, Status
-from streamptycho.pipeline import Output, Port, Stage
+from streamptycho.pipeline.stage import Output, Port, Stage
 from streamptycho.transport import Receiver, Sender
 
 log = logging.getLogger(__name__)

@@ -1,11 +1,14 @@
-"""The three services as functions of (config, control, context): a process or a thread each, the same code."""
+"""The three services as functions of (config, control, context): a process or a thread each, the same code.
+
+Each imports its own stage: the others would keep its process from starting for a second.
+"""
 
 import logging
 from contextlib import ExitStack
 from typing import Any
 
 from streamptycho.config import Config
-from streamptycho.pipeline import Port, ReceiveStage, ReconstructStage, WriteStage
+from streamptycho.pipeline.stage import Port
 from streamptycho.transport import Endpoint, Receiver, Sender, SocketKind, new_context
 from streamptycho_services.runtime import Control, serve
 
@@ -21,6 +24,8 @@ OUTER_QUEUE = 256
 
 def receive(config: Config, control: Control, context: Any = None) -> None:
     """Join the detector's streams; the detector is not listened to before the writer is there."""
+    from streamptycho.pipeline.receive import ReceiveStage
+
     with ExitStack() as stack:
         context = context or stack.enter_context(new_context())
         services = config.services
@@ -46,6 +51,8 @@ def receive(config: Config, control: Control, context: Any = None) -> None:
 
 def reconstruct(config: Config, control: Control, context: Any = None) -> None:
     """Refine the object from scan points."""
+    from streamptycho.pipeline.reconstruct import ReconstructStage
+
     with ExitStack() as stack:
         context = context or stack.enter_context(new_context())
         services = config.services
@@ -64,6 +71,8 @@ def reconstruct(config: Config, control: Control, context: Any = None) -> None:
 
 def write(config: Config, control: Control, context: Any = None) -> None:
     """Write frames, positions and snapshots."""
+    from streamptycho.pipeline.write import WriteStage
+
     with ExitStack() as stack:
         context = context or stack.enter_context(new_context())
         services = config.services

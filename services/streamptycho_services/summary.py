@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamptycho.files import Result, read_result
+from streamptycho.files.result import Result, read_result
 from streamptycho.ledger import Ledger
 from streamptycho.messages import Status
 from streamptycho.quality import compare

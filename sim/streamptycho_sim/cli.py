@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from streamptycho.errors import ConfigError, FormatError, ScanError, StreamPtychoError
-from streamptycho.files import ReadOptions, open_scan
+from streamptycho.files.options import ReadOptions
+from streamptycho.files.scan import open_scan
 from streamptycho.transport import new_context
 from streamptycho_sim.console import Reporter
 from streamptycho_sim.faults import EndLoss, FaultOptions, inject, interleave

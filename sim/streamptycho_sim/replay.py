@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from streamptycho.files import RecordedScan
+from streamptycho.files.scan import RecordedScan
 from streamptycho.messages import Positions, ScanEnd
 from streamptycho.options import Options
 from streamptycho.reasons import Stream

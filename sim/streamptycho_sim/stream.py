@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from streamptycho.codec import Part
-from streamptycho.files import compress
+from streamptycho.files.bslz4 import compress
 from streamptycho.messages import Frame, Message, Positions, ScanEnd
 from streamptycho.payload import Encoding, Payload
 from streamptycho.reasons import Stream

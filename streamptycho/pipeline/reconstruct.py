@@ -5,16 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from pydantic import Field
-
 from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
 from streamptycho.feed import Command
 from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
-from streamptycho.options import Options
 from streamptycho.pipeline.last_words import LastWords
+from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruction import PreviousProbe, Reconstruction
 from streamptycho.pipeline.stage import Output, Port
-from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.reasons import DropReason, ServiceState
 from streamptycho.solve.engine import EngineState
 from streamptycho.solve.kernels import warm_up
@@ -27,28 +25,6 @@ _STATES = {
     EngineState.POLISHING: ServiceState.POLISHING,
     EngineState.DONE: ServiceState.DONE,
 }
-
-
-class ReconstructOptions(Options):
-    """How the reconstruction shares its time."""
-
-    snapshot_s: float = Field(0.4, gt=0)
-    """Time between two snapshots for the file."""
-    display_s: float = Field(0.2, gt=0)
-    """The same for the eye; not longer than that for the file."""
-    slice_s: float = Field(0.02, gt=0)
-    """Time computed between two looks at the stream."""
-    max_scans: int = Field(3, ge=1)
-    """Scans in work at once: the newest and earlier ones still being polished; beyond it the oldest ends as it is."""
-    survey_s: float = Field(0.5, gt=0)
-    """Time between two blocks of scan points for the eye."""
-    preview_s: float = Field(0.25, gt=0)
-    """Time between two diffraction patterns for the eye."""
-    assess_s: float = Field(1.5, gt=0)
-    """Time between two assessments of the picture: figures, findings and verdict."""
-    allow_control: bool = False
-    """Whether viewers may pause, stop and reset the reconstruction, through `services.control`. Whoever reaches that address
-    may then."""
 
 
 class ReconstructStage:

@@ -14,7 +14,9 @@ from streamptycho.feed import Action, Assessment, Command, Preview, Survey
 from streamptycho.messages import ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.pipeline.points import PointLog
 from streamptycho.pipeline.receive import Rate
-from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform, Prepared
+from streamptycho.preprocess.frames import FramePreprocessor, Prepared
+from streamptycho.preprocess.options import FrameOptions, PositionOptions
+from streamptycho.preprocess.positions import PositionTransform
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.engine import EngineState, RollingEngine

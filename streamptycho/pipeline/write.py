@@ -6,33 +6,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pydantic import Field
-
 from streamptycho.display import save_phase
 from streamptycho.errors import ConfigError, GrammarError, ProtocolError, ScanError
-from streamptycho.files import CxiWriter, WriterOptions, unique_path, write_result
+from streamptycho.files.naming import unique_path
+from streamptycho.files.result import write_result
+from streamptycho.files.writer import CxiWriter
 from streamptycho.ledger import Ledger, combine
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart, Snapshot, Status, same_run
 from streamptycho.pipeline.last_words import LastWords
+from streamptycho.pipeline.options import WriteOptions
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.reasons import DropReason, EndReason, ServiceState, Stream
 
 log = logging.getLogger(__name__)
-
-
-class WriteOptions(WriterOptions):
-    """What is written, and where."""
-
-    directory: Path = Path()
-    """Files are named after their scan; nothing is ever overwritten."""
-    picture: bool = True
-    """Keep a PNG of the newest object phase beside the file."""
-    picture_s: float = Field(0.5, gt=0)
-    """Time between two refreshes of the picture."""
-    flush_s: float = Field(0.1, gt=0)
-    """Time after which what has been received is in the file for others to read."""
-    result_timeout_s: float = Field(120.0, gt=0)
-    """How long a finished scan waits for a word from the reconstruction before the file is closed without it."""
 
 
 class ScanFile:

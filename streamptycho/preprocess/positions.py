@@ -1,29 +1,10 @@
 """From motor positions to object pixels."""
 
-from typing import Literal
-
 import numpy as np
 
-from streamptycho.options import Options
+from streamptycho.preprocess.options import PositionOptions
 
 _METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
-
-
-class PositionOptions(Options):
-    """How the positions that arrive relate to the frames' rows and columns. Applied in the order of the fields."""
-
-    unit: Literal["m", "mm", "um", "nm"] = "m"
-    """Unit in which positions are sent. The protocol says metres; some scan engines do otherwise."""
-    swap: bool = False
-    """Exchange y and x."""
-    flip_y: bool = False
-    """Positions grow towards smaller rows."""
-    flip_x: bool = False
-    """Positions grow towards smaller columns."""
-    rotation_deg: float = 0.0
-    """Angle of the scan axes against the detector axes: x' = x cos - y sin, y' = x sin + y cos."""
-    affine: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
-    """Matrix on the column (y, x), for scale errors and shear of the stages."""
 
 
 class PositionTransform:

@@ -45,7 +45,8 @@ class Refining:
 
 def warm_up(backend: Backend) -> None:
     """Compile, or load from the cache, what the first frames would otherwise wait for."""
-    from streamptycho.solve.solver import RuleOptions, Solver
+    from streamptycho.solve.rule_options import RuleOptions
+    from streamptycho.solve.solver import Solver
     from streamptycho.solve.store import FrameStore
 
     n = 128 if backend.threads > 1 else 16  # small sweeps are not shared, and sharing is to be compiled as well

@@ -15,16 +15,8 @@ from streamptycho.solve.backend import Array
 from streamptycho.solve.kernels import refining
 from streamptycho.solve.modes import ModeGrowth
 from streamptycho.solve.positions import PositionRefiner
-from streamptycho.solve.refiners import (
-    NAMES,
-    DifferenceMapOptions,
-    DifferenceMapRefiner,
-    LsqmlOptions,
-    LsqmlRefiner,
-    Method,
-    PieRefiner,
-    Refiner,
-)
+from streamptycho.solve.refiner_options import DifferenceMapOptions, LsqmlOptions, Method
+from streamptycho.solve.refiners import NAMES, DifferenceMapRefiner, LsqmlRefiner, PieRefiner, Refiner
 from streamptycho.solve.schedule import Schedule
 from streamptycho.solve.solver import Solver
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from streamptycho.solve.backend import Array, Backend
 from streamptycho.solve.epie import far_field
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 
 FOOTPRINTS = (0.06, 0.10, 0.16, 0.25, 0.40, 0.60)

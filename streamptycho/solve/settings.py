@@ -1,16 +1,18 @@
 """The engine's settings, each with the part that it belongs to."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from streamptycho.options import Options
-from streamptycho.solve.backend import Backend, choose_backend
 from streamptycho.solve.cores import MOST_THREADS
 from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.positions_options import PositionRefinement
-from streamptycho.solve.refiners import DifferenceMapOptions, LsqmlOptions, Method
-from streamptycho.solve.solver import RuleOptions
+from streamptycho.solve.refiner_options import DifferenceMapOptions, LsqmlOptions, Method
+from streamptycho.solve.rule_options import RuleOptions
+
+if TYPE_CHECKING:  # settings are read by processes that compute nothing: what computes is imported when it is made
+    from streamptycho.solve.backend import Backend
 
 
 class EngineOptions(Options):
@@ -57,6 +59,8 @@ class EngineOptions(Options):
     seed: int = 0
     """Fixes the order of the updates."""
 
-    def make_backend(self) -> Backend:
+    def make_backend(self) -> "Backend":
         """What computes, as chosen here; raises :class:`BackendError` if it cannot be had."""
+        from streamptycho.solve.backend import choose_backend
+
         return choose_backend(self.backend, self.threads, self.fft, self.cuda)

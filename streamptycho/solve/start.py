@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.canvas import block_mean
 from streamptycho.solve.probe import ProbeSearch
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from streamptycho.solve.trust import CHECK_FRAMES, CONFIDENT, HOPELESS, Check, Trust, trust_in, unexplained
 

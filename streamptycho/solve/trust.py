@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamptycho.solve.backend import Backend
 from streamptycho.solve.noise import root_count_variance
 from streamptycho.solve.probe import ENOUGH_TESTS, Candidate, central_rows, halves_of
-from streamptycho.solve.solver import RuleOptions
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.store import FrameStore
 
 CONFIDENT = 0.6

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from tests.bench import memory, rates
 from tests.bench.live import PLAIN, FullPasses, run_live

@@ -13,8 +13,9 @@ import numpy as np
 
 from streamptycho.solve.backend import cpu_backend
 from streamptycho.solve.kernels import warm_up
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.schedule import Schedule
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from tests.bench.scans import CHUNK, ROOT, BenchScan
 

@@ -12,8 +12,9 @@ from rocket_fft import c2c
 from streamptycho.errors import BackendError
 from streamptycho.solve.atomic import call_transform
 from streamptycho.solve.backend import cpu_backend
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.schedule import Schedule
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from streamptycho.solve.sweeper import aligned
 from streamptycho.solve.transforms import LIBRARIES, plans_for

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from tests.bench import cpu, live, memory, quality, rates, scans
 from tests.bench.peers import drive

@@ -5,8 +5,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from streamptycho.files import compress
-from streamptycho.files.bslz4 import chunk_encoding, filter_options, stored_chunk
+from streamptycho.files.bslz4 import chunk_encoding, compress, filter_options, stored_chunk
 from streamptycho.payload import BSLZ4_HEADER, PIXEL_DTYPES, Encoding
 from tests.files.factories import pixels
 

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import FormatError
-from streamptycho.files import CxiWriter, Dialect, compress, open_scan
+from streamptycho.files.bslz4 import compress
+from streamptycho.files.dialect import Dialect
+from streamptycho.files.scan import open_scan
+from streamptycho.files.writer import CxiWriter
 from tests.files.factories import (
     DETECTOR,
     LIVE,
@@ -35,7 +38,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 from streamptycho.errors import ScanError
-from streamptycho.files import CxiWriter, compress, open_scan, write_result
+from streamptycho.files.writer import CxiWriter
+from streamptycho.files.bslz4 import compress
+from streamptycho.files.scan import open_scan
+from streamptycho.files.result import write_result
 from tests.files.factories import *
 path = Path(sys.argv[1])
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamptycho.files import safe_stem, unique_path
+from streamptycho.files.naming import safe_stem, unique_path
 
 
 @pytest.mark.parametrize(

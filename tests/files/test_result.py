@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import FormatError, ScanError
-from streamptycho.files import read_result, write_result
+from streamptycho.files.result import read_result, write_result
 from streamptycho.reasons import EndReason
 from tests.files.factories import end, snapshot, start
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import FormatError
-from streamptycho.files import CxiWriter, Dialect, MaskMeaning, ReadOptions, compress, open_scan
-from streamptycho.files.bslz4 import filter_options
+from streamptycho.files.bslz4 import compress, filter_options
+from streamptycho.files.dialect import Dialect
+from streamptycho.files.options import MaskMeaning, ReadOptions
+from streamptycho.files.scan import open_scan
+from streamptycho.files.writer import CxiWriter
 from streamptycho.geometry import JOULE_PER_EV
 from streamptycho.messages import Positions
 from streamptycho.payload import Encoding

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import GrammarError, ScanError
-from streamptycho.files import DROP_REASONS, Appended, CxiWriter, Dialect, WriterOptions, compress, open_scan
+from streamptycho.files.bslz4 import compress
+from streamptycho.files.dialect import Dialect
 from streamptycho.files.disk import build
+from streamptycho.files.layout import DROP_REASONS
+from streamptycho.files.options import WriterOptions
+from streamptycho.files.rows import Appended
+from streamptycho.files.scan import open_scan
+from streamptycho.files.writer import CxiWriter
 from streamptycho.payload import Encoding
 from streamptycho.reasons import DropReason, EndReason
 from tests.files.factories import (

@@ -9,9 +9,10 @@ import pytest
 from streamptycho.assess.halves import FEWEST_FRAMES
 from streamptycho.feed import Assessment
 from streamptycho.messages import ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.pipeline import Port, ReconstructStage
-from streamptycho.pipeline.reconstruct import ReconstructOptions
-from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.pipeline.options import ReconstructOptions
+from streamptycho.pipeline.reconstruct import ReconstructStage
+from streamptycho.pipeline.stage import Port
+from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.settings import EngineOptions
 from streamptycho_sim.forward import DetectorOptions

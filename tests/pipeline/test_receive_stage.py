@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from streamptycho.errors import CodecError
 from streamptycho.join import MatchOptions
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
-from streamptycho.pipeline import Port, ReceiveStage
+from streamptycho.pipeline.receive import ReceiveStage
+from streamptycho.pipeline.stage import Port
 from streamptycho.reasons import EndReason, ServiceState, Stream
 from tests.scans import FRAME_BYTES, Clock, balanced, end, ends, frame, only, place, positions, start
 

@@ -13,9 +13,11 @@ from streamptycho.errors import CodecError
 from streamptycho.feed import Action, Command, Preview, Survey
 from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
-from streamptycho.pipeline import Port, ReconstructStage, reconstruction
-from streamptycho.pipeline.reconstruct import ReconstructOptions
-from streamptycho.preprocess import FrameOptions, PositionOptions
+from streamptycho.pipeline import reconstruction
+from streamptycho.pipeline.options import ReconstructOptions
+from streamptycho.pipeline.reconstruct import ReconstructStage
+from streamptycho.pipeline.stage import Port
+from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust

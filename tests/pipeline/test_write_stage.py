@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from streamptycho.errors import CodecError
-from streamptycho.files import CxiWriter
+from streamptycho.files.writer import CxiWriter
 from streamptycho.join import MatchOptions
 from streamptycho.messages import Message, ScanEnd, Snapshot, Status
-from streamptycho.pipeline import Port, WriteStage
 from streamptycho.pipeline import write as module
-from streamptycho.pipeline.write import WriteOptions
+from streamptycho.pipeline.options import WriteOptions
+from streamptycho.pipeline.stage import Port
+from streamptycho.pipeline.write import WriteStage
 from streamptycho.reasons import EndReason, ServiceState, Stream
 from tests.files.factories import LIVE, LIVE_KEY, TRANSLATION
 from tests.files.factories import snapshot as picture

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from streamptycho.geometry import Geometry
 from streamptycho.messages import ScanStart
-from streamptycho.preprocess import FrameOptions, FramePreprocessor
+from streamptycho.preprocess.frames import FramePreprocessor
+from streamptycho.preprocess.options import FrameOptions
 
 
 def start(shape: tuple[int, int] = (32, 32), dtype: str = "uint16", **fields: Any) -> ScanStart:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from streamptycho.errors import ConfigError, ScanError
 from streamptycho.geometry import Orientation
-from streamptycho.preprocess import FrameOptions, PositionOptions, PositionTransform
+from streamptycho.preprocess.options import FrameOptions, PositionOptions
+from streamptycho.preprocess.positions import PositionTransform
 from streamptycho_sim.forward import diffract
 from streamptycho_sim.illumination import IlluminationOptions, probe
 from tests.preprocess.helpers import blob, prepare, preprocessor, saved, seen, start

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamptycho.geometry import Orientation
-from streamptycho.preprocess import PositionOptions, PositionTransform
+from streamptycho.preprocess.options import PositionOptions
+from streamptycho.preprocess.positions import PositionTransform
 
 PIXEL = (2e-9, 4e-9)
 YX = (6e-6, -8e-6)

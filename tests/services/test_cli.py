@@ -13,7 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 import streamptycho
-from streamptycho.files import CxiWriter, open_scan, read_result
+from streamptycho.files.result import read_result
+from streamptycho.files.scan import open_scan
+from streamptycho.files.writer import CxiWriter
 from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.reasons import Stream
 from streamptycho.transport import Endpoint, Replier, Sender, SocketKind, new_context

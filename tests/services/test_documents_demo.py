@@ -7,7 +7,7 @@ import numpy as np
 import zmq
 
 from streamptycho.documents import Document, unframe
-from streamptycho.files import read_result
+from streamptycho.files.result import read_result
 from tests.chain import PROGRAM, Command
 from tests.documents.helpers import check
 from tests.sim.helpers import free_address

@@ -15,8 +15,8 @@ from streamptycho.codec import MAX_HEADER_BYTES, encode
 from streamptycho.errors import ProtocolError
 from streamptycho.join import MatchOptions
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
-from streamptycho.pipeline import Port, ReceiveStage
-from streamptycho.pipeline.stage import Output
+from streamptycho.pipeline.receive import ReceiveStage
+from streamptycho.pipeline.stage import Output, Port
 from streamptycho.reasons import ServiceState
 from streamptycho.transport import Endpoint, Receiver, Sender, SocketKind, new_context
 from streamptycho_services import runtime

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamptycho.config import ServiceEndpoints
-from streamptycho.files import write_result
+from streamptycho.files.result import write_result
 from streamptycho.messages import Message, Status
 from streamptycho.reasons import ServiceState
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context

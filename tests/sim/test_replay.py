@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamptycho.files import RecordedScan, open_scan
+from streamptycho.files.scan import RecordedScan, open_scan
 from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.payload import Encoding, Payload
 from streamptycho.reasons import Stream

@@ -6,7 +6,8 @@ import pytest
 from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.background import BackgroundEstimate, root_variance, unexplained
 from streamptycho.solve.engine import RollingEngine
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, engine_for, polish, run, scene, stored
 
 N, FRAMES = 64, 150

@@ -9,7 +9,8 @@ from streamptycho.solve import compiled_fill, compiled_gradient, compiled_smooth
 from streamptycho.solve.backend import cpu_backend, numpy_backend
 from streamptycho.solve.canvas import BLOCK, Canvas
 from streamptycho.solve.epie import Workspace
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.sweeper import Sweeper
 from tests.solve.helpers import random_complex, scene, stored
 

@@ -12,7 +12,8 @@ from streamptycho.solve.cuda.device import Staging
 from streamptycho.solve.cuda.options import CudaOptions
 from streamptycho.solve.cuda.sweep import CudaSweep, choose_fused
 from streamptycho.solve.epie import Workspace
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from tests.solve.cuda_host import compare, random_problem
 from tests.solve.helpers import scene, stored

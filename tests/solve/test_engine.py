@@ -10,13 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from streamptycho.files.scan import open_scan
-from streamptycho.preprocess import FrameOptions, FramePreprocessor
+from streamptycho.preprocess.frames import FramePreprocessor
+from streamptycho.preprocess.options import FrameOptions
 from streamptycho.quality import Agreement
 from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.gradient import scale_trust
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.settings import EngineOptions
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.start import FIRST_LOOK
 from streamptycho_sim.forward import diffract
 from streamptycho_sim.illumination import IlluminationOptions, probe

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamptycho.preprocess import FrameOptions, FramePreprocessor
+from streamptycho.preprocess.frames import FramePreprocessor
+from streamptycho.preprocess.options import FrameOptions
 from streamptycho.quality import Agreement, compare
 from streamptycho.solve.backend import cpu_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.probe import defocused_probe
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.settings import EngineOptions
-from streamptycho.solve.solver import RuleOptions
 from tests import scans
 from tests.solve.helpers import polish, run
 

@@ -5,7 +5,8 @@ import pytest
 
 from streamptycho.solve.backend import cpu_backend
 from streamptycho.solve.modes import ModeGrowth, add_modes, mode_powers, trial_modes
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, engine_for, polish, random_complex, scene, stored
 
 BACKEND = cpu_backend()

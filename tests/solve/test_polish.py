@@ -8,8 +8,9 @@ from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.modes import ModeGrowth, add_modes
 from streamptycho.solve.noise import root_count_variance
 from streamptycho.solve.polish import CLOSING, Polish
-from streamptycho.solve.refiners import DifferenceMapOptions, LsqmlOptions
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.refiner_options import DifferenceMapOptions, LsqmlOptions
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from tests.solve.helpers import engine_for, polish, run, scene, stored
 
 MADE = scene(48, 100)

@@ -19,8 +19,9 @@ from streamptycho.solve.positions import (
 )
 from streamptycho.solve.positions_field import REACH, level, local_mean, path_before
 from streamptycho.solve.positions_options import PositionRefinement
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.settings import EngineOptions
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, random_complex, scene, stored
 
 READABLE = numpy_backend()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from streamptycho.solve.backend import cpu_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.positions_options import PositionRefinement
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.settings import EngineOptions
-from streamptycho.solve.solver import RuleOptions
 
 pytestmark = pytest.mark.slow
 N = 128

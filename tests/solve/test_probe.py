@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from streamptycho.files.scan import open_scan
-from streamptycho.preprocess import FrameOptions, FramePreprocessor
+from streamptycho.preprocess.frames import FramePreprocessor
+from streamptycho.preprocess.options import FrameOptions
 from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.modes import add_modes
 from streamptycho.solve.probe import SEARCH_PIXELS, ProbeSearch, central_rows, defocused_probe
-from streamptycho.solve.solver import RuleOptions
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.store import FrameStore
 from streamptycho_sim.illumination import IlluminationOptions, probe
 from streamptycho_sim.trajectory import Path as ScanPath

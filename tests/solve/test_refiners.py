@@ -7,9 +7,11 @@ from streamptycho.errors import MemoryBoundError
 from streamptycho.solve import compiled_difference_map, compiled_lsqml, compiled_model, difference_map, lsqml, model
 from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.lsqml import BatchStep, LsqmlWorkspace
-from streamptycho.solve.refiners import DifferenceMapOptions, DifferenceMapRefiner, LsqmlOptions, LsqmlRefiner, PieRefiner
+from streamptycho.solve.refiner_options import DifferenceMapOptions, LsqmlOptions
+from streamptycho.solve.refiners import DifferenceMapRefiner, LsqmlRefiner, PieRefiner
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.schedule import Schedule
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.solver import Solver
 from tests.solve.helpers import random_complex, scene, stored
 
 READABLE = numpy_backend()

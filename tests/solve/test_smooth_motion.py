@@ -13,9 +13,11 @@ from streamptycho.solve.polish import Polish
 from streamptycho.solve.positions import PositionRefiner
 from streamptycho.solve.positions_field import level
 from streamptycho.solve.positions_options import PositionRefinement
-from streamptycho.solve.refiners import DifferenceMapOptions, DifferenceMapRefiner, LsqmlOptions, LsqmlRefiner
+from streamptycho.solve.refiner_options import DifferenceMapOptions, LsqmlOptions
+from streamptycho.solve.refiners import DifferenceMapRefiner, LsqmlRefiner
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.schedule import Schedule
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.start import balance
 from tests.solve.helpers import scene, stored
 

@@ -8,7 +8,7 @@ from streamptycho.solve.backend import cpu_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.noise import root_count_variance
 from streamptycho.solve.probe import defocused_probe
-from streamptycho.solve.solver import RuleOptions
+from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.trust import CONFIDENT, HOPELESS, Check, Trust, trust_in
 from streamptycho_sim.trajectory import Path as ScanPath
 from tests.solve.helpers import Scene, engine_for, polish, run, scene, stored

@@ -11,7 +11,8 @@ from streamptycho.solve import sweeper, transforms
 from streamptycho.solve import threads as helping
 from streamptycho.solve.backend import choose_backend, cpu_backend
 from streamptycho.solve.cores import AUTOMATIC, _quota, usable_threads
-from streamptycho.solve.solver import RuleOptions, Solver
+from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.solver import Solver
 from streamptycho.solve.sweeper import Sweeper, aligned, strips
 from tests.solve.helpers import Scene, random_complex, scene, stored
 
