@@ -187,6 +187,7 @@ class TestFaults:
         assert_frames(Path(notes["file"]), pixels(scan, sent.frames))
         assert_positions(Path(notes["file"]), scan.yx_m, sent.positions)
 
+    @pytest.mark.slow
     def test_in_processes_against_the_simulators_own_tally(self, tmp_path: Path) -> None:
         faults = FAULTS.model_copy(update={"corrupt_frames": 0.02, "garbage": 0.05})
         flags: list[object] = ["--frames", 300, "--shape", 64, "--scan-id", "scan"]
@@ -293,6 +294,7 @@ class TestDemo:
             assert_adds_up(line)
         assert progress[-1]["state"] == "done"
 
+    @pytest.mark.slow
     def test_replay_for_people(self, tmp_path: Path) -> None:
         """A recorded scan, plain text, no page; what it wrote can be replayed as well."""
         scan = SimulatedScan(TINY)
@@ -346,7 +348,8 @@ class TestInterrupted:
                 np.testing.assert_array_equal(scan.frame(index), simulated.frame(index))
         return len(indices)
 
-    @pytest.mark.parametrize("whom", ["process group", pytest.param("process", marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("whom", ["process group", "process"])
     def test_once_closes_the_files(self, running: Any, whom: str) -> None:
         """Ctrl-C goes to the whole group; a supervisor signals only the process it knows."""
         demo, path = running
@@ -379,6 +382,7 @@ class TestInterrupted:
         assert time.monotonic() - begun < 10
         assert self.check_frames(path) >= 20
 
+    @pytest.mark.slow
     def test_at_the_very_start(self, tmp_path: Path) -> None:
         with Command(PROGRAM, "demo", "--output", tmp_path / "out", *self.FLAGS) as demo:
             wait_until(lambda: len(demo.children()) == 1 + len(SERVICES), "the page and the services to be started")
@@ -402,6 +406,7 @@ class TestInterrupted:
         assert demo.out == ""
         assert self.check_frames(path) >= max(before, 20)
 
+    @pytest.mark.slow
     def test_a_live_page_that_is_killed_costs_nothing_else(self, tmp_path: Path) -> None:
         flags = ["--frames", 300, "--shape", 64, "--scan-id", "scan"]
         with Command(PROGRAM, "demo", "--json", "--rate", 150, "--output", tmp_path, *BRIEF, "--", *flags) as demo:
@@ -478,6 +483,7 @@ def memory_bytes(process: int) -> int:
 
 
 class TestHostile:
+    @pytest.mark.slow
     def test_garbage_on_every_port(self, tmp_path: Path) -> None:
         """One service after the other is started and pelted, as if on several hosts; then comes a good scan."""
         settings = chain.config(tmp_path / "data", chain.detector_at(bind=True))

@@ -54,6 +54,7 @@ def check_live(path: Path) -> None:
     assert found["frames_used"][0] < FRAMES == found["frames_used"][-1]
 
 
+@pytest.mark.slow
 def test_replay_of_the_star(shared_data: Path, shared_tools: ModuleType, tmp_path: Path) -> None:
     report = demo(shared_data / SEED, tmp_path, "--set", "engine.polish_passes=15", rate=300)
     assert report["frames"] == {"received": FRAMES, "used": FRAMES, "waiting": 0, "dropped": {}}

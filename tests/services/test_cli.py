@@ -397,6 +397,7 @@ class TestRun:
         for line in progress:
             assert_adds_up(line)
 
+    @pytest.mark.slow
     def test_goes_on_without_documents_if_their_address_is_taken(self, addresses: list[str], tmp_path: Path) -> None:
         with (
             new_context() as context,

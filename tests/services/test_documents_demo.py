@@ -43,6 +43,7 @@ class Hearing:
         return [doc["data"] for name, doc in self.documents if name == "event" and key in doc["data"]]
 
 
+@pytest.mark.slow
 def test_what_is_heard_is_what_is_written(tmp_path: Path) -> None:
     address = free_address()
     addresses = ["--set", f"services.documents='{address}'", "--set", f"services.catch_up='{free_address()}'"]

@@ -230,6 +230,7 @@ def test_the_truth_is_found_from_no_probe(larger: Scene):
     check(larger.judge(engine), 0.12)
 
 
+@pytest.mark.slow
 def test_two_modes_beat_one_on_partially_coherent_data():
     made = scene(64, 150, modes=2, photons=1e6)
     results = {}
