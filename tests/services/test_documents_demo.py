@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 import zmq
 
 from streamptycho.documents import Document, unframe
