@@ -145,11 +145,14 @@ class Command:
 
     action: Action
     scan_id: str
+    started_ns: int = 0
+    """That of the start message: which run of the id; 0 is whichever is in work."""
     value: int = 0
     """0 for an action that takes no number."""
 
     def __post_init__(self) -> None:
         check_scan_id(self.scan_id)
+        check_counts(self, "command", "started_ns")
         largest = LARGEST_VALUE.get(self.action)
         if largest is None and self.value != 0:
             raise GrammarError("command.value", f"{self.value}: {self.action} takes no number")

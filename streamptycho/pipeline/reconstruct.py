@@ -9,7 +9,7 @@ from pydantic import Field
 
 from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
 from streamptycho.feed import Command
-from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status, same_run
 from streamptycho.options import Options
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.reconstruction import PreviousProbe, Reconstruction
@@ -104,7 +104,10 @@ class ReconstructStage:
             scan.engine.finish()
             yield from self._end_if_finished(scan)
         elif isinstance(message, Command) and self.options.allow_control:
-            scan.obey(message)
+            if same_run(message.started_ns, scan.start):
+                scan.obey(message)
+            else:
+                self.rejected["stray"] += 1
         else:
             self.rejected["unexpected_kind"] += 1
 

@@ -26,7 +26,8 @@ from tests.sim.helpers import free_address
 HERE = "http://127.0.0.1:8000"
 LIVE = "ws://127.0.0.1:8000/ws"
 TOKEN = "correct-horse"
-COMMAND = {"action": "modes", "scan_id": "s", "value": 3}
+STARTED_NS = 1_777_000_000_000_000_001  # more digits than a number of JavaScript holds
+COMMAND = {"action": "modes", "scan_id": "s", "started_ns": str(STARTED_NS), "value": 3}
 
 
 class Served:
@@ -287,6 +288,10 @@ class TestBadMessages:
             ('{"command": {"action": "modes", "scan_id": "s", "value": 17}}', "command.value"),
             ('{"command": {"action": "stop", "scan_id": "s", "value": 1}}', "command.value"),
             ('{"command": {"action": "modes", "scan_id": "s", "value": 1e999}}', "whole number"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": 5}}', "command.started_ns: a text of"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": "-5"}}', "command.started_ns: a text of"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": "' + "9" * 19 + '"}}', "command.started_ns"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": "' + "9" * 3000 + '"}}', "command.started_ns"),
             ("x" * (MAX_MESSAGE + 1), "at most"),
         ],
     )
@@ -343,7 +348,7 @@ class TestControl:
                     browser.ask(command=COMMAND)
                     assert browser.next()[0] == {"item": "answer", "action": "modes", "text": "sent", "ok": True}
                 listener.join()
-        assert got == [Command(action=Action.MODES, scan_id="s", value=3)]
+        assert got == [Command(action=Action.MODES, scan_id="s", started_ns=STARTED_NS, value=3)]
 
     def test_nobody_takes_it(self, serve):
         client = serve(Access("127.0.0.1", TOKEN, allow_control=True)).client

@@ -520,6 +520,17 @@ def test_a_command_for_a_scan_that_is_not_there_is_counted():
     assert run.stage.rejected == {"no_start": 1}
 
 
+def test_a_command_for_another_run_of_the_id_is_refused_and_counted():
+    run = Run(allow_control=True)(begin(started_ns=5), point(0), begin(started_ns=6), point(0))
+    run(Command(action=Action.PAUSE, scan_id="s", started_ns=5))
+    assert not run.stage.scans["s"].paused
+    assert run.stage.rejected == {"stray": 1}
+    for started_ns in (6, 0):
+        run(ask(Action.RESUME), Command(action=Action.PAUSE, scan_id="s", started_ns=started_ns))
+        assert run.stage.scans["s"].paused
+    assert run.stage.rejected == {"stray": 1}
+
+
 def test_pause_and_resume():
     run = controlled()(ask(Action.PAUSE))
     before = run.stage.scans["s"].engine.updates

@@ -1,8 +1,8 @@
 """One browser: it says what it wants next, and gets that and nothing else.
 
 A viewer sends JSON objects with any of ``want`` (names of items, each good for one message), ``show`` (``{"scan": key or
-null, "moment": sequence or null}``) and ``command`` (``{"action", "scan_id", "value"}``). Nothing is sent unasked, so
-nothing queues for a viewer that sleeps.
+null, "moment": sequence or null}``) and ``command`` (``{"action", "scan_id", "started_ns", "value"}``). Nothing is sent
+unasked, so nothing queues for a viewer that sleeps.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ MAX_MESSAGE = 4096
 _LONGEST_REASON = 120
 """Bytes of the reason in a close frame, which holds 123."""
 _KEYS = {"want", "show", "command"}
+_DIGITS = 20
+"""More than any number of 64 bits has; numbers of JavaScript hold fewer, so that times travel as text."""
 
 
 class RefusedError(ValueError):
@@ -202,14 +204,17 @@ def _what_to_show(show: object) -> tuple[str | None, int | None]:
 
 
 def _a_command(command: object) -> Command:
-    if not isinstance(command, dict) or not command.keys() <= {"action", "scan_id", "value"}:
-        raise RefusedError("command: an object with action, scan_id and value is expected")
+    if not isinstance(command, dict) or not command.keys() <= {"action", "scan_id", "started_ns", "value"}:
+        raise RefusedError("command: an object with action, scan_id, started_ns and value is expected")
     action, scan_id, value = command.get("action"), command.get("scan_id"), command.get("value", 0)
+    started_ns = command.get("started_ns", "0")
     if not isinstance(action, str) or action not in set(Action):
         raise RefusedError(f"command.action: {str(action)[:40]!r} is not one of {', '.join(Action)}")
     if not isinstance(scan_id, str) or not isinstance(value, int) or isinstance(value, bool):
         raise RefusedError("command: scan_id is a text and value a whole number")
+    if not (isinstance(started_ns, str) and started_ns.isascii() and started_ns.isdecimal() and len(started_ns) < _DIGITS):
+        raise RefusedError("command.started_ns: a text of digits is expected, as the status has it")
     try:
-        return Command(action=Action(action), scan_id=scan_id, value=value)
+        return Command(action=Action(action), scan_id=scan_id, started_ns=int(started_ns), value=value)
     except GrammarError as error:
         raise RefusedError(str(error)) from None
