@@ -148,7 +148,7 @@ class TestPanels:
         assert "overlap is too small" in page.text("#verdict")
         photons = show.assessment(0.5).figures["photons_per_frame"]
         told = " ".join(page.text("#figures").split())
-        assert told == f"resolution 210 nm covered 50 % overlap 31 % photons per frame {photons:,.0f}"
+        assert told == f"resolution 320 nm covered 50 % overlap 31 % photons per frame {photons:,.0f}"
         page.page.click("#more summary")
         for line in ("covered\n15.5 µm²", "step\n410 nm", "probe change\n0.0123 /s"):
             assert line in page.text("#all")
