@@ -145,7 +145,12 @@ def _assessment(read: FieldReader, arrays: Arrays) -> Assessment:
 
 
 def _command(read: FieldReader, _: Arrays) -> Command:
-    return Command(action=read.choice("action", Action), scan_id=read("scan_id", str), value=read("value", int))
+    return Command(
+        action=read.choice("action", Action),
+        scan_id=read("scan_id", str),
+        started_ns=read.optional("started_ns", int) or 0,
+        value=read("value", int),
+    )
 
 
 BUILDERS: dict[type, Callable[[FieldReader, Arrays], Message]] = {

@@ -18,13 +18,17 @@ class Survey:
     """What frames say before anything is reconstructed: a block of points for coverage and instant maps.
 
     Blocks repeat in turn while the scan is in work, so that who comes late has all of them after some seconds.
+
+    First points that were outliers are given up, and the log of points begins again. Who has more of them than `known`,
+    those of the newest block counted in, or hears of fewer `known` than before, forgets all that came before that block: one
+    socket carries all blocks of a scan, and it may lose some of them but keeps their order.
     """
 
     scan_id: str
     started_ns: int
     time_ns: int
     known: int
-    """Points of the scan so far."""
+    """Points of the scan so far; falls if the first ones are given up."""
     index: NDArray[np.int64]
     """(k,) frame indices, strictly rising."""
     yx_m: NDArray[np.float64]
@@ -141,11 +145,14 @@ class Command:
 
     action: Action
     scan_id: str
+    started_ns: int = 0
+    """That of the start message: which run of the id; 0 is whichever is in work."""
     value: int = 0
     """0 for an action that takes no number."""
 
     def __post_init__(self) -> None:
         check_scan_id(self.scan_id)
+        check_counts(self, "command", "started_ns")
         largest = LARGEST_VALUE.get(self.action)
         if largest is None and self.value != 0:
             raise GrammarError("command.value", f"{self.value}: {self.action} takes no number")

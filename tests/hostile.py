@@ -111,7 +111,7 @@ GOOD: dict[str, Message] = {
         frequency_per_m=np.array([1e6, 2e6], np.float32),
         ring_correlation=np.array([1, 0.5], np.float32),
     ),
-    "command": Command(action=Action.MODES, scan_id="s1", value=2),
+    "command": Command(action=Action.MODES, scan_id="s1", started_ns=1_700_000_000_000_000_000, value=2),
 }
 """One good message of each kind, from which the bad ones are made."""
 
@@ -120,6 +120,7 @@ OPTIONAL = {
     "end": {"started_ns"},
     "snapshot": {"newest_ns"},
     "status": {"scan_id"},
+    "command": {"started_ns"},
 }
 """Fields that may be nil or missing."""
 

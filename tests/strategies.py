@@ -253,7 +253,7 @@ def commands(draw: st.DrawFn) -> Command:
     action = draw(st.sampled_from(Action))
     largest = LARGEST_VALUE.get(action)
     value = 0 if largest is None else draw(st.integers(1, largest))
-    return Command(action=action, scan_id=draw(names), value=value)
+    return Command(action=action, scan_id=draw(names), started_ns=draw(counts), value=value)
 
 
 BY_KIND: dict[str, st.SearchStrategy[Message]] = {

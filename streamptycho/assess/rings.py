@@ -77,13 +77,45 @@ def crossing(frequency: NDArray[np.floating], correlation: NDArray[np.floating],
 
 
 def largest_square(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """The largest square of odd side inside `mask`; None if it is smaller than `LEAST_SIDE`."""
-    distance = scipy.ndimage.distance_transform_cdt(np.pad(mask, 1), "chessboard")
-    y, x = np.unravel_index(int(np.argmax(distance)), distance.shape)
-    half = int(distance[y, x]) - 1
-    if 2 * half + 1 < LEAST_SIDE:
+    """The largest square inside `mask` (ny, nx), the first of several; None if it is smaller than `LEAST_SIDE`.
+
+    A bit for each place stands for the squares of one side that have their first pixel there. The side doubles while any are
+    left, and then grows by half of it, by a quarter...
+    """
+    words = mask.shape[1] // 64 + 1  # at least one bit that is not set ends each row, so that no square goes on in the next
+    rows = np.zeros((mask.shape[0], 8 * words), np.uint8)
+    rows[:, : -(-mask.shape[1] // 8)] = np.packbits(mask, axis=1, bitorder="little")
+    squares, side = rows.view("<u8").ravel(), 1
+    while (larger := _grown(squares, side, words)).any():
+        squares, side = larger, 2 * side
+    growth = side
+    while growth > 1:
+        growth //= 2
+        if (larger := _grown(squares, growth, words)).any():
+            squares, side = larger, side + growth
+    if side < LEAST_SIDE:
         return None
-    return slice(int(y) - 1 - half, int(y) + half), slice(int(x) - 1 - half, int(x) + half)
+    word = int(np.flatnonzero(squares)[0])
+    y, x = word // words, 64 * (word % words) + (int(squares[word]) & -int(squares[word])).bit_length() - 1
+    return slice(y, y + side), slice(x, x + side)
+
+
+def _grown(squares: NDArray[np.uint64], by: int, words: int) -> NDArray[np.uint64]:
+    """Places of squares whose side is larger `by` at most itself: four of the smaller ones, side by side, make one up.
+
+    `squares` has the bits of the rows one after the other, `words` a row; there are none for the last `by` rows.
+    """
+    count = len(squares) - by * words
+    if count <= 0:
+        return squares[:0]
+    wide = squares.copy()
+    skipped, bits = divmod(by, 64)
+    beside = np.zeros_like(wide)
+    beside[: len(wide) - skipped] = wide[skipped:] >> np.uint64(bits)
+    if bits:
+        beside[: len(wide) - skipped - 1] |= wide[skipped + 1 :] << np.uint64(64 - bits)
+    wide &= beside
+    return wide[:count] & wide[by * words :]
 
 
 def _taper(n: int) -> NDArray[np.float64]:

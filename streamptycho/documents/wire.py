@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import CodecError
+from streamptycho.invariants import MAX_METADATA_BYTES
 
 try:  # not from msgpack itself: msgpack_numpy.patch(), which beamlines call, puts an unpickler there
     from msgpack._cmsgpack import Packer, unpackb
@@ -27,6 +28,8 @@ _DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4",
 _NAMES = frozenset({"start", "descriptor", "event", "event_page", "stop"})
 _LONGEST_LIST = 4096
 """msgpack makes room for a list before it reads it, and lists nest."""
+_LARGEST_MAP = MAX_METADATA_BYTES // 2
+"""Entries of a map, for which no room is made: as many as metadata may have, of two bytes each at least."""
 _DEEPEST = 16
 
 
@@ -52,14 +55,14 @@ def loads(payload: bytes) -> dict[str, Any]:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise CodecError("document", f"{len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are accepted")
     try:
-        doc = unpackb(
-            payload, ext_hook=_unpack, max_array_len=_LONGEST_LIST, max_map_len=_LONGEST_LIST, strict_map_key=False
-        )
+        doc = unpackb(payload, ext_hook=_unpack, max_array_len=_LONGEST_LIST, max_map_len=_LARGEST_MAP, strict_map_key=False)
     except CodecError:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise CodecError(
-            "document", f"not msgpack, or a list of more than {_LONGEST_LIST} ({type(error).__name__})"
+            "document",
+            f"not msgpack, or a list of more than {_LONGEST_LIST} or a map of more than {_LARGEST_MAP} entries"
+            f" ({type(error).__name__})",
         ) from error
     if type(doc) is not dict:
         raise CodecError("document", f"a msgpack {type(doc).__name__}, not a map")

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from streamptycho.feed import Survey
 from streamptycho.messages import ScanStart
-from streamptycho.solve.epie import centre_of_mass, frequencies
+from streamptycho.solve.epie import frequencies
 
 BLOCK_POINTS = 2000
 """Points of one message."""
@@ -39,6 +39,9 @@ class PointLog:
     """Scan points in order of arrival; `shape` (ny, nx) of the frames in work."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
+        from streamptycho.solve.compiled_sums import pattern_sums  # here: whoever only receives or writes needs no compiler
+
+        self._sums = pattern_sums
         self._table = np.zeros(64, POINT)
         self._n = 0
         self._frequencies = frequencies(np, shape)
@@ -66,14 +69,11 @@ class PointLog:
         """Note a frame; `amplitude` (ny, nx) as the engine takes it."""
         if self._n == len(self._table):
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
-        intensity = np.square(np.maximum(amplitude, 0))
         row, self._n = self._n, self._n + 1
         if row < self._learnt:
-            self._learn(intensity)
-        centre_px = centre_of_mass(np, intensity, self._frequencies)
-        self._table[row] = (
-            index, yx_m, intensity.sum(dtype=np.float64), self._dark_field(intensity), centre_px, saturated, timestamp_ns
-        )  # fmt: skip
+            self._learn(np.square(np.maximum(amplitude, 0)))
+        counts, dark_field, *centre_px = self._sums(amplitude, self._outside, *self._frequencies)
+        self._table[row] = index, yx_m, counts, dark_field, centre_px, saturated, timestamp_ns
 
     def _dark_field(self, intensity: NDArray[np.float32]) -> float:
         return float(np.vdot(intensity, self._outside))

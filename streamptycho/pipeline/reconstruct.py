@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
 from streamptycho.feed import Command
-from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status, same_run
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruction import PreviousProbe, Reconstruction
@@ -80,7 +80,10 @@ class ReconstructStage:
             scan.engine.finish()
             yield from self._end_if_finished(scan)
         elif isinstance(message, Command) and self.options.allow_control:
-            scan.obey(message)
+            if same_run(message.started_ns, scan.start):
+                scan.obey(message)
+            else:
+                self.rejected["stray"] += 1
         else:
             self.rejected["unexpected_kind"] += 1
 

@@ -161,8 +161,9 @@ class Reconstruction:
             self._begin_again()
 
     def _begin_again(self) -> None:
-        """The first positions were the odd ones, not those that follow: go on without them."""
+        """The first positions were the odd ones, not those that follow: go on without them, as viewers have asked for."""
         self.dropped[DropReason.OUTSIDE.value] += len(self.engine.store)
+        self._engine_options = self.engine.options
         self.engine = self._new_engine()
         self._rows.clear()
         self.points = PointLog(self.preprocess.shape)

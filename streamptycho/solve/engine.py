@@ -200,8 +200,8 @@ class RollingEngine:
             self._begin(self.backend.to_host(self._solver.probe), poor=True)
 
     def reset_probe(self) -> None:
-        """Begin again from a probe that is searched for in the data."""
-        options = self.options
+        """Begin again from a probe that is searched for in the data, as does an engine that is made with these options."""
+        self.options = options = self.options.model_copy(update={"probe": "auto"})
         self._start = ProbeStart(self.backend, self.store, options.rule, options.seed, options.search_frames, None, "")
         self._solver = self._polish = None
 

@@ -45,6 +45,7 @@ class Refining:
 
 def warm_up(backend: Backend) -> None:
     """Compile, or load from the cache, what the first frames would otherwise wait for."""
+    from streamptycho.solve.compiled_sums import pattern_sums
     from streamptycho.solve.rule_options import RuleOptions
     from streamptycho.solve.solver import Solver
     from streamptycho.solve.store import FrameStore
@@ -62,6 +63,7 @@ def warm_up(backend: Backend) -> None:
     )
     solver.shift_sums(rows)
     solver.misfits_at(rows, store.corners[rows])
+    pattern_sums(np.ones((n, n), np.float32), np.ones((n, n), np.float32), *epie.frequencies(np, (n, n)))
 
 
 def kernels_for(backend: Backend) -> Kernels:

@@ -1,9 +1,13 @@
 """Ring correlation and the resolution that it stands for."""
 
+import time
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import scipy.ndimage
 
+from streamptycho.assess import rings
 from streamptycho.assess.rings import LEAST_SIDE, crossing, half_bit, largest_square, ring_correlation
 
 N = 96
@@ -63,6 +67,47 @@ def test_disagreement_in_what_is_slowest_does_not_count():
     assert crossing(frequency, correlation, threshold) == pytest.approx(0.3, abs=0.02)
 
 
+def side_of_the_largest(mask: np.ndarray) -> int:
+    """By the side of the largest square that ends at each pixel."""
+    sides = np.zeros(np.add(mask.shape, 1), int)
+    for y, x in np.argwhere(mask):
+        sides[y + 1, x + 1] = 1 + min(sides[y, x], sides[y, x + 1], sides[y + 1, x])
+    return int(sides.max())
+
+
+def masks(random: np.random.Generator) -> Iterator[np.ndarray]:
+    for blur in (0, 0.7, 2, 4, 8):
+        for _ in range(8):
+            field = scipy.ndimage.gaussian_filter(random.normal(size=random.integers(1, 140, 2)), blur)
+            yield field > np.quantile(field, random.choice([0.003, 0.05, 0.3]))
+    for shape in ((1, 1), (64, 64), (63, 65), (128, 127), (1, 200), (200, 1)):
+        yield np.ones(shape, bool)
+        yield np.zeros(shape, bool)
+
+
+def test_the_largest_square_of_any_mask(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rings, "LEAST_SIDE", 2)
+    for mask in masks(np.random.default_rng(0)):
+        side, found = side_of_the_largest(mask), largest_square(mask)
+        if found is None:
+            assert side < 2
+            continue
+        assert mask[found].all()
+        assert mask[found].shape == (side, side)
+
+
+def test_the_largest_square_of_a_large_mask_is_found_at_once():
+    y, x = np.ogrid[:4096, :4096]
+    mask = np.hypot(y - 2000, x - 2100) < 1900
+    mask[2500, 1000] = False
+    begun_s = time.thread_time()
+    found = largest_square(mask)
+    spent_s = time.thread_time() - begun_s
+    assert found is not None
+    assert mask[found].all()
+    assert spent_s < 0.1, "8 ms where nothing else runs"
+
+
 def test_the_largest_square():
     mask = np.zeros((60, 80), bool)
     mask[10:50, 20:70] = True
@@ -70,6 +115,6 @@ def test_the_largest_square():
     found = largest_square(mask)
     assert found is not None
     assert mask[found].all()
-    assert mask[found].shape == (39, 39)
+    assert mask[found].shape == (40, 40)
     assert largest_square(mask[: LEAST_SIDE + 8]) is None
     assert largest_square(np.zeros((5, 5), bool)) is None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from streamptycho.assess.rings import half_bit
 from streamptycho.config import Config, ServiceEndpoints
 from streamptycho.feed import Assessment, Preview, Survey
 from streamptycho.messages import Message, Snapshot, Status
@@ -126,10 +127,12 @@ class Show:
 
     def assessment(self, fraction: float) -> Assessment:
         """A verdict with a curve; with a finding in the middle of the scan."""
-        half = 1 / (2 * self.scan.pixel_m[0])
-        frequency = np.linspace(0, half, 60).astype(np.float32)
-        resolution_m = self.scan.pixel_m[0] * (4 - 2.5 * fraction)
-        ring = 1 / (1 + np.exp((frequency - 1 / (2 * resolution_m)) / half * 20 + np.log(0.143 / 0.857)))
+        finest = 1 / (2 * self.scan.pixel_m[0])
+        rings = np.arange(60)
+        frequency = (rings / 59 * finest).astype(np.float32)
+        resolution_m = self.scan.pixel_m[0] * (6 - 3.5 * fraction)  # the period at which the curve is half a bit
+        limit = half_bit(np.pi * rings)[round(59 / finest / resolution_m)]
+        ring = 1 / (1 + np.exp((frequency - 1 / resolution_m) / finest * 20) * (1 - limit) / limit)
         bad = 0.3 < fraction < 0.6
         return Assessment(
             scan_id=self.scan_id,

@@ -14,6 +14,7 @@ from streamptycho.config import ServiceEndpoints
 from streamptycho.feed import Action, Command
 from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
 from streamptycho_services.dashboard import app as app_module
+from streamptycho_services.dashboard import viewer as viewer_module
 from streamptycho_services.dashboard.app import make_app
 from streamptycho_services.dashboard.hub import ITEMS
 from streamptycho_services.dashboard.images import snapshot_images, unpack
@@ -26,7 +27,8 @@ from tests.sim.helpers import free_address
 HERE = "http://127.0.0.1:8000"
 LIVE = "ws://127.0.0.1:8000/ws"
 TOKEN = "correct-horse"
-COMMAND = {"action": "modes", "scan_id": "s", "value": 3}
+STARTED_NS = 1_777_000_000_000_000_001  # more digits than a number of JavaScript holds
+COMMAND = {"action": "modes", "scan_id": "s", "started_ns": str(STARTED_NS), "value": 3}
 
 
 class Served:
@@ -266,6 +268,45 @@ class TestCredit:
             assert len(served.app.state.page.hub._made) <= len(ITEMS)
 
 
+class TestPace:
+    def looked(self, browser: Browser, item: str, shows: list[Any], seconds: float) -> int:
+        """Messages that a viewer gets which turns to and fro for so long, and asks each time."""
+        count, end_s = 0, time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            browser.ask(show=shows[count % len(shows)], want=[item])
+            assert browser.next()[0]["item"] == item
+            count += 1
+        return count
+
+    @pytest.mark.parametrize("item", ["phase", "curve"])
+    def test_turning_to_and_fro_is_no_way_round_it(self, serve, show, item):
+        served = serve()
+        served.tell(*show.everything(0.3))
+        first = show.sequence
+        served.tell(*show.everything(0.6))
+        shows = [{"scan": None, "moment": first}, {"scan": None, "moment": None}]
+        with served.client.websocket_connect(LIVE) as socket:
+            assert 2 <= self.looked(Browser(socket), item, shows, 0.5) <= 8
+
+    def test_a_first_look_back_comes_at_once(self, serve, show, monkeypatch):
+        monkeypatch.setattr(viewer_module, "least_s", lambda item: 30.0)
+        monkeypatch.setattr(viewer_module, "TURN_S", 30.0)
+        served = serve()
+        served.tell(show.snapshot(0.3))
+        first = show.sequence
+        served.tell(show.snapshot(0.6))
+        with served.client.websocket_connect(LIVE) as socket:
+            browser = Browser(socket)
+            browser.ask(want=["phase"])
+            browser.next()
+            served.app.state.page.hub.news()
+            time.sleep(0.1)
+            begun_s = time.monotonic()
+            browser.ask(show={"scan": None, "moment": first}, want=["phase"])
+            assert browser.next()[0]["sequence"] == first
+            assert time.monotonic() - begun_s < 5
+
+
 class TestBadMessages:
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -287,6 +328,10 @@ class TestBadMessages:
             ('{"command": {"action": "modes", "scan_id": "s", "value": 17}}', "command.value"),
             ('{"command": {"action": "stop", "scan_id": "s", "value": 1}}', "command.value"),
             ('{"command": {"action": "modes", "scan_id": "s", "value": 1e999}}', "whole number"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": 5}}', "command.started_ns: a text of"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": "-5"}}', "command.started_ns: a text of"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": "' + "9" * 19 + '"}}', "command.started_ns"),
+            ('{"command": {"action": "stop", "scan_id": "s", "started_ns": "' + "9" * 3000 + '"}}', "command.started_ns"),
             ("x" * (MAX_MESSAGE + 1), "at most"),
         ],
     )
@@ -343,7 +388,7 @@ class TestControl:
                     browser.ask(command=COMMAND)
                     assert browser.next()[0] == {"item": "answer", "action": "modes", "text": "sent", "ok": True}
                 listener.join()
-        assert got == [Command(action=Action.MODES, scan_id="s", value=3)]
+        assert got == [Command(action=Action.MODES, scan_id="s", started_ns=STARTED_NS, value=3)]
 
     def test_nobody_takes_it(self, serve):
         client = serve(Access("127.0.0.1", TOKEN, allow_control=True)).client

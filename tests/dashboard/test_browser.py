@@ -148,7 +148,7 @@ class TestPanels:
         assert "overlap is too small" in page.text("#verdict")
         photons = show.assessment(0.5).figures["photons_per_frame"]
         told = " ".join(page.text("#figures").split())
-        assert told == f"resolution 210 nm covered 50 % overlap 31 % photons per frame {photons:,.0f}"
+        assert told == f"resolution 320 nm covered 50 % overlap 31 % photons per frame {photons:,.0f}"
         page.page.click("#more summary")
         for line in ("covered\n15.5 µm²", "step\n410 nm", "probe change\n0.0123 /s"):
             assert line in page.text("#all")
@@ -362,11 +362,11 @@ class TestControl:
                 watched.frames(50)
                 watched.until("() => document.title.includes('show-1')")
                 watched.page.click("#control button[data-action=pause]")
-                assert receiver.receive(5) == Command(action=Action.PAUSE, scan_id="show-1")
+                assert receiver.receive(5) == Command(action=Action.PAUSE, scan_id="show-1", started_ns=1)
                 watched.until("() => document.getElementById('answer').innerText.includes('sent')")
                 watched.page.fill("#control input >> nth=0", "3")
                 watched.page.click("#control button[data-action=modes]")
-                assert receiver.receive(5) == Command(action=Action.MODES, scan_id="show-1", value=3)
+                assert receiver.receive(5) == Command(action=Action.MODES, scan_id="show-1", started_ns=1, value=3)
                 watched.page.fill("#control input >> nth=0", "99")
                 watched.page.click("#control button[data-action=modes]")
                 watched.page.once("dialog", lambda dialog: dialog.dismiss())
@@ -374,7 +374,7 @@ class TestControl:
                 assert receiver.receive(0.5) is None, "neither a number that is too large nor a wish that was taken back"
                 watched.page.once("dialog", lambda dialog: dialog.accept())
                 watched.page.click("#control button[data-action=stop]")
-                assert receiver.receive(5) == Command(action=Action.STOP, scan_id="show-1")
+                assert receiver.receive(5) == Command(action=Action.STOP, scan_id="show-1", started_ns=1)
 
     def test_a_public_page_tells_what_is_wrong(self, chromium, stage):
         with PageThread(stage.config, PageOptions(host="0.0.0.0", port=0, token=TOKEN)) as page:

@@ -230,7 +230,7 @@ class TestPoints:
         points.take(block([4, 5, 6]))
         points.take(block([0, 1], known=9))
         before = points.version
-        points.take(block([4, 5, 6]))
+        points.take(block([4, 5, 6], known=9))
         assert points.version == before, "nothing new, nothing to draw"
         assert points.index.tolist() == [0, 1, 4, 5, 6]
         assert points.yx_m[:, 1].tolist() == [0, 2, 8, 10, 12]
@@ -239,7 +239,7 @@ class TestPoints:
     def test_a_point_told_anew_replaces_the_old(self):
         points = Points()
         points.take(block([1, 2, 3]))
-        points.take(block([2, 7], value=5.0))
+        points.take(block([2, 7], known=4, value=5.0))
         assert points.counts.tolist() == [1, 5, 1, 5]
         assert points.version == 2
 
@@ -247,14 +247,45 @@ class TestPoints:
         points = Points()
         points.take(block([1]))
         frozen = points.frozen()
-        points.take(block([2]))
+        points.take(block([2], known=2))
         assert (len(frozen), len(points)) == (1, 2)
 
     def test_bounded(self):
         points = Points()
         points.take(block(np.arange(MAX_POINTS - 1)))
-        points.take(block(np.arange(MAX_POINTS, MAX_POINTS + 5)))
+        points.take(block(np.arange(MAX_POINTS, MAX_POINTS + 5), known=MAX_POINTS + 4))
         assert len(points) == MAX_POINTS - 1
+
+    def test_outliers_given_up_are_forgotten(self):
+        points = Points()
+        points.take(block([0, 1, 2]))
+        before = points.version
+        points.take(block([4], known=1))
+        assert (points.index.tolist(), points.known) == ([4], 1)
+        assert points.version > before
+
+    def test_outliers_are_forgotten_though_the_log_has_outgrown_them(self):
+        """Two blocks lie half a second apart: a fast scan has more points by then than were given up."""
+        points = Points()
+        points.take(block([0, 1, 2]))
+        points.take(block(np.arange(4, 54)))
+        assert points.index.tolist() == list(range(4, 54))
+        points.take(block(np.arange(54, 60), known=56))
+        assert len(points) == 56
+
+    def test_outliers_are_forgotten_though_not_all_points_have_come(self):
+        points = Points()
+        points.take(block([0, 1, 2]))
+        points.take(block(np.arange(4, 24), known=50))
+        points.take(block(np.arange(24, 54), known=50))
+        points.take(block(np.arange(4, 34), known=50))
+        assert points.index.tolist() == list(range(4, 54))
+
+    def test_lost_blocks_are_no_new_beginning(self):
+        points = Points()
+        points.take(block([0, 1, 2], known=3))
+        points.take(block([40, 41], known=42))
+        assert points.index.tolist() == [0, 1, 2, 40, 41]
 
 
 def test_keeping_costs_a_twentieth_of_the_time_at_most(clock):

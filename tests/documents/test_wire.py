@@ -17,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from streamptycho.codec import decode, encode
 from streamptycho.documents import PREFIX, dumps, frame, loads, unframe
 from streamptycho.documents.wire import _DTYPES, ARRAY_CODE
 from streamptycho.errors import CodecError
+from streamptycho.invariants import MAX_METADATA_BYTES
 from tests.documents.helpers import Told, plain, whole_scan
+from tests.files.factories import start as scan_start
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False) | st.text(max_size=20)
@@ -118,6 +121,8 @@ HOSTILE = {
     "a list too long": b"\x81\xa1a\xdd\xff\xff\xff\xff",
     "lists in lists": b"\x81\xa1a" + b"\xdd\x00\x00\x0f\xff" * 100_000,
     "maps in maps": b"\x81\xa1a" * 100_000,
+    "large maps in large maps": b"\x81\xa1a" + b"\xdf\x00\x00\x7f\xff\xa1a" * 100_000,
+    "a map too large": b"\x81\xa1a\xdf\x00\x00\x80\x01" + b"\xc0" * 0x10002,
     "too deep": msgpack.packb({"a": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}),
     "an array of nothing": ext(b""),
     "no axes": ext(b"\x03<f4\x00" + b"\0" * 4),
@@ -176,6 +181,21 @@ def test_a_scan_comes_back():
         again, content = unframe(frame(name, doc))
         assert again == name
         assert json.dumps(content, default=plain) == json.dumps(doc, default=plain)
+
+
+def test_all_the_metadata_that_a_scan_may_have_comes_back():
+    """Most entries in few bytes: names of two letters, values of one byte."""
+    letters = [chr(code) for code in range(32, 127) if chr(code) not in "./"]
+    names = [a + b for a in letters for b in letters] + [chr(code) for code in range(128, 0x800)]
+    metadata: dict[str, Any] = dict.fromkeys(names, 1)
+    metadata["text"] = "x" * (MAX_METADATA_BYTES - len(msgpack.packb(metadata | {"text": "x" * 1000})) + 1000)
+    assert len(msgpack.packb(metadata)) == MAX_METADATA_BYTES
+    start = decode([bytes(part) for part in encode(scan_start(metadata=metadata))])
+    told = Told()
+    told.say(start)
+    (doc,) = told.of("start")
+    assert len(doc["scan_metadata"]) == len(metadata) > 10_000
+    assert unframe(frame("start", doc)) == ("start", doc)
 
 
 PATCHED = """

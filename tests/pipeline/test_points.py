@@ -1,10 +1,14 @@
 """What frames say by themselves, and the blocks in which it is sent."""
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from streamptycho.pipeline import points
 from streamptycho.pipeline.points import PointLog
+from streamptycho.solve.epie import centre_of_mass, frequencies
 from tests.scans import start
 
 START = start()
@@ -31,6 +35,41 @@ def test_figures_of_a_frame():
     assert row["counts"] == pytest.approx(404)
     assert row["dark_field"] == pytest.approx(4)
     np.testing.assert_allclose(row["centre_px"], [(200 + 5 * 4) / 404, 200 / 404], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (15, 33), (128, 128)])
+def test_figures_are_those_of_the_plain_sums(shape: tuple[int, int]):
+    random = np.random.default_rng(0)
+    log = PointLog(shape)
+    amplitudes = np.sqrt(random.poisson(50 * random.random((20, *shape)) ** 4)).astype(np.float32)
+    amplitudes[:, :, 3] = -1
+    amplitudes[7] = 0
+    amplitudes[8] *= 30_000
+    for i, amplitude in enumerate(amplitudes):
+        log.add(i, (0, 0), amplitude, 0, 0)
+    counts = np.maximum(amplitudes, 0).astype(float) ** 2
+    np.testing.assert_allclose(log.table["counts"], counts.sum((1, 2)), rtol=1e-6)
+    centres = [centre_of_mass(np, pattern, frequencies(np, shape)) for pattern in counts]
+    np.testing.assert_allclose(log.table["centre_px"], centres, atol=1e-4)
+    np.testing.assert_allclose(log.table["dark_field"], (counts * log._outside).sum((1, 2)), rtol=1e-6)
+    assert 0 < log._outside.mean() < 1
+
+
+def test_a_point_costs_about_as_much_as_a_look_at_its_frame():
+    log, amplitude = PointLog((256, 256)), np.ones((256, 256), np.float32)
+    for i in range(100):
+        log.add(i, (0, 0), amplitude, 0, 0)
+
+    def least_s(work: Callable[[], object]) -> float:
+        spent_s = []
+        for _ in range(100):
+            begun_s = time.thread_time()
+            work()
+            spent_s.append(time.thread_time() - begun_s)
+        return min(spent_s)
+
+    square = np.empty_like(amplitude)
+    assert least_s(lambda: log.add(0, (0, 0), amplitude, 0, 0)) < 4 * least_s(lambda: np.square(amplitude, out=square))
 
 
 def test_the_bright_field_is_that_of_the_mean():

@@ -21,6 +21,7 @@ from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust
+from streamptycho_services.dashboard.history import Points
 from streamptycho_sim.scan import ProbeStart
 from tests.hostile import GOOD
 from tests.scans import Clock, balanced, broken_frame, end, frame, only, start
@@ -521,6 +522,17 @@ def test_a_command_for_a_scan_that_is_not_there_is_counted():
     assert run.stage.rejected == {"no_start": 1}
 
 
+def test_a_command_for_another_run_of_the_id_is_refused_and_counted():
+    run = Run(allow_control=True)(begin(started_ns=5), point(0), begin(started_ns=6), point(0))
+    run(Command(action=Action.PAUSE, scan_id="s", started_ns=5))
+    assert not run.stage.scans["s"].paused
+    assert run.stage.rejected == {"stray": 1}
+    for started_ns in (6, 0):
+        run(ask(Action.RESUME), Command(action=Action.PAUSE, scan_id="s", started_ns=started_ns))
+        assert run.stage.scans["s"].paused
+    assert run.stage.rejected == {"stray": 1}
+
+
 def test_pause_and_resume():
     run = controlled()(ask(Action.PAUSE))
     before = run.stage.scans["s"].engine.updates
@@ -568,6 +580,24 @@ def test_modes_are_added_and_taken_away():
     run = controlled()(ask(Action.MODES, 2), ask(Action.PASSES, 60), over()).idle(5)
     run(ask(Action.MODES, 1)).until_done()
     assert len(shown(run, Snapshot)[-1].probe) == 1
+
+
+@pytest.mark.parametrize("rate", [1, 100])
+def test_wishes_outlive_outliers_and_their_points_do_not(rate: int):
+    """However many frames come between two blocks of points."""
+    run = Run(allow_control=True, survey_s=0.01)(begin(), *(point(i, yx_m=(0.0, 5e-3)) for i in range(2))).idle()
+    run(ask(Action.MODES, 2), ask(Action.PASSES, 7), ask(Action.RESET_PROBE))
+    old = run.stage.scans["s"].engine
+    for i in range(2, 24, rate):
+        run(*(point(j) for j in range(i, min(i + rate, 24)))).idle()
+    scan = run.stage.scans["s"]
+    assert scan.engine is not old
+    assert (scan.engine.options.modes, scan.engine.options.polish_passes) == (2, 7)
+    assert "recorded" not in scan.engine.probe_note, "that is the probe which the viewer did not want"
+    points = Points()
+    for survey in shown(run, Survey):
+        points.take(survey)
+    assert set(points.index.tolist()) == set(scan.points.table["index"].tolist())
 
 
 def test_the_object_begins_again_from_the_present_probe():

@@ -118,6 +118,9 @@ class Curve:
         return passes, [values[number - 1] for number in passes]
 
 
+_OF_POINTS = ("index", "yx_m", "counts", "dark_field", "centre_px")
+
+
 class Points:
     """All points of a scan that have been told, by frame index."""
 
@@ -138,9 +141,13 @@ class Points:
         return copy.copy(self)
 
     def take(self, block: Survey) -> None:
-        """Add a block; points that are known already are replaced."""
-        self.known = max(self.known, block.known)
+        """Add a block; points that are known already are replaced, and all are forgotten if the log has begun again."""
         new = ~np.isin(block.index, self.index, assume_unique=True)
+        if block.known < self.known or len(self.index) + new.sum() > block.known:  # see Survey
+            for name in _OF_POINTS:
+                setattr(self, name, getattr(self, name)[:0])
+            new[:] = True
+        self.known = block.known
         room = MAX_POINTS - len(self.index)
         if new.sum() > room:
             return
@@ -148,7 +155,7 @@ class Points:
             return
         index = np.concatenate([self.index, block.index])
         order = len(index) - 1 - np.unique(index[::-1], return_index=True)[1]  # the last of each
-        for name in ("index", "yx_m", "counts", "dark_field", "centre_px"):
+        for name in _OF_POINTS:
             setattr(self, name, np.concatenate([getattr(self, name), getattr(block, name)])[order])
         self.version += 1
 

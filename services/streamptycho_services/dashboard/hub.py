@@ -27,8 +27,13 @@ _HEARTBEAT_S = 1.0
 """A status is due so often though nothing has come: ages grow."""
 _MADE = 64
 """Encodings that are kept for other viewers."""
+_MADE_BYTES = 64 << 20
+"""Memory of those that are kept, beyond the newest of each item of the newest scan."""
 
 Version: TypeAlias = tuple[object, ...]
+Payload: TypeAlias = bytes | str
+Maker: TypeAlias = bytes | Callable[[], Payload]
+"""How an item is made, or what it is where it is at hand."""
 
 
 def least_s(item: str) -> float:
@@ -44,7 +49,8 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="images")
         self._pulse = asyncio.Event()
-        self._made: dict[tuple[str, str], tuple[Version, asyncio.Future[bytes | str]]] = {}
+        self._made: dict[tuple[str, str], tuple[Version, asyncio.Future[Payload]]] = {}
+        """By scan and item, in the order in which they were wanted last."""
         self._next_pulse_s = 0.0
         self._pulse_due = False
 
@@ -73,7 +79,7 @@ class Hub:
         """Set with the next news."""
         return self._pulse
 
-    def find(self, item: str, key: str | None, moment: int | None) -> tuple[Version, Callable[[], bytes | str]] | None:
+    def find(self, item: str, key: str | None, moment: int | None) -> tuple[Version, Maker] | None:
         """Which version of an item there is, and how it is made; None if there is none yet.
 
         `key` is that of a scan, None for the newest; `moment` the sequence of an earlier snapshot.
@@ -89,21 +95,35 @@ class Hub:
                 return _earlier(scan, item, moment)
             return _subject(scan, item)
 
-    async def make(self, item: str, version: Version, maker: Callable[[], bytes | str]) -> bytes | str:
+    async def make(self, item: str, version: Version, maker: Maker) -> Payload:
         """The bytes of an item; those who want the same wait for the same."""
-        known = self._made.get((str(version[0]), item))
+        if isinstance(maker, bytes):
+            return maker
+        slot = str(version[0]), item
+        known = self._made.pop(slot, None)
         if known is None or known[0] != version:
             known = (version, self._begin(item, maker))
-            self._made[str(version[0]), item] = known
-            while len(self._made) > _MADE:
-                del self._made[next(iter(self._made))]
+            known[1].add_done_callback(self._make_room)
+        self._made[slot] = known
         return await asyncio.shield(known[1])
 
-    def _begin(self, item: str, maker: Callable[[], bytes | str]) -> "asyncio.Future[bytes | str]":
+    def _make_room(self, _: "asyncio.Future[Payload]") -> None:
+        """Let go of what was wanted longest ago, until few enough are left and small enough; the newest scan's stay."""
+        with self.state.lock:
+            newest = self.state.newest
+        others = {slot: _size(made) for slot, (_, made) in self._made.items() if newest is None or slot[0] != newest.key}
+        held = sum(others.values())
+        for slot, size in others.items():
+            if len(self._made) <= _MADE and held <= _MADE_BYTES:
+                return
+            del self._made[slot]
+            held -= size
+
+    def _begin(self, item: str, maker: Callable[[], Payload]) -> "asyncio.Future[Payload]":
         """Texts are made at once, pictures in the thread."""
         if item not in _TEXTS:
             return self._loop.run_in_executor(self._pool, maker)
-        done: asyncio.Future[bytes | str] = self._loop.create_future()
+        done: asyncio.Future[Payload] = self._loop.create_future()
         done.set_result(maker())
         return done
 
@@ -118,15 +138,19 @@ class Hub:
         return made if isinstance(made, bytes) else None
 
 
-def _earlier(scan: Scan, item: str, sequence: int) -> tuple[Version, Callable[[], bytes | str]] | None:
+def _size(made: "asyncio.Future[Payload]") -> int:
+    """Bytes of an encoding; 0 while it is in the making, or where that failed."""
+    return len(made.result()) if made.done() and not made.cancelled() and made.exception() is None else 0
+
+
+def _earlier(scan: Scan, item: str, sequence: int) -> tuple[Version, Maker] | None:
     moment = scan.history.at(sequence)
     if moment is None or item not in moment.images:
         return None
-    image = moment.images[item]
-    return (scan.key, "moment", sequence), lambda: image
+    return (scan.key, "moment", sequence), moment.images[item]
 
 
-def _subject(scan: Scan, item: str) -> tuple[Version, Callable[[], bytes | str]] | None:
+def _subject(scan: Scan, item: str) -> tuple[Version, Maker] | None:
     """Version and maker of an item of the newest state of a scan."""
     snapshot, preview, assessment, points = scan.snapshot, scan.preview, scan.assessment, scan.points
     if item in (*LOOKED_BACK, "exact", "curve") and snapshot is not None:
@@ -153,7 +177,7 @@ def _subject(scan: Scan, item: str) -> tuple[Version, Callable[[], bytes | str]]
     return None
 
 
-def _of_snapshot(scan: Scan, snapshot: Snapshot, item: str) -> Callable[[], bytes | str]:
+def _of_snapshot(scan: Scan, snapshot: Snapshot, item: str) -> Callable[[], Payload]:
     if item == "curve":
         return lambda: _curve(scan, snapshot)
     if item == "probe":

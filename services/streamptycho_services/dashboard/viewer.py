@@ -1,12 +1,13 @@
 """One browser: it says what it wants next, and gets that and nothing else.
 
 A viewer sends JSON objects with any of ``want`` (names of items, each good for one message), ``show`` (``{"scan": key or
-null, "moment": sequence or null}``) and ``command`` (``{"action", "scan_id", "value"}``). Nothing is sent unasked, so
-nothing queues for a viewer that sleeps.
+null, "moment": sequence or null}``) and ``command`` (``{"action", "scan_id", "started_ns", "value"}``). Nothing is sent
+unasked, so nothing queues for a viewer that sleeps.
 """
 
 import asyncio
 import json
+import math
 import queue
 import time
 from contextlib import suppress
@@ -21,9 +22,13 @@ from streamptycho_services.dashboard.hub import ITEMS, Hub, Version, least_s
 
 MAX_MESSAGE = 4096
 """Characters of one message of a viewer."""
+TURN_S = 0.1
+"""Least time between two first looks at something else; the first of them comes at once."""
 _LONGEST_REASON = 120
 """Bytes of the reason in a close frame, which holds 123."""
 _KEYS = {"want", "show", "command"}
+_DIGITS = 20
+"""More than any number of 64 bits has; numbers of JavaScript hold fewer, so that times travel as text."""
 
 
 class RefusedError(ValueError):
@@ -39,7 +44,11 @@ class Viewer:
         self._feed = feed
         self._control = control
         self._wanted: set[str] = set()
-        self._had: dict[str, tuple[Version, float]] = {}
+        self._had: dict[str, Version] = {}
+        """Of what is shown now; the times outlive a turn to something else."""
+        self._sent_s: dict[str, float] = {}
+        self._turned_s: dict[str, float] = {}
+        """When an item was sent as the first after a turn."""
         self._scan: str | None = None
         self._moment: int | None = None
         self._asked = asyncio.Event()
@@ -73,7 +82,7 @@ class Viewer:
     def _obey(self, asked: dict[str, Any]) -> None:
         if "show" in asked:
             self._scan, self._moment = asked["show"]
-            self._had = {item: had for item, had in self._had.items() if item == "status"}
+            self._had = {item: version for item, version in self._had.items() if item == "status"}
         self._wanted.update(asked.get("want", ()))
         if "command" in asked:
             self._command(asked["command"])
@@ -121,10 +130,11 @@ class Viewer:
             if item not in self._wanted:
                 continue
             found = self._hub.find(item, self._scan, self._moment)
-            had = self._had.get(item)
-            if found is None or (had is not None and had[0] == found[0]):
+            if found is None or self._had.get(item) == found[0]:
                 continue
-            early_s = had[1] + least_s(item) - time.monotonic() if had is not None else 0
+            turned = item not in self._had and item in self._sent_s
+            last_s, pause_s = (self._turned_s, TURN_S) if turned else (self._sent_s, least_s(item))
+            early_s = last_s.get(item, -math.inf) + pause_s - time.monotonic()
             if early_s > 0:
                 wait_s = min(wait_s, early_s)
                 continue
@@ -134,7 +144,8 @@ class Viewer:
             if showing != (self._scan, self._moment):
                 return 0.0  # the viewer has turned to something else meanwhile
             self._wanted.discard(item)
-            self._had[item] = (version, time.monotonic())
+            last_s[item] = self._sent_s[item] = time.monotonic()
+            self._had[item] = version
             await (self._socket.send_text(payload) if isinstance(payload, str) else self._socket.send_bytes(payload))
         return wait_s
 
@@ -202,14 +213,17 @@ def _what_to_show(show: object) -> tuple[str | None, int | None]:
 
 
 def _a_command(command: object) -> Command:
-    if not isinstance(command, dict) or not command.keys() <= {"action", "scan_id", "value"}:
-        raise RefusedError("command: an object with action, scan_id and value is expected")
+    if not isinstance(command, dict) or not command.keys() <= {"action", "scan_id", "started_ns", "value"}:
+        raise RefusedError("command: an object with action, scan_id, started_ns and value is expected")
     action, scan_id, value = command.get("action"), command.get("scan_id"), command.get("value", 0)
+    started_ns = command.get("started_ns", "0")
     if not isinstance(action, str) or action not in set(Action):
         raise RefusedError(f"command.action: {str(action)[:40]!r} is not one of {', '.join(Action)}")
     if not isinstance(scan_id, str) or not isinstance(value, int) or isinstance(value, bool):
         raise RefusedError("command: scan_id is a text and value a whole number")
+    if not (isinstance(started_ns, str) and started_ns.isascii() and started_ns.isdecimal() and len(started_ns) < _DIGITS):
+        raise RefusedError("command.started_ns: a text of digits is expected, as the status has it")
     try:
-        return Command(action=Action(action), scan_id=scan_id, value=value)
+        return Command(action=Action(action), scan_id=scan_id, started_ns=int(started_ns), value=value)
     except GrammarError as error:
         raise RefusedError(str(error)) from None

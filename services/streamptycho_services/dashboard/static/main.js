@@ -182,7 +182,7 @@ function look(sequence) {
 }
 
 function act(action, value) {
-  if (report?.facts) link.send({ command: { action, scan_id: report.facts.scan, value } });
+  if (report?.facts) link.send({ command: { action, scan_id: report.facts.scan, started_ns: report.facts.started_ns, value } });
   write($("answer"), report?.facts ? `${action.replace("_", " ")}…` : "there is no scan");
 }
 
