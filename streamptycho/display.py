@@ -1,6 +1,7 @@
 """From complex objects to pictures for the eye. For display only: files keep what was reconstructed."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +32,21 @@ def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> N
     """
     part = covered_part(covered)
     shown, valid = obj[part], covered[part]
-    along_y, along_x = _ramp(shown, valid)
+    along_y, along_x = ramp(shown, valid)
     phase = np.full(obj.shape, np.nan, np.float32)
-    target, step = phase[part], max(1, STRIP_PIXELS // shown.shape[1])
-    for top in range(0, len(shown), step):  # strips stay in the cache
-        strip = slice(top, top + step)
-        turned = np.angle(shown[strip])
-        turned -= along_y[strip, None]
-        turned -= along_x
-        turned -= np.float32(2 * np.pi) * np.rint(turned * np.float32(0.5 / np.pi))
-        np.copyto(target[strip], turned, where=valid[strip])
+    target = phase[part]
+    for strip in strips(shown.shape):
+        np.copyto(target[strip], unramped(shown[strip], along_y[strip], along_x), where=valid[strip])
     return phase
 
 
-def _ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of a picture of `shape` (ny, nx) in parts that stay in the cache."""
+    step = max(1, STRIP_PIXELS // max(shape[1], 1))
+    return (slice(top, top + step) for top in range(0, shape[0], step))
+
+
+def ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Phase of each row (ny,) and each column (nx,) that together make the ramp and constant of (ny, nx) `obj`."""
     ny, nx = obj.shape
     down, across = max(1, ny // RAMP_LINES), max(1, nx // RAMP_LINES)
@@ -58,6 +60,15 @@ def _ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray
     rows *= np.exp(-1j * along_x).astype(np.complex64)
     level = np.angle(rows.sum(dtype=np.complex128))
     return _wrapped(along_y + level), _wrapped(along_x)
+
+
+def unramped(obj: NDArray[np.complex64], along_y: NDArray[np.float32], along_x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Phase of (ny, nx) `obj` without that of its rows and columns, between -pi and pi."""
+    phase: NDArray[np.float32] = np.angle(obj)
+    phase -= along_y[:, None]
+    phase -= along_x
+    phase -= np.float32(2 * np.pi) * np.rint(phase * np.float32(0.5 / np.pi))
+    return phase
 
 
 def _unit(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> NDArray[np.complex64]:

@@ -48,7 +48,7 @@ class Hub:
         self.state = state
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="images")
-        self._pulse = asyncio.Event()
+        self._waiting: set[asyncio.Event] = set()
         self._made: dict[tuple[str, str], tuple[Version, asyncio.Future[Payload]]] = {}
         """By scan and item, in the order in which they were wanted last."""
         self._next_pulse_s = 0.0
@@ -72,12 +72,12 @@ class Hub:
     def _beat(self) -> None:
         self._pulse_due = False
         self._next_pulse_s = self._loop.time() + _PULSE_S
-        pulse, self._pulse = self._pulse, asyncio.Event()
-        pulse.set()
+        for event in self._waiting:
+            event.set()
 
-    def pulse(self) -> asyncio.Event:
-        """Set with the next news."""
-        return self._pulse
+    def wake(self, event: asyncio.Event, *, wanted: bool) -> None:
+        """Set `event` with all news from now on, or no more."""
+        (self._waiting.add if wanted else self._waiting.discard)(event)
 
     def find(self, item: str, key: str | None, moment: int | None) -> tuple[Version, Maker] | None:
         """Which version of an item there is, and how it is made; None if there is none yet.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.display import STRIP_PIXELS, covered_part, displayed_phase
+from streamptycho.display import covered_part, ramp, strips, unramped
 from streamptycho.feed import Preview
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.messages import Snapshot
@@ -27,6 +27,7 @@ MAX_MODES = 8
 MASKED, SATURATED = 0, 255
 """Values of a pattern's pixels that are no counts."""
 _SAMPLES = 1 << 16
+"""Pixels from which the contrast of a larger object is taken."""
 _CUT = (0.5, 99.5)
 """Percentiles between which contrast lies."""
 
@@ -46,11 +47,8 @@ def unpack(message: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
 
 
 def contrast(values: NDArray[np.float32]) -> tuple[float, float]:
-    """The range to show: all but the outermost half per cent; of some `_SAMPLES` pixels where there are more."""
-    sample = values.ravel()[:: _odd(values.size // _SAMPLES)]
-    finite = sample[np.isfinite(sample)]
-    if not finite.size:
-        finite = values[np.isfinite(values)]  # a few that lie between the samples
+    """The range to show: all but the outermost half per cent."""
+    finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
     low, high = np.percentile(finite, _CUT)
@@ -59,54 +57,64 @@ def contrast(values: NDArray[np.float32]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _odd(step: int) -> int:
-    """An odd step of at least 1: pictures with an even number of columns are then sampled in all of them."""
-    return max(step, 1) | 1
-
-
 def to_bytes(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     """1 to 255 for `low` to `high`, 0 where not finite."""
-    made = np.empty(values.shape, np.uint8)
-    step = max(1, STRIP_PIXELS // max(values.shape[-1], 1))
-    for top in range(0, len(values), step):
-        strip = values[top : top + step]
-        scaled = strip - np.float32(low)
-        scaled *= np.float32(254 / (high - low))
-        np.clip(scaled, 0, 254, out=scaled)
-        scaled += np.float32(1.5)
-        made[top : top + step] = np.where(np.isfinite(strip), scaled, 0)
-    return made
+    scaled = values - np.float32(low)
+    scaled *= np.float32(254 / (high - low))
+    np.clip(scaled, 0, 254, out=scaled)
+    scaled += np.float32(1.5)
+    return np.where(np.isfinite(values), scaled, 0).astype(np.uint8)
+
+
+class _View:
+    """The part of the object that holds all that is covered, thinned out if it is large, as ``phase`` or ``amplitude``."""
+
+    def __init__(self, snapshot: Snapshot, item: str) -> None:
+        part = covered_part(snapshot.covered)
+        self._obj, self._covered = snapshot.object[part], snapshot.covered[part]
+        self.stride = math.ceil(max(self._obj.shape) / MAX_SIDE)
+        self.origin_m = [snapshot.origin_m[i] + part[i].start * snapshot.pixel_m[i] for i in (0, 1)]
+        lines = ramp(self._obj, self._covered) if item == "phase" else None
+        thin = slice(None, None, self.stride)
+        self._obj, self._covered = self._obj[thin, thin], self._covered[thin, thin]
+        self.shape = self._obj.shape
+        self._lines = (lines[0][thin], lines[1][thin]) if lines is not None else None
+
+    def values(self, rows: slice) -> NDArray[np.float32]:
+        """What is shown of some rows, float32, NaN where not covered or not finite."""
+        obj, covered = self._obj[rows], self._covered[rows]
+        shown = abs(obj) if self._lines is None else unramped(obj, self._lines[0][rows], self._lines[1])
+        return np.where(covered & np.isfinite(shown), shown, np.float32(np.nan))
+
+    def limits(self) -> tuple[float, float]:
+        """Contrast from some rows, or all of them if these hold nothing."""
+        step = max(1, self._obj.size // _SAMPLES)
+        sample = self.values(slice(step // 2, None, step))
+        return contrast(sample if np.isfinite(sample).any() else self.values(slice(None)))
 
 
 def picture(snapshot: Snapshot, item: str, scan: str = "") -> bytes:
     """``phase`` (radians, ramp removed) or ``amplitude`` of the covered part of the object."""
-    values, header = _covered(snapshot, item, scan)
-    low, high = contrast(values)
-    header |= {"lo": low, "hi": high, "dtype": "|u1"}
-    return pack(header, to_bytes(values, low, high))
+    view = _View(snapshot, item)
+    low, high = view.limits()
+    shown = np.empty(view.shape, np.uint8)
+    for strip in strips(view.shape):
+        shown[strip] = to_bytes(view.values(strip), low, high)
+    return pack(_placed(snapshot, item, scan, view) | {"lo": low, "hi": high, "dtype": "|u1"}, shown)
 
 
 def exact_phase(snapshot: Snapshot, scan: str = "") -> bytes:
     """The phase that is shown, float32 radians, NaN where not covered."""
-    values, header = _covered(snapshot, "phase", scan)
-    return pack(header | {"item": "exact", "dtype": "<f4"}, values.astype("<f4"))
+    view = _View(snapshot, "phase")
+    values = np.concatenate([view.values(strip) for strip in strips(view.shape)])
+    return pack(_placed(snapshot, "phase", scan, view) | {"item": "exact", "dtype": "<f4"}, values.astype("<f4"))
 
 
-def _covered(snapshot: Snapshot, item: str, scan: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The part of the object that holds all that is covered, and where it lies."""
-    part = covered_part(snapshot.covered)
-    obj, covered = snapshot.object[part], snapshot.covered[part]
-    if item == "phase":
-        values = displayed_phase(obj, covered)
-    else:
-        values = np.where(covered & np.isfinite(obj), abs(obj), np.nan).astype(np.float32)
-    stride = math.ceil(max(values.shape) / MAX_SIDE)
-    values = values[::stride, ::stride]
-    origin = [snapshot.origin_m[i] + part[i].start * snapshot.pixel_m[i] for i in (0, 1)]
-    return values, _about(snapshot, item, scan) | {
-        "shape": values.shape,
-        "origin_m": origin,
-        "pixel_m": [pixel * stride for pixel in snapshot.pixel_m],
+def _placed(snapshot: Snapshot, item: str, scan: str, view: _View) -> dict[str, Any]:
+    return _about(snapshot, item, scan) | {
+        "shape": view.shape,
+        "origin_m": view.origin_m,
+        "pixel_m": [pixel * view.stride for pixel in snapshot.pixel_m],
         "unit": "rad" if item == "phase" else "",
     }
 

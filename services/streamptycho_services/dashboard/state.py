@@ -18,8 +18,8 @@ WHOLE_SNAPSHOTS = 3
 """Scans of which the newest snapshot is kept as it came; of others only what was shown."""
 HISTORY_BYTES = 256 << 20
 """Memory for pictures to look back at, of all scans together."""
-KEEP_TIMES = 20
-"""A moment is kept at most every so many times as long as it takes to encode it: a twentieth of a core."""
+KEEP_TIMES = 50
+"""A moment is kept at most every so many times as long as it takes to encode it: a fiftieth of a core."""
 
 Encode = Callable[[Snapshot, str], dict[str, bytes]]
 """Pictures of a snapshot, given the key of its scan."""

@@ -51,15 +51,19 @@ class Viewer:
         """When an item was sent as the first after a turn."""
         self._scan: str | None = None
         self._moment: int | None = None
-        self._asked = asyncio.Event()
+        self._woken = asyncio.Event()
+        """Set by a wish, an answer, and by news while something is wanted."""
         self._answers: asyncio.Queue[str] = asyncio.Queue(8)
 
     async def serve(self) -> None:
         """Until the viewer leaves, or sends what cannot be understood."""
-        async with asyncio.TaskGroup() as tasks:
-            sender = tasks.create_task(self._send_until_gone())
-            refusal = await self._read_until_gone()
-            sender.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sender = tasks.create_task(self._send_until_gone())
+                refusal = await self._read_until_gone()
+                sender.cancel()
+        finally:
+            self._hub.wake(self._woken, wanted=False)
         if refusal is not None and self._socket.application_state is WebSocketState.CONNECTED:
             await self._socket.close(1008, refusal.encode()[:_LONGEST_REASON].decode(errors="ignore"))
 
@@ -73,7 +77,7 @@ class Viewer:
                 self._obey(parse(message.get("text")))
             except RefusedError as error:
                 return str(error)
-            self._asked.set()
+            self._woken.set()
 
     async def _send_until_gone(self) -> None:
         with suppress(WebSocketDisconnect):  # the reader hears of it as well, and ends
@@ -108,20 +112,22 @@ class Viewer:
         if not self._answers.full():
             said = {"item": "answer", "action": command.action, "text": text, "ok": text == "sent"}
             self._answers.put_nowait(json.dumps(said))
-        self._asked.set()
+        self._woken.set()
 
     async def _send_forever(self) -> None:
         hello = {"item": "hello", "control": self._control}
         while True:
-            pulse = self._hub.pulse()
-            self._asked.clear()
+            self._woken.clear()
+            self._hub.wake(self._woken, wanted=bool(self._wanted))
             while not self._answers.empty():
                 await self._socket.send_text(self._answers.get_nowait())
             if "hello" in self._wanted:
                 self._wanted.discard("hello")
                 await self._socket.send_text(json.dumps(hello))
             wait_s = await self._send_wanted()
-            await self._wait(pulse, wait_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s if self._wanted else None):
+                    await self._woken.wait()
 
     async def _send_wanted(self) -> float:
         """Send what is wanted, new and due; how long to wait for what is not yet due."""
@@ -148,17 +154,6 @@ class Viewer:
             self._had[item] = version
             await (self._socket.send_text(payload) if isinstance(payload, str) else self._socket.send_bytes(payload))
         return wait_s
-
-    async def _wait(self, pulse: asyncio.Event, wait_s: float) -> None:
-        """For news, for a wish, or for something to become due."""
-        waits = [asyncio.create_task(self._asked.wait())]
-        if self._wanted:
-            waits.append(asyncio.create_task(pulse.wait()))
-        try:
-            await asyncio.wait(waits, timeout=wait_s if self._wanted else None, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
 
 def _outcome(done: "asyncio.Future[bool]") -> str:
