@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from streamptycho.assess import Assessor, Evidence
 from streamptycho.errors import CodecError, ScanError
-from streamptycho.feed import Action, Assessment, Command, Preview, Survey
-from streamptycho.messages import ScanEnd, ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.feed import Action, Assessment, Command, PointState, Preview, Survey
+from streamptycho.messages import Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.pipeline.points import PointLog
 from streamptycho.pipeline.receive import Rate
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform, Prepared
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.engine import FARTHEST_PX, EngineState, RollingEngine
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust
 
@@ -119,15 +119,15 @@ class Reconstruction:
         """Prepare a frame and give it to the engine."""
         self.received += 1
         if self.end is not None:
-            self.dropped[DropReason.LATE.value] += 1
+            self._refuse(point, DropReason.LATE)
             return
         if self.stopped:
-            self.dropped[DropReason.STOPPED.value] += 1
+            self._refuse(point, DropReason.STOPPED)
             return
         try:
             raw = point.frame.payload.decode()
         except CodecError:
-            self.dropped[DropReason.CORRUPT.value] += 1
+            self._refuse(point, DropReason.CORRUPT)
             return
         self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
         self._newest = point.index, raw
@@ -141,7 +141,7 @@ class Reconstruction:
     def _admit(self, point: ScanPoint, prepared: Prepared) -> None:
         amplitude = prepared.amplitude
         if not (amplitude > 0).any():
-            self.dropped[DropReason.EMPTY.value] += 1
+            self._refuse(point, DropReason.EMPTY)
             return
         with np.errstate(over="ignore", invalid="ignore"):
             yx_px = self.transform(point.yx_m)
@@ -153,7 +153,7 @@ class Reconstruction:
             timestamp_ns = int(point.frame.timestamp_ns[0])
             self.points.add(point.index, yx_m, amplitude, prepared.saturated, timestamp_ns)
             return
-        self.dropped[DropReason.OUTSIDE.value] += 1
+        self._refuse(point, DropReason.OUTSIDE)
         self._refused += 1
         if self._refused > len(self.engine.store) <= MAX_OUTLIERS:
             self._begin_again()
@@ -163,8 +163,28 @@ class Reconstruction:
         self.dropped[DropReason.OUTSIDE.value] += len(self.engine.store)
         self.engine = self._new_engine()
         self._rows.clear()
-        self.points = PointLog(self.preprocess.shape)
+        for first in self.points.table:
+            y_m, x_m = first["yx_m"].tolist()
+            self.points.aside.add(int(first["index"]), (y_m, x_m), PointState.REFUSED)
+        self.points = PointLog(self.preprocess.shape, self.points.aside)
         self._refused = 0
+
+    def _refuse(self, point: ScanPoint, reason: DropReason) -> None:
+        self.dropped[reason.value] += 1
+        self._set_aside(point.index, point.yx_m, PointState.REFUSED)
+
+    def note_lost(self, positions: Positions) -> None:
+        """No frames have come for these positions: they are shown."""
+        for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
+            self._set_aside(index, (y, x), PointState.LOST)
+
+    def _set_aside(self, index: int, yx: tuple[float, float], state: PointState) -> None:
+        """Show a point whose frame is not in work; `yx` as sent."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            yx_px = self.transform(yx)
+        if index not in self._rows and np.abs(yx_px).max() < FARTHEST_PX:
+            pixel_m = self.preprocess.pixel_m
+            self.points.aside.add(index, (yx_px[0] * pixel_m[0], yx_px[1] * pixel_m[1]), state)
 
     @property
     def finished(self) -> bool:
@@ -229,7 +249,7 @@ class Reconstruction:
 
     def survey(self, time_ns: int) -> Survey | None:
         """The next block of scan points; None before the first."""
-        return self.points.survey(self.start, time_ns)
+        return self.points.survey(self.start, time_ns, self.engine.used)
 
     def preview(self, time_ns: int) -> Preview | None:
         """The newest pattern, if one has come since the last call."""

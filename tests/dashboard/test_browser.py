@@ -210,19 +210,27 @@ class TestPicture:
     def test_coverage_over_the_object(self, page, stage, show):
         stage.send(*show.everything(0.5))
         page.frames(50)
-        orange = """() => {
+        number = """(colour) => {
           const canvas = document.getElementById("phase");
           const d = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
           let n = 0;
-          for (let i = 0; i < d.length; i += 4) n += d[i] === 255 && d[i + 1] === 176 && d[i + 2] === 0;
+          const near = (i) => [16, 8, 0].every((bits, k) => Math.abs(d[i + k] - ((colour >> bits) & 255)) < 24);
+          for (let i = 0; i < d.length; i += 4) n += near(i);
           return n;
         }"""
-        assert page.page.evaluate(orange) == 0
+        colours = {"used": 0x00A8FF, "waiting": 0xFFB000, "refused": 0xFF5CE1, "no frame": 0xFF5A4F}
+        assert [page.page.evaluate(number, colour) for colour in colours.values()] == [0] * 4
         page.page.focus("#phase")
         page.page.keyboard.press("c")
-        page.page.wait_for_function(f"() => ({orange})() > 20")
+        for colour in colours.values():
+            page.page.wait_for_function(f"(colour) => ({number})(colour) > 4", arg=colour)
+        told = page.text("#points").replace("\u00a0", " ").splitlines()
+        assert [line[2:] for line in told] == ["used 38", "waiting 9", "refused 1", "no frame 2", "newest"]
+        stage.send(*show.everything(0.6))
+        page.until("() => document.getElementById('points').innerText.includes('used 47')")
         page.page.keyboard.press("c")
-        page.page.wait_for_function(f"() => ({orange})() === 0")
+        page.page.wait_for_function(f"(colour) => ({number})(colour) === 0", arg=colours["used"])
+        assert page.page.locator("#points").is_hidden()
 
     def test_line_cut_has_exact_values(self, page, stage, show):
         stage.send(*show.everything(1))

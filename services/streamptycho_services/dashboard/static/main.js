@@ -3,7 +3,7 @@
 import { COLOUR_MAPS, rgba } from "./colours.js";
 import { controlPanel } from "./control.js";
 import { Link } from "./link.js";
-import { coverage, crop, measure } from "./overlays.js";
+import { coverage, crop, legend, measure } from "./overlays.js";
 import { Plot } from "./plot.js";
 import { ProbeView } from "./probe.js";
 import { showFacts, showScans, showVerdict, staleness, write } from "./strip.js";
@@ -93,7 +93,7 @@ function begin(next) {
     for (const view of [phase, amplitude, pattern, ...quad, curve, ring, probe]) view.clear();
     for (const note of document.querySelectorAll(".note")) write(note, "");
     moments = [];
-    phase.overlays[0] = () => {};
+    uncover();
     moment = null;
     showMoments();
     link.show(chosen, null); // all of it anew
@@ -117,8 +117,14 @@ function takeExact(header, data) {
 function takeCoverage(header, data) {
   if ($("cover").getAttribute("aria-pressed") !== "true") return;
   phase.overlays[0] = coverage({ ...header, data });
+  $("points").replaceChildren(...legend(header));
   phase.schedule();
   again("coverage");
+}
+
+function uncover() {
+  phase.overlays[0] = () => {};
+  $("points").replaceChildren();
 }
 
 function takePattern(header, data) {
@@ -231,7 +237,7 @@ function toggle(button, on) {
 $("lock").onclick = () => { phase.locked = toggle($("lock"), !phase.locked) ? [...phase.range] : null; phase.recolour(); };
 $("cover").onclick = () => {
   if (toggle($("cover"), $("cover").getAttribute("aria-pressed") !== "true")) link.want("coverage");
-  else { link.drop("coverage"); phase.overlays[0] = () => {}; phase.schedule(); }
+  else { link.drop("coverage"); uncover(); phase.schedule(); }
 };
 for (const tool of ["ruler", "cut"]) {
   $(tool).onclick = () => {
