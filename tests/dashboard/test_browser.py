@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamptycho.feed import Action, Command
@@ -29,6 +30,14 @@ COLOURS = """(id) => {
   const canvas = document.getElementById(id);
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return new Set(new Uint32Array(data.buffer)).size;
+}"""
+SPECTRUM = """() => {
+  const { phase, spectrum } = window.streamptycho;
+  const { part: { top, left, n }, exact, pixel_m } = spectrum.view.image;
+  const nx = phase.image.shape[1];
+  const at = (i) => (top + Math.floor(i / n)) * nx + left + (i % n);
+  const values = Array.from({ length: n * n }, (_, i) => phase.image.exact[at(i)]);
+  return { n, power: [...exact], step: pixel_m[1], shape: phase.image.shape, values };
 }"""
 VIEW = "() => { const { view } = window.streamptycho.phase; return view && [view.y, view.x, view.zoom]; }"
 
@@ -245,6 +254,34 @@ class TestPicture:
         assert page.page.evaluate("() => window.streamptycho.phase.line.length") == 2
         assert page.page.evaluate(VIEW) is None, "drawing a line does not move the picture"
 
+    def test_power_spectrum_of_what_is_in_view(self, page, stage, show):
+        stage.send(*show.everything(1))
+        page.frames(100)
+        page.page.focus("#phase")
+        page.page.keyboard.press("f")
+        page.until("() => window.streamptycho.spectrum.view.image !== null")
+        whole = page.page.evaluate(SPECTRUM)
+        n = whole["n"]
+        assert n <= min(whole["shape"]) < 2 * n
+        assert whole["step"] == pytest.approx(1 / (n * show.scan.pixel_m[1]))
+        values = np.array([np.nan if value is None else value for value in whole["values"]]).reshape(n, n)
+        hann = np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2
+        window = np.outer(hann, hann) * np.isfinite(values)
+        flat = (np.nan_to_num(values) - (np.nan_to_num(values) * window).sum() / window.sum()) * window
+        truth = np.log10(abs(np.fft.fftshift(np.fft.fft2(flat))) ** 2 + 1e-12)
+        np.testing.assert_allclose(np.array(whole["power"]).reshape(n, n), truth, atol=1e-3)
+        page.page.wait_for_function(f"() => ({COLOURS})('spectrum') > 20")
+        for _ in range(4):
+            page.page.keyboard.press("+")
+        page.until(f"() => window.streamptycho.spectrum.view.image.part.n < {n}")
+        stage.send(*show.everything(0.9))
+        page.until("() => JSON.parse(window.streamptycho.spectrum.made)[1] === " + str(show.sequence))
+        page.page.focus("#spectrum")
+        page.page.keyboard.press("+")
+        assert page.page.evaluate("() => window.streamptycho.spectrum.view.view !== null"), "it zooms like the others"
+        page.page.click("#fft")
+        assert page.page.locator("#spectrum").is_hidden()
+
     def test_save(self, page, stage, show, tmp_path):
         stage.send(*show.everything(1))
         page.frames(100)
@@ -432,6 +469,7 @@ class TestForEveryone:
             "cover",
             "ruler",
             "cut",
+            "fft",
             "fit",
             "save",
             "phase",

@@ -6,6 +6,7 @@ import { Link } from "./link.js";
 import { coverage, crop, legend, measure } from "./overlays.js";
 import { Plot } from "./plot.js";
 import { ProbeView } from "./probe.js";
+import { Spectrum } from "./spectrum.js";
 import { showFacts, showScans, showVerdict, staleness, write } from "./strip.js";
 import { count, length, small } from "./units.js";
 import { ImageView, drawScale, label } from "./view.js";
@@ -19,6 +20,7 @@ const kept = { // what a browser without storage forgets
 const phase = new ImageView($("phase"));
 const amplitude = new ImageView($("amplitude"));
 const pattern = new ImageView($("pattern"), { colours: "inferno", scale: false, bar: false });
+const spectrum = new Spectrum($("spectrum"), phase);
 const quad = ["map-sum", "map-dark", "map-y", "map-x"].map((id) => new ImageView($(id), { bar: false, scale: id === "map-sum", interactive: false }));
 const curve = new Plot($("curve"), { log: true, whole: true, xLabel: "pass" });
 const ring = new Plot($("ring"), { xLabel: "period", yRange: [-0.05, 1.05] });
@@ -35,7 +37,7 @@ let moments = [];
 let chosen = null;
 let moment = null;
 
-window.streamptycho = { painted, phase, pattern };
+window.streamptycho = { painted, phase, pattern, spectrum };
 
 const takers = {
   hello: ({ control }) => { if (control && !$("control")) document.querySelector("main").before(controlPanel(act)); else if (!control) $("control")?.remove(); },
@@ -90,7 +92,7 @@ function takeStatus(header) {
 /** Another scan: nothing of the last one stays but zoom, contrast and tools. */
 function begin(next) {
   if (key !== null) {
-    for (const view of [phase, amplitude, pattern, ...quad, curve, ring, probe]) view.clear();
+    for (const view of [phase, spectrum.view, amplitude, pattern, ...quad, curve, ring, probe]) view.clear();
     for (const note of document.querySelectorAll(".note")) write(note, "");
     moments = [];
     uncover();
@@ -111,8 +113,10 @@ function takeImage(item, header, data) {
 function takeExact(header, data) {
   if (phase.image && phase.image.sequence === header.sequence) phase.image.exact = data;
   phase.schedule();
-  if (phase.drag === "cut") again("exact");
+  if (needsExact()) again("exact");
 }
+
+const needsExact = () => phase.drag === "cut" || spectrum.on;
 
 function takeCoverage(header, data) {
   if ($("cover").getAttribute("aria-pressed") !== "true") return;
@@ -212,7 +216,7 @@ setInterval(tell, 250);
 phase.onpaint = (image) => {
   painted.push({ sequence: image.sequence, newest_ns: image.newest_ns, frames: image.frames, at_ms: Date.now() });
   if (painted.length > 500) painted.shift();
-  link.want(...(phase.drag === "cut" ? ["phase", "exact"] : ["phase"]));
+  link.want(...(needsExact() ? ["phase", "exact"] : ["phase"]));
 };
 amplitude.onpaint = () => link.want("amplitude");
 pattern.onpaint = () => link.want("pattern");
@@ -223,7 +227,8 @@ ring.onpaint = () => link.want("ring");
 
 pattern.special = (table) => { table[0] = rgba(40, 62, 92); table[255] = rgba(255, 40, 60); };
 pattern.overlays = [crop];
-phase.overlays = [() => {}, measure(phase)];
+phase.overlays = [() => {}, measure(phase), (context) => spectrum.follow(context)];
+spectrum.view.onhover = (y, x) => write($("readout"), spectrum.tell(y, x));
 phase.onhover = (y, x) => {
   const value = phase.valueAt(y, x);
   write($("readout"), Number.isFinite(value) ? `${value.toFixed(3)} rad at ${length(y)}, ${length(x)}` : "");
@@ -243,11 +248,22 @@ for (const tool of ["ruler", "cut"]) {
   $(tool).onclick = () => {
     phase.drag = phase.drag === tool ? null : tool;
     for (const other of ["ruler", "cut"]) toggle($(other), phase.drag === other);
-    if (phase.drag === "cut") link.want("exact"); else link.drop("exact");
+    wantExact();
     if (!phase.drag) phase.line = null;
     phase.schedule();
   };
 }
+function wantExact() {
+  if (needsExact()) link.want("exact"); else link.drop("exact");
+}
+
+$("fft").onclick = () => {
+  const on = toggle($("fft"), !spectrum.on);
+  $("spectrum-of").hidden = !on;
+  $("phase").parentElement.classList.toggle("split", on);
+  spectrum.show(on);
+  wantExact();
+};
 $("fit").onclick = () => phase.fit();
 $("save").onclick = savePicture;
 $("live").onclick = () => look(null);
@@ -262,7 +278,7 @@ $("colours").onchange = ({ target }) => {
 };
 for (const view of [phase, amplitude, ...quad]) view.colours = $("colours").value;
 $("phase").addEventListener("keydown", (event) => {
-  const button = { l: "lock", c: "cover", r: "ruler", x: "cut", s: "save" }[event.key];
+  const button = { l: "lock", c: "cover", r: "ruler", x: "cut", f: "fft", s: "save" }[event.key];
   if (button && !event.ctrlKey && !event.metaKey) $(button).click();
 });
 
