@@ -282,6 +282,26 @@ class TestPicture:
         page.page.click("#fft")
         assert page.page.locator("#spectrum").is_hidden()
 
+    def test_jpeg_for_viewers_far_away(self, page, served, stage, show):
+        data = "() => Array.from(window.streamptycho.phase.image.data)"
+        page.page.goto(f"{served}?quality=jpeg")
+        page.until("() => document.getElementById('lamp').dataset.is === 'live'")
+        assert page.page.get_attribute("#jpeg", "aria-pressed") == "true"
+        stage.send(*show.everything(1), replace(show.preview(1), index=7))
+        page.frames(100)
+        page.until("() => document.getElementById('n-pattern').innerText.includes('no. 7')")
+        far = np.array(page.page.evaluate(data))
+        page.page.click("#jpeg")
+        page.until("() => !window.streamptycho.phase.image.jpeg")
+        near = np.array(page.page.evaluate(data))
+        assert far.shape == near.shape
+        assert np.array_equal(far == 0, near == 0)
+        assert 0 < abs(far - near)[near > 0].mean() < 5
+        page.page.click("#jpeg")
+        page.until("() => window.streamptycho.phase.image.jpeg > 0")
+        page.page.goto(served)
+        assert page.page.get_attribute("#jpeg", "aria-pressed") == "true", "the choice is kept"
+
     def test_save(self, page, stage, show, tmp_path):
         stage.send(*show.everything(1))
         page.frames(100)
@@ -463,6 +483,7 @@ class TestForEveryone:
             seen.append(page.page.evaluate("() => document.activeElement.id"))
         for control in (
             "scans",
+            "jpeg",
             "theme",
             "colours",
             "lock",

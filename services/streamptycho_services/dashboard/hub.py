@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from streamptycho.display import phase_picture
 from streamptycho.messages import Snapshot
 from streamptycho_services.dashboard import images
+from streamptycho_services.dashboard.compress import as_jpeg
 from streamptycho_services.dashboard.state import Scan, State, plain
 
 ITEMS = ("status", "phase", "pattern", "maps", "curve", "coverage", "probe", "amplitude", "moments", "ring", "exact")
@@ -19,6 +20,8 @@ LOOKED_BACK = ("phase", "amplitude", "probe")
 """What is kept of earlier snapshots."""
 _LEAST_S = {"status": 0.2, "maps": 1.0, "coverage": 1.0, "curve": 0.4, "ring": 1.0, "moments": 0.4}
 """Least time between two of the same for one viewer, where it is not :data:`_PICTURE_S`."""
+_FAR_S = {"probe": 1.0, "maps": 2.0}
+"""The same for viewers far away, of what is not compressed for them."""
 _PICTURE_S = 0.1
 _PULSE_S = 0.05
 """Least time between two looks of all viewers at what is new."""
@@ -31,9 +34,10 @@ _MADE = 64
 Version: TypeAlias = tuple[object, ...]
 
 
-def least_s(item: str) -> float:
+def least_s(item: str, *, far: bool = False) -> float:
     """Least time between two of the same for one viewer."""
-    return _LEAST_S.get(item, _PICTURE_S)
+    least = _LEAST_S.get(item, _PICTURE_S)
+    return _FAR_S.get(item, least) if far else least
 
 
 class Hub:
@@ -98,6 +102,11 @@ class Hub:
             while len(self._made) > _MADE:
                 del self._made[next(iter(self._made))]
         return await asyncio.shield(known[1])
+
+    async def make_jpeg(self, item: str, version: Version, maker: Callable[[], bytes | str]) -> bytes | str:
+        """The same of a picture as JPEG, made once as well."""
+        raw = await self.make(item, version, maker)
+        return await self.make(f"{item}.jpeg", version, lambda: as_jpeg(raw) if isinstance(raw, bytes) else raw)
 
     def _begin(self, item: str, maker: Callable[[], bytes | str]) -> "asyncio.Future[bytes | str]":
         """Texts are made at once, pictures in the thread."""

@@ -1,8 +1,8 @@
 """One browser: it says what it wants next, and gets that and nothing else.
 
 A viewer sends JSON objects with any of ``want`` (names of items, each good for one message), ``show`` (``{"scan": key or
-null, "moment": sequence or null}``) and ``command`` (``{"action", "scan_id", "value"}``). Nothing is sent unasked, so
-nothing queues for a viewer that sleeps.
+null, "moment": sequence or null}``), ``quality`` (of pictures: ``raw`` or ``jpeg``) and ``command`` (``{"action",
+"scan_id", "value"}``). Nothing is sent unasked, so nothing queues for a viewer that sleeps.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streamptycho.errors import GrammarError
 from streamptycho.feed import Action, Command
+from streamptycho_services.dashboard.compress import COMPRESSED
 from streamptycho_services.dashboard.feed import Feed
 from streamptycho_services.dashboard.hub import ITEMS, Hub, Version, least_s
 
@@ -23,7 +24,8 @@ MAX_MESSAGE = 4096
 """Characters of one message of a viewer."""
 _LONGEST_REASON = 120
 """Bytes of the reason in a close frame, which holds 123."""
-_KEYS = {"want", "show", "command"}
+_KEYS = {"want", "show", "quality", "command"}
+_QUALITIES = ("raw", "jpeg")
 
 
 class RefusedError(ValueError):
@@ -42,6 +44,7 @@ class Viewer:
         self._had: dict[str, tuple[Version, float]] = {}
         self._scan: str | None = None
         self._moment: int | None = None
+        self._jpeg = False
         self._asked = asyncio.Event()
         self._answers: asyncio.Queue[str] = asyncio.Queue(8)
 
@@ -74,6 +77,9 @@ class Viewer:
         if "show" in asked:
             self._scan, self._moment = asked["show"]
             self._had = {item: had for item, had in self._had.items() if item == "status"}
+        if "quality" in asked:
+            self._jpeg = asked["quality"] == "jpeg"
+            self._had = {item: had for item, had in self._had.items() if item not in COMPRESSED}
         self._wanted.update(asked.get("want", ()))
         if "command" in asked:
             self._command(asked["command"])
@@ -124,14 +130,15 @@ class Viewer:
             had = self._had.get(item)
             if found is None or (had is not None and had[0] == found[0]):
                 continue
-            early_s = had[1] + least_s(item) - time.monotonic() if had is not None else 0
+            early_s = had[1] + least_s(item, far=self._jpeg) - time.monotonic() if had is not None else 0
             if early_s > 0:
                 wait_s = min(wait_s, early_s)
                 continue
             version, maker = found
-            showing = (self._scan, self._moment)
-            payload = await self._hub.make(item, version, maker)
-            if showing != (self._scan, self._moment):
+            showing = (self._scan, self._moment, self._jpeg)
+            make = self._hub.make_jpeg if self._jpeg and item in COMPRESSED else self._hub.make
+            payload = await make(item, version, maker)
+            if showing != (self._scan, self._moment, self._jpeg):
                 return 0.0  # the viewer has turned to something else meanwhile
             self._wanted.discard(item)
             self._had[item] = (version, time.monotonic())
@@ -159,7 +166,7 @@ def _outcome(done: "asyncio.Future[bool]") -> str:
 
 
 def parse(text: str | None) -> dict[str, Any]:
-    """A viewer's message, checked: ``want`` a list of items, ``show`` (scan, moment), ``command`` a :class:`Command`.
+    """A viewer's message, checked: ``want`` items, ``show`` (scan, moment), ``quality``, ``command`` a :class:`Command`.
 
     Raises :class:`RefusedError` naming field and value.
     """
@@ -176,6 +183,10 @@ def parse(text: str | None) -> dict[str, Any]:
         checked["want"] = _items(asked["want"])
     if "show" in asked:
         checked["show"] = _what_to_show(asked["show"])
+    if "quality" in asked:
+        if asked["quality"] not in _QUALITIES:
+            raise RefusedError(f"quality: {str(asked['quality'])[:40]!r} is not one of {', '.join(_QUALITIES)}")
+        checked["quality"] = asked["quality"]
     if "command" in asked:
         checked["command"] = _a_command(asked["command"])
     return checked

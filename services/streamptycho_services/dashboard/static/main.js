@@ -55,6 +55,10 @@ const takers = {
   moments: takeMoments,
 };
 
+const asked = new URLSearchParams(location.search).get("quality");
+if (["raw", "jpeg"].includes(asked)) kept.set("quality", asked);
+const quality = asked === "jpeg" || (asked !== "raw" && kept.get("quality") === "jpeg") ? "jpeg" : "raw";
+toggle($("jpeg"), quality === "jpeg");
 const link = new Link(
   (header, data) => {
     const scan = header.item === "status" ? header.key : header.scan;
@@ -66,6 +70,7 @@ const link = new Link(
     connection = { state, text: text || (state === "gone" ? connection.text : "") };
     tell();
   },
+  quality,
 );
 link.want("status", ...ALWAYS);
 
@@ -266,6 +271,11 @@ $("fft").onclick = () => {
 };
 $("fit").onclick = () => phase.fit();
 $("save").onclick = savePicture;
+$("jpeg").onclick = () => {
+  const chosenQuality = toggle($("jpeg"), link.quality !== "jpeg") ? "jpeg" : "raw";
+  kept.set("quality", chosenQuality);
+  link.ask(chosenQuality);
+};
 $("live").onclick = () => look(null);
 $("moment").oninput = ({ target }) => look(moments[target.value]?.sequence ?? null);
 $("scans").onchange = ({ target }) => { chosen = target.value || null; moment = null; link.show(chosen, null); showMoments(); };
