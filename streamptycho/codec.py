@@ -33,7 +33,7 @@ Part: TypeAlias = bytes | memoryview
 _Fields: TypeAlias = dict[str, Any]
 
 _ARRAYS: dict[type, dict[str, str]] = {
-    ScanStart: {"valid": "bool", "dark": "float32", "probe": "complex64"},
+    ScanStart: {"valid": "bool", "dark": "float32", "probe": "complex64", "planned_yx_m": "float64"},
     Positions: {"index": "int64", "yx_m": "float64"},
     Snapshot: {"error_history": "float32", "object": "complex64", "covered": "bool", "probe": "complex64"},
     Survey: {

@@ -24,6 +24,8 @@ class PointState(IntEnum):
     """Its frame came and cannot be used: empty, corrupt, outside, late, or after a stop."""
     LOST = 3
     """No frame came for this position, though frames after it did; one that comes after all is used."""
+    PLANNED = 4
+    """Its frame is still to come, as the start of the scan says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

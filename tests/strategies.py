@@ -107,6 +107,7 @@ def starts(draw: st.DrawFn) -> ScanStart:
         saturation=draw(st.none() | counts),
         beam_center_px=draw(st.none() | _pair(finite)),
         metadata=draw(st.dictionaries(texts, scalars, max_size=4)),
+        planned_yx_m=draw(st.none() | _array(np.float64, (draw(sizes), 2), finite)),
     )
 
 

@@ -27,7 +27,7 @@ GOLDEN_END = (
     "7261797390"
 )
 GOLDEN = {
-    "start": "a60e13136212332e73eaf9355922c607eb0f956c450dff5ccec1b40f96644a01",
+    "start": "8d17a848fb64cffb5a5fcaf575c3edd435005f92705b82da44f1acbc2d97cff7",
     "frame": "50cffc783a373ccf6f7b71f8865df28edb66c28c5cdeb25c76f9cd3544039bfc",
     "positions": "6300d6f644e331774cabe4aadb7b59b3aa4a03885a04365adcac53896e10d601",
     "end": "24135e1049bc892c9eebd1b60c9a22b7d9a58a94cde752e2583cdffdf82aacf5",
@@ -152,7 +152,7 @@ def test_arrays_of_a_start_are_optional():
     header = header_of("start")
     header["arrays"] = []
     start = decode([msgpack.packb(header)])
-    assert (start.valid, start.dark, start.probe) == (None, None, None)
+    assert (start.valid, start.dark, start.probe, start.planned_yx_m) == (None, None, None, None)
 
 
 @pytest.mark.parametrize("kind", GOOD)

@@ -11,7 +11,7 @@ from streamptycho.messages import ScanStart
 from streamptycho.solve.epie import centre_of_mass, frequencies
 
 BLOCK_POINTS = 2000
-"""Points of one message; up to a quarter of them those whose frames are not in work."""
+"""Points of one message; up to a quarter of them those whose frames are not in work, once there are others."""
 MOST_ASIDE = 20_000
 """Points that are shown although their frames are not in work; what comes on top is not shown."""
 LEARNT = 64
@@ -48,6 +48,9 @@ class Aside:
     def __init__(self) -> None:
         self._line: OrderedDict[int, tuple[tuple[float, float], PointState]] = OrderedDict()
         self._news = 0
+
+    def __len__(self) -> int:
+        return len(self._line)
 
     def add(self, index: int, yx_m: tuple[float, float], state: PointState) -> None:
         """Note a point, or its new state."""
@@ -93,7 +96,7 @@ class PointLog:
         """State of each point as it was told last."""
         self._cursor = 0
         """The next one to be sent again."""
-        self.aside = aside if aside is not None else Aside()
+        self.aside = Aside() if aside is None else aside
         self.unsent = False
         """True if the last block had no room for all that had not been told yet."""
 
@@ -144,7 +147,7 @@ class PointLog:
 
         `used` (n,) is true for the points, in order of arrival, that shape the picture.
         """
-        aside, why = self.aside.next(BLOCK_POINTS // 4)
+        aside, why = self.aside.next(BLOCK_POINTS // 4 if self._n else BLOCK_POINTS)
         states = np.where(used, PointState.USED, PointState.WAITING).astype(np.uint8)
         rows = self._next(states, BLOCK_POINTS - len(aside))
         if not len(rows) + len(aside):

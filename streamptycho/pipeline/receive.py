@@ -176,7 +176,7 @@ class ReceiveStage:
 
 def _without_arrays(start: ScanStart) -> ScanStart:
     """What a display needs of a start: masks and probes would be sent again and again."""
-    return dataclasses.replace(start, valid=None, dark=None, probe=None)
+    return dataclasses.replace(start, valid=None, dark=None, probe=None, planned_yx_m=None)
 
 
 def _held_bytes(message: Message) -> int:

@@ -12,7 +12,7 @@ from streamptycho.assess import Assessor, Evidence
 from streamptycho.errors import CodecError, ScanError
 from streamptycho.feed import Action, Assessment, Command, PointState, Preview, Survey
 from streamptycho.messages import Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.pipeline.points import PointLog
+from streamptycho.pipeline.points import MOST_ASIDE, PointLog
 from streamptycho.pipeline.receive import Rate
 from streamptycho.preprocess import FrameOptions, FramePreprocessor, PositionOptions, PositionTransform, Prepared
 from streamptycho.reasons import DropReason, EndReason, ServiceState
@@ -94,6 +94,9 @@ class Reconstruction:
         self._rows: dict[int, int] = {}
         self._refused = 0
         self._rate = Rate(clock)
+        planned = start.planned_yx_m[:MOST_ASIDE].tolist() if start.planned_yx_m is not None else []
+        for index in reversed(range(len(planned))):  # the last to be set aside is told first
+            self._set_aside(index, planned[index], PointState.PLANNED)
 
     def _new_engine(self) -> RollingEngine:
         start, options, shape = self.start, self._engine_options, self.preprocess.shape

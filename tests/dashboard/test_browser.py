@@ -234,7 +234,7 @@ class TestPicture:
         for colour in colours.values():
             page.page.wait_for_function(f"(colour) => ({number})(colour) > 4", arg=colour)
         told = page.text("#points").replace("\u00a0", " ").splitlines()
-        assert [line[2:] for line in told] == ["used 38", "waiting 9", "refused 1", "no frame 2", "newest"]
+        assert [line[2:] for line in told] == ["used 38", "waiting 9", "refused 1", "no frame 2", "planned 50", "newest"]
         stage.send(*show.everything(0.6))
         page.until("() => document.getElementById('points').innerText.includes('used 47')")
         page.page.keyboard.press("c")
@@ -468,7 +468,11 @@ class TestForEveryone:
             watched.until("() => document.getElementById('lamp').dataset.is === 'live'")
             stage.send(*show.everything(0.5))
             watched.frames(50)
-            watched.page.wait_for_timeout(500)
+            watched.page.focus("#phase")
+            watched.page.keyboard.press("c")
+            watched.page.keyboard.press("f")
+            watched.page.wait_for_function(f"() => ({COLOURS})('spectrum') > 20")
+            watched.page.wait_for_selector("#points li")
             watched.page.evaluate(axe)
             found = watched.page.evaluate("async () => (await axe.run()).violations")
             told = [(item["id"], [node["html"] for node in item["nodes"]]) for item in found]

@@ -132,7 +132,7 @@ def test_maps_and_coverage(show):
     header, shown = images.unpack(images.coverage(points))
     assert shown[:, :2] + np.array(header["origin_m"]) == pytest.approx(show.scan.yx_m, abs=1e-12)
     assert shown[:, 2].tolist() == state.tolist()
-    assert header["counts"] == {"waiting": 10, "used": inside - 10, "refused": 1, "lost": 2}
+    assert header["counts"] == {"waiting": 10, "used": inside - 10, "refused": 1, "lost": 2, "planned": 0}
     assert header["newest"] == 59
 
 
@@ -152,6 +152,7 @@ def test_coverage_of_a_very_long_scan_is_thinned():
     assert header["points"] == 100_000
     assert (shown[:, 2] == PointState.LOST).sum() == 30, "the odd ones are what one looks for"
     assert header["newest"] == len(shown) - 1
-    header, shown = images.unpack(images.coverage(many(60_000, lost=60_000)))
-    assert len(shown) <= images.COVERAGE_POINTS // 4
+    header, shown = images.unpack(images.coverage(many(60_000, planned=60_000, lost=100)))
+    assert len(shown) <= images.COVERAGE_POINTS // 4 + 100
+    assert (shown[:, 2] == PointState.LOST).sum() == 100
     assert header["newest"] is None

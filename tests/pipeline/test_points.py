@@ -138,7 +138,7 @@ def test_points_aside_are_bounded():
         log.aside.add(index, (0, 0), PointState.LOST)
     log.aside.add(0, (0, 0), PointState.REFUSED)
     told = states(block_of(log))
-    assert len(told) == points.BLOCK_POINTS // 4
+    assert len(told) == points.BLOCK_POINTS
     assert told[0] == PointState.REFUSED, "the newest news first"
     while log.unsent:
         told |= states(block_of(log))

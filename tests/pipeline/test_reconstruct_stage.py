@@ -13,7 +13,7 @@ from streamptycho.errors import CodecError
 from streamptycho.feed import Action, Command, PointState, Preview, Survey
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
-from streamptycho.pipeline import Port, ReconstructStage, reconstruction
+from streamptycho.pipeline import Port, ReconstructStage, points, reconstruction
 from streamptycho.pipeline.reconstruct import ReconstructOptions
 from streamptycho.preprocess import FrameOptions, PositionOptions
 from streamptycho.reasons import EndReason, ServiceState, Stream
@@ -491,6 +491,27 @@ def test_points_are_shown_with_what_became_of_them():
     assert states_shown(run)[22] == PointState.USED
     run(over(), point(23)).idle()
     assert states_shown(run)[23] == PointState.REFUSED, "too late"
+
+
+def test_planned_points_are_shown_until_their_frames_come():
+    run = Run(survey_s=0.01)
+    plan = np.concatenate([SCAN.yx_m, [[1e300, 0.0]]])
+    run(begin(planned_yx_m=plan)).idle()
+    assert states_shown(run) == dict.fromkeys(range(24), PointState.PLANNED), "but what has no place"
+    (survey,) = shown(run, Survey)
+    assert (survey.known, survey.index.tolist()) == (0, list(range(24)))
+    run(*(point(i) for i in range(20)))
+    run(Positions(scan_id="s", index=np.array([21]), yx_m=SCAN.yx_m[21:22])).idle(20)
+    planned = dict.fromkeys(range(24), PointState.PLANNED) | {21: PointState.LOST}
+    assert states_shown(run) == planned | dict.fromkeys(range(20), PointState.USED)
+
+
+def test_a_long_plan_is_told_in_order_and_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(points, "BLOCK_POINTS", 100)
+    run = Run(survey_s=0.001)
+    run(begin(planned_yx_m=np.zeros((points.MOST_ASIDE + 500, 2)))).idle()
+    assert shown(run, Survey)[0].index.tolist() == list(range(100))
+    assert len(run.stage.scans["s"].points.aside) == points.MOST_ASIDE
 
 
 def test_positions_of_lost_frames_that_cannot_be_shown_are_left_out():

@@ -27,7 +27,7 @@ MAX_MODES = 8
 MASKED, SATURATED = 0, 255
 """Values of a pattern's pixels that are no counts."""
 COVERAGE_POINTS = 20_000
-"""Points that are shown over the object, and a quarter as many whose frames are not in work; of more, every so many."""
+"""Points shown over the object, and a quarter as many planned, and refused or lost ones; of more, every so many."""
 _CUT = (0.5, 99.5)
 """Percentiles between which contrast lies."""
 
@@ -192,11 +192,14 @@ def coverage(points: Points, scan: str = "") -> bytes:
     `newest` is the row of the last frame in work, None without one; `counts` tells all points by state.
     """
     measured = points.measured
-    aside = np.flatnonzero(points.state > PointState.USED)
+    planned = np.flatnonzero(points.state == PointState.PLANNED)
+    aside = np.flatnonzero((points.state > PointState.USED) & (points.state != PointState.PLANNED))
+    quarter = COVERAGE_POINTS // 4
     # the last of each stays
-    rows = np.union1d(_thinned(measured[::-1], COVERAGE_POINTS), _thinned(aside[::-1], COVERAGE_POINTS // 4))
+    kept = [_thinned(measured[::-1], COVERAGE_POINTS), _thinned(aside[::-1], quarter), _thinned(planned[::-1], quarter)]
+    rows = np.unique(np.concatenate(kept))
     yx_m = points.yx_m[rows]
-    origin = points.yx_m[measured if measured.size else aside].mean(axis=0)
+    origin = points.yx_m[measured if measured.size else rows].mean(axis=0)
     shown = np.column_stack([yx_m - origin, points.state[rows]]).astype("<f4")
     header = {
         "item": "coverage",

@@ -4,13 +4,15 @@ import { label } from "./view.js";
 import { count, length, small } from "./units.js";
 
 const STATES = [ // in the order of their numbers
-  { name: "waiting", text: "waiting", colour: "#ffb000" },
-  { name: "used", text: "used", colour: "#00a8ff" },
-  { name: "refused", text: "refused", colour: "#ff5ce1", cross: [[-1, 0, 1, 0], [0, -1, 0, 1]] },
-  { name: "lost", text: "no frame", colour: "#ff5a4f", cross: [[-1, -1, 1, 1], [-1, 1, 1, -1]] },
+  { name: "waiting", text: "waiting", sign: "■", colour: "#ffb000" },
+  { name: "used", text: "used", sign: "■", colour: "#00a8ff" },
+  { name: "refused", text: "refused", sign: "+", colour: "#ff5ce1", cross: [[-1, 0, 1, 0], [0, -1, 0, 1]] },
+  { name: "lost", text: "no frame", sign: "×", colour: "#ff5a4f", cross: [[-1, -1, 1, 1], [-1, 1, 1, -1]] },
+  { name: "planned", text: "planned", sign: "▪", colour: "#93a1b0", part: 0.7 },
 ];
-const IN_TURN = [1, 0, 2, 3]; // painted, and told
-const NEWEST = { text: "newest", colour: "#fff" };
+const IN_TURN = [4, 1, 0, 2, 3]; // painted
+const TOLD = [1, 0, 2, 3, 4];
+const NEWEST = { text: "newest", sign: "○", colour: "#fff" };
 
 /** Points of the scan by state. `points` is {origin_m, shape: [k, 3], data, newest}. */
 export function coverage(points) {
@@ -22,12 +24,13 @@ export function coverage(points) {
     const size = Math.max(1.5, Math.min(4, 100 / Math.sqrt(total))) * ratio;
     const at = (i) => [oy + data[3 * i] * zoom, ox + data[3 * i + 1] * zoom];
     for (const state of IN_TURN) {
-      const { colour, cross } = STATES[state];
+      const { colour, cross, part = 1 } = STATES[state];
+      const side = part * size;
       context.beginPath();
       for (let i = 0; i < total; i++) {
         if (data[3 * i + 2] !== state) continue;
         const [y, x] = at(i);
-        if (!cross) context.rect(x - size / 2, y - size / 2, size, size);
+        if (!cross) context.rect(x - side / 2, y - side / 2, side, side);
         const arm = size + 1.5 * ratio;
         for (const [y0, x0, y1, x1] of cross ?? []) {
           context.moveTo(x + x0 * arm, y + y0 * arm);
@@ -56,10 +59,10 @@ function outlined(context, colour, width) {
 
 /** What the marks mean, and how many there are of each. */
 export function legend({ counts, newest }) {
-  const states = IN_TURN.map((i) => ({ ...STATES[i], number: counts[STATES[i].name] })).filter(({ number }) => number);
-  return [...states, ...(newest === null ? [] : [NEWEST])].map(({ text, colour, cross, number }) => {
+  const states = TOLD.map((i) => ({ ...STATES[i], number: counts[STATES[i].name] })).filter(({ number }) => number);
+  return [...states, ...(newest === null ? [] : [NEWEST])].map(({ text, colour, sign, number }) => {
     const line = document.createElement("li");
-    const mark = Object.assign(document.createElement("i"), { textContent: cross ? (text === "refused" ? "+" : "×") : number ? "■" : "○" });
+    const mark = Object.assign(document.createElement("i"), { textContent: sign });
     mark.style.color = colour;
     mark.setAttribute("aria-hidden", "true");
     line.append(mark, number ? ` ${text} ${count(number)}` : ` ${text}`);
