@@ -37,6 +37,7 @@ def _start(read: FieldReader, arrays: Arrays) -> ScanStart:
         saturation=read.optional("saturation", int),
         beam_center_px=None if read.optional("beam_center_px", list) is None else read.pair("beam_center_px", float),
         metadata=read.table("metadata", str, float, bool),
+        planned_yx_m=arrays.get("planned_yx_m"),
     )
 
 

@@ -33,10 +33,17 @@ Part: TypeAlias = bytes | memoryview
 _Fields: TypeAlias = dict[str, Any]
 
 _ARRAYS: dict[type, dict[str, str]] = {
-    ScanStart: {"valid": "bool", "dark": "float32", "probe": "complex64"},
+    ScanStart: {"valid": "bool", "dark": "float32", "probe": "complex64", "planned_yx_m": "float64"},
     Positions: {"index": "int64", "yx_m": "float64"},
     Snapshot: {"error_history": "float32", "object": "complex64", "covered": "bool", "probe": "complex64"},
-    Survey: {"index": "int64", "yx_m": "float64", "counts": "float32", "dark_field": "float32", "centre_px": "float32"},
+    Survey: {
+        "index": "int64",
+        "yx_m": "float64",
+        "counts": "float32",
+        "dark_field": "float32",
+        "centre_px": "float32",
+        "state": "uint8",
+    },
     Preview: {"pattern": "float32", "valid": "bool", "saturated": "bool"},
     Assessment: {"frequency_per_m": "float32", "ring_correlation": "float32"},
 }

@@ -4,7 +4,7 @@ All of it is for the eye: it may be lost, repeated or late, and nothing is recon
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,47 +13,69 @@ from streamptycho.errors import GrammarError
 from streamptycho.invariants import check_counts, check_index, check_scan_id, seal
 
 
+class PointState(IntEnum):
+    """What has become of a scan point; up to `USED` its frame is in the reconstruction. The numbers travel."""
+
+    WAITING = 0
+    """Its frame has come and does not shape the picture yet."""
+    USED = 1
+    """Its frame shapes the picture."""
+    REFUSED = 2
+    """Its frame came and cannot be used: empty, corrupt, outside, late, or after a stop."""
+    LOST = 3
+    """No frame came for this position, though frames after it did; one that comes after all is used."""
+    PLANNED = 4
+    """Its frame is still to come, as the start of the scan says."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Survey:
     """What frames say before anything is reconstructed: a block of points for coverage and instant maps.
 
-    Blocks repeat in turn while the scan is in work, so that who comes late has all of them after some seconds.
+    Points whose state has changed come again soon. All repeat in turn while the scan is in work, so that who comes late has
+    all of them after some seconds.
 
-    First points that were outliers are given up, and the log of points begins again. Who has more of them than `known`,
-    those of the newest block counted in, or hears of fewer `known` than before, forgets all that came before that block: one
-    socket carries all blocks of a scan, and it may lose some of them but keeps their order.
+    First points that were outliers are given up, and the log of points begins again. Who has more of them in the
+    reconstruction than `known`, those of the newest block counted in, or hears of fewer `known` than before, forgets those
+    that came before that block: one socket carries all blocks of a scan, and it may lose some but keeps their order.
     """
 
     scan_id: str
     started_ns: int
     time_ns: int
     known: int
-    """Points of the scan so far; falls if the first ones are given up."""
+    """Points of the scan so far whose frames are in the reconstruction; falls if the first ones are given up."""
     index: NDArray[np.int64]
     """(k,) frame indices, strictly rising."""
     yx_m: NDArray[np.float64]
     """(k, 2) where the beam was, in the coordinates of `Snapshot.origin_m`."""
     counts: NDArray[np.float32]
-    """(k,) sum over valid pixels."""
+    """(k,) sum over valid pixels; this and what follows is 0 where the frame is not in the reconstruction."""
     dark_field: NDArray[np.float32]
     """(k,) part of it outside the bright field."""
     centre_px: NDArray[np.float32]
     """(k, 2) centre of mass from the zero frequency, pixels of the frames in work."""
+    state: NDArray[np.uint8]
+    """(k,) of :class:`PointState`."""
 
     def __post_init__(self) -> None:
         check_scan_id(self.scan_id)
         check_counts(self, "survey", "started_ns", "time_ns", "known")
-        seal(self, "survey", index=np.int64, yx_m=np.float64, counts=np.float32, dark_field=np.float32, centre_px=np.float32)
+        floats = {"counts": np.float32, "dark_field": np.float32, "centre_px": np.float32}
+        seal(self, "survey", index=np.int64, yx_m=np.float64, state=np.uint8, **floats)
         n = self.index.size
         if n < 1:
             raise GrammarError("survey.index", "the block is empty")
         check_index("survey.index", self.index, n)
-        for name, shape in (("yx_m", (n, 2)), ("counts", (n,)), ("dark_field", (n,)), ("centre_px", (n, 2))):
+        shapes = {"yx_m": (n, 2), "counts": (n,), "dark_field": (n,), "centre_px": (n, 2), "state": (n,)}
+        for name, shape in shapes.items():
             array = getattr(self, name)
             if array.shape != shape:
                 raise GrammarError(f"survey.{name}", f"shape {array.shape} does not match {n} indices")
             if not np.isfinite(array).all():
                 raise GrammarError(f"survey.{name}", "has values that are not finite")
+        if self.state.max() > max(PointState):
+            raise GrammarError("survey.state", f"{self.state.max()} is not a state; 0 to {max(PointState):d} are")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,10 +1,11 @@
 """The join of frames and positions by index for one scan: what is held, what is handed on, when the scan is over."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import Enum, auto
 from typing import TypeAlias
 
+import numpy as np
 from pydantic import Field
 
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart
@@ -28,7 +29,7 @@ class MatchOptions(Options):
     """Scans that may run at once; beyond it the oldest is closed as superseded."""
     settle_s: float = Field(2.0, ge=0)
     """After the end of the frames, or the start of the next scan: how long the stream must be silent before the scan is
-    closed although something is missing."""
+    closed although something is missing. So long a frame may be later than those after it before it is told as lost."""
     timeout_s: float = Field(60.0, gt=0)
     """Silence after which a scan without end message is closed as incomplete."""
 
@@ -43,6 +44,8 @@ class Edge(Enum):
 
 Routed: TypeAlias = tuple[Edge, Message]
 
+LOST_BLOCK = 1000
+"""Positions of lost frames in one message."""
 _HELD_BYTES = 1024
 """What a frame that is held needs besides its pixels."""
 
@@ -70,6 +73,12 @@ class OpenScan:
         self.last_s = now_s
         self._seen = Taken()
         self._placed = Taken()
+        self._reached = 0
+        """One more than the largest index of the frames."""
+        self._due = 0
+        """Frames below this index should have come; what it will be at the next look is `_reached` now."""
+        self._next_due = 0
+        self._next_look_s = now_s
         self._waiting_bytes = 0
         self._in_hand = 0
 
@@ -126,6 +135,7 @@ class OpenScan:
         if not self._seen.add(index):
             self.drop(DropReason.DUPLICATE)
             return False
+        self._reached = max(self._reached, index + 1)
         return True
 
     def _hold(self, index: int, frame: Frame) -> None:
@@ -146,6 +156,7 @@ class OpenScan:
             positions = Positions(scan_id=self.scan_id, index=positions.index[fresh], yx_m=positions.yx_m[fresh])
         self.positions_received += len(positions)
         yield Edge.WRITER, positions
+        lost = []
         for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
             frame = self.frames.pop(index, None)
             if frame is not None:
@@ -154,8 +165,38 @@ class OpenScan:
                 yield Edge.ENGINE, ScanPoint(frame=frame, yx_m=(y, x))
             elif index not in self._seen:
                 self.positions[index] = (y, x)
+                if index < self._due:
+                    lost.append(index)
                 if len(self.positions) > self.options.max_waiting_positions:
                     self.positions.popitem(last=False)
+        yield from self._tell_lost(lost)
+
+    def look_for_lost(self, now_s: float) -> Iterator[Routed]:
+        """For the eye, now and then: positions whose frames should have come by now. They are held all the same."""
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + self.options.settle_s
+            yield from self._lost_below(self._next_due)
+            self._next_due = self._reached
+
+    def lost_at_the_end(self) -> Iterator[Routed]:
+        """The same before the scan is closed: of all frames that were sent, where the sender has told how many."""
+        frames = self.sent.get(Stream.FRAMES)
+        yield from self._lost_below(max(self._reached, frames.count if frames is not None else 0))
+
+    def _lost_below(self, due: int) -> Iterator[Routed]:
+        fresh = range(self._due, due)
+        self._due = max(self._due, due)
+        sides: list[Collection[int]] = [fresh, self.positions]
+        few, many = sorted(sides, key=len)
+        yield from self._tell_lost(sorted(index for index in few if index in many))
+
+    def _tell_lost(self, indices: list[int]) -> Iterator[Routed]:
+        for first in range(0, len(indices), LOST_BLOCK):
+            # those beyond `max_waiting_positions` are forgotten
+            block = [index for index in indices[first : first + LOST_BLOCK] if index in self.positions]
+            if block:
+                yx_m = np.array([self.positions[index] for index in block])
+                yield Edge.ENGINE, Positions(scan_id=self.scan_id, index=np.array(block), yx_m=yx_m)
 
     def verdict(self, now_s: float) -> EndReason | None:
         """Why the scan should be closed now, or None to go on."""

@@ -89,8 +89,10 @@ class Matcher:
         yield from self._close_due(now_s)
 
     def tick(self, now_s: float) -> Iterator[Routed]:
-        """Close the scans that are due, and give up positions that were late and not early."""
+        """Close the scans that are due, tell of lost frames, and give up positions that were late and not early."""
         yield from self._close_due(now_s)
+        for scan in list(self.scans.values()):
+            yield from scan.look_for_lost(now_s)
         self._forget_late(now_s)
 
     def _close_due(self, now_s: float) -> Iterator[Routed]:
@@ -105,6 +107,7 @@ class Matcher:
             yield from self._close(scan, reason)
 
     def _close(self, scan: OpenScan, reason: EndReason) -> Iterator[Routed]:
+        yield from scan.lost_at_the_end()
         end = scan.close(reason)
         del self.scans[scan.scan_id]
         self._closed.setdefault(scan.scan_id, deque(maxlen=_CLOSED_RUNS)).append(scan.start.started_ns)

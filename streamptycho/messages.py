@@ -27,6 +27,8 @@ from streamptycho.reasons import EndReason, ServiceState, Stream
 
 MAX_FRAME_PIXELS = 1 << 26
 """Pixels of one frame: a start message sizes arrays and files."""
+MAX_PLANNED = 1_000_000
+"""Positions that a start message may announce."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +54,8 @@ class ScanStart:
     beam_center_px: tuple[float, float] | None = None
     """(y, x) of the direct beam on the detector, pixels."""
     metadata: dict[str, Scalar] = field(default_factory=dict)
+    planned_yx_m: NDArray[np.float64] | None = None
+    """(n, 2) float64 metres, where the frames of index 0 to n - 1 are to be taken; shown, and used for nothing else."""
 
     def __post_init__(self) -> None:
         check_scan_id(self.scan_id)
@@ -65,7 +69,12 @@ class ScanStart:
         if self.beam_center_px is not None and not np.isfinite(self.beam_center_px).all():
             raise GrammarError("start.beam_center_px", f"{self.beam_center_px} is not finite; leave it out where unknown")
         check_metadata(self.metadata)
-        seal(self, "start", valid=np.bool_, dark=np.float32, probe=np.complex64)
+        seal(self, "start", valid=np.bool_, dark=np.float32, probe=np.complex64, planned_yx_m=np.float64)
+        planned = self.planned_yx_m
+        if planned is not None and not (planned.ndim == 2 and planned.shape[1] == 2 and 1 <= len(planned) <= MAX_PLANNED):
+            raise GrammarError("start.planned_yx_m", f"shape {planned.shape} is not (n, 2) with n from 1 to {MAX_PLANNED}")
+        if planned is not None and not np.isfinite(planned).all():
+            raise GrammarError("start.planned_yx_m", "has values that are not finite; leave the array out where not known")
         for name, array in (("valid", self.valid), ("dark", self.dark)):
             if array is not None and array.shape != shape:
                 raise GrammarError(f"start.{name}", f"shape {array.shape} differs from the frame's {shape}")

@@ -39,6 +39,7 @@ GOOD: dict[str, Message] = {
         saturation=65535,
         beam_center_px=(8.0, 12.0),
         metadata={"sample": "star", "run": 3, "current_ma": 99.5, "shutter": True},
+        planned_yx_m=np.array([[0, 1], [2, 3]]) * 1e-6,
     ),
     "frame": Frame(
         scan_id="s1", index=np.array([3, 4]), timestamp_ns=np.array([30, 40]), payload=Payload.raw(PIXELS), dark=False
@@ -87,6 +88,7 @@ GOOD: dict[str, Message] = {
         counts=np.array([1000, 1001, 990], np.float32),
         dark_field=np.array([10, 11, 9], np.float32),
         centre_px=np.array([[0, 0.5], [0.25, 0], [-0.5, 1]], np.float32),
+        state=np.array([1, 0, 3], np.uint8),
     ),
     "preview": Preview(
         scan_id="s1",
@@ -405,7 +407,9 @@ def _arrays() -> None:
 
             if dtype == "bool":
                 _add(f"{kind}: {name} of bytes 2", [first, *rest[:i], b"\2" * len(rest[i]), *rest[i + 1 :]], field)
-            if kind in ("start", "positions", "survey") and dtype not in ("bool", "int64"):
+            if dtype == "uint8":
+                _add(f"{kind}: {name} of unknown states", [first, *rest[:i], b"\5" * len(rest[i]), *rest[i + 1 :]], field)
+            if kind in ("start", "positions", "survey") and dtype not in ("bool", "uint8", "int64"):
                 for bad in (b"\xff", np.array(np.inf, "c8" if dtype == "complex64" else dtype).tobytes()):
                     full = (bad * len(rest[i]))[: len(rest[i])]
                     _add(f"{kind}: {name} not finite {bad[:1]!r}", [first, *rest[:i], full, *rest[i + 1 :]], field)

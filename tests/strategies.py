@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamptycho.feed import LARGEST_VALUE, Action, Assessment, Command, Preview, Survey
+from streamptycho.feed import LARGEST_VALUE, Action, Assessment, Command, PointState, Preview, Survey
 from streamptycho.geometry import Geometry
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
@@ -107,6 +107,7 @@ def starts(draw: st.DrawFn) -> ScanStart:
         saturation=draw(st.none() | counts),
         beam_center_px=draw(st.none() | _pair(finite)),
         metadata=draw(st.dictionaries(texts, scalars, max_size=4)),
+        planned_yx_m=draw(st.none() | _array(np.float64, (draw(sizes), 2), finite)),
     )
 
 
@@ -212,6 +213,7 @@ def surveys(draw: st.DrawFn) -> Survey:
         counts=draw(_array(np.float32, n, _finite32)),
         dark_field=draw(_array(np.float32, n, _finite32)),
         centre_px=draw(_array(np.float32, (n, 2), _finite32)),
+        state=draw(_array(np.uint8, n, st.sampled_from([int(state) for state in PointState]))),
     )
 
 

@@ -27,14 +27,14 @@ GOLDEN_END = (
     "7261797390"
 )
 GOLDEN = {
-    "start": "a60e13136212332e73eaf9355922c607eb0f956c450dff5ccec1b40f96644a01",
+    "start": "8d17a848fb64cffb5a5fcaf575c3edd435005f92705b82da44f1acbc2d97cff7",
     "frame": "50cffc783a373ccf6f7b71f8865df28edb66c28c5cdeb25c76f9cd3544039bfc",
     "positions": "6300d6f644e331774cabe4aadb7b59b3aa4a03885a04365adcac53896e10d601",
     "end": "24135e1049bc892c9eebd1b60c9a22b7d9a58a94cde752e2583cdffdf82aacf5",
     "point": "38bdca345d82bc4c0f928a31276e5a70ee7d800cbda6a66a644d55e53f47b7fd",
     "snapshot": "c7093ecaa66268a14f7f3249069e4c6ee15ed7ddb39a6288f6297bf193e43368",
     "status": "70dd9aaa7725b3c765891cfd61cabb38ab5771715844c9436e6aa6877b161a83",
-    "survey": "9e40e5dfd9cc6c5ea1e770596797b8cd28a03d003a614231fa1b0725429a6b3e",
+    "survey": "7610cd5f67c3cc33febf1a3b1ca48bcb450dc4817218478f83a07c5cc90a6f96",
     "preview": "727414045eee9f16b6d10f15e244928869a5d01b7f5534b99ef48445a7c8bd27",
     "assessment": "e513501dd8573057fb17cdfe7c31d88c5c6408ce576de46a24275ae40b627ed9",
     "command": "dfa89ddbb4f387938392b75ff3d6f5f2114633736906c2cd967337c014bfd0aa",
@@ -152,7 +152,7 @@ def test_arrays_of_a_start_are_optional():
     header = header_of("start")
     header["arrays"] = []
     start = decode([msgpack.packb(header)])
-    assert (start.valid, start.dark, start.probe) == (None, None, None)
+    assert (start.valid, start.dark, start.probe, start.planned_yx_m) == (None, None, None, None)
 
 
 @pytest.mark.parametrize("kind", GOOD)

@@ -1,5 +1,6 @@
 """The join: what can happen to a stream, and the pairs, counts and bounds that hold all the same."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -321,6 +322,54 @@ def test_a_scan_with_losses_closes_after_silence():
     run.wait(0.1)
     assert run.ends() == [("s", EndReason.COMPLETE, 3)]
     assert run.dropped() == {"no_position": 2}
+
+
+# what is told of frames that were lost
+
+
+def told_lost(run: Run) -> list[list[int]]:
+    return [block.index.tolist() for block in only(Positions, run.engine)]
+
+
+def test_a_position_whose_frame_is_overdue_is_told_and_still_joined():
+    run = Run(settle_s=2.0)(start(), positions(range(6)), frame([0, 1, 3])).wait(0.5)
+    run.wait(1.9)
+    assert told_lost(run) == [], "it may only be late"
+    run.wait(0.1)
+    assert told_lost(run) == [[2]], "4 and 5 may still come"
+    run.wait(2.0).wait(2.0)
+    assert told_lost(run) == [[2]], "once"
+    (block,) = only(Positions, run.engine)
+    assert block.yx_m.tolist() == [list(place(2))]
+    run(frame(2))
+    assert run.pairs()[2] == place(2)
+
+
+def test_a_position_that_is_later_than_its_frame_was_due_is_told_at_once():
+    run = Run(settle_s=2.0)(start(), frame([0, 1, 3])).wait(0.0).wait(2.0)
+    run(positions([0, 1, 2, 3, 4]))
+    assert told_lost(run) == [[2]]
+
+
+def test_at_the_end_all_that_was_sent_and_did_not_come_is_told_before_the_end():
+    run = Run(settle_s=2.0)(start(), positions(range(9)), frame([0, 1, 3]), *ends(6)).wait(2.0)
+    assert told_lost(run) == [[2, 4, 5]], "6 to 8 were never exposed"
+    assert isinstance(run.engine[-2], Positions)
+    assert isinstance(run.engine[-1], ScanEnd)
+    assert len(only(Positions, run.writer)) == 1
+
+
+def test_one_odd_index_is_no_reason_to_look_at_all_below_it():
+    run = Run(settle_s=2.0)(start(), positions([5, 9_000_000]), frame(9_999_999)).wait(0.0)
+    begun = time.process_time()
+    run.wait(2.0)
+    assert told_lost(run) == [[5, 9_000_000]]
+    assert time.process_time() - begun < 0.1, "ten million look-ups take more"
+
+
+def test_lost_frames_are_told_in_bounded_blocks():
+    run = Run(settle_s=2.0)(start(), positions(range(2500)), frame(2500)).wait(0.0).wait(2.0)
+    assert [len(block) for block in told_lost(run)] == [1000, 1000, 500]
 
 
 def test_the_reason_of_the_end_is_passed_on():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamptycho import messages as messages_module
 from streamptycho.errors import GrammarError
 from streamptycho.invariants import MAX_METADATA_BYTES, MAX_SCAN_ID
 from streamptycho.messages import (
@@ -81,6 +82,16 @@ def test_arrays_of_another_kind_are_refused():
     bad("positions", "positions.index", index=np.array([0.0, 1.0, 2.0]))
     bad("snapshot", "snapshot.covered", covered=np.ones((20, 30)))
     bad("snapshot", "snapshot.error_history", error_history=np.ones(3, np.complex64))
+
+
+@pytest.mark.parametrize("planned", [np.zeros((0, 2)), np.zeros(2), np.zeros((2, 3)), np.array([[0, np.nan]])])
+def test_a_plan_that_is_none_is_refused(planned: np.ndarray):
+    bad("start", "start.planned_yx_m", planned_yx_m=planned)
+
+
+def test_a_plan_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(messages_module, "MAX_PLANNED", 2)
+    bad("start", "start.planned_yx_m", planned_yx_m=np.zeros((3, 2)))
 
 
 @pytest.mark.parametrize("kind", GOOD.keys() - {"point"})

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from streamptycho.files.scan import RecordedScan
-from streamptycho.messages import Positions, ScanEnd
+from streamptycho.messages import MAX_PLANNED, Positions, ScanEnd
 from streamptycho.options import Options
 from streamptycho.reasons import Stream
 from streamptycho_sim.scan import one_frame
@@ -37,7 +37,9 @@ def replay(scan: RecordedScan, options: ReplayOptions, name: str) -> Iterator[It
 def _once(scan: RecordedScan, options: ReplayOptions, scan_id: str) -> Iterator[Item]:
     index = scan.index[: options.first]
     known = np.asarray(np.isfinite(scan.yx_m).all(axis=1))
-    start = replace(scan.start(scan_id, time.time_ns()), expected=len(index))
+    whole = np.array_equal(index, np.arange(len(index))) and bool(known[index].all())
+    planned = scan.yx_m[: len(index)] if whole and 0 < len(index) <= MAX_PLANNED else None
+    start = replace(scan.start(scan_id, time.time_ns()), expected=len(index), planned_yx_m=planned)
     if not options.with_probe:
         start = replace(start, probe=None)
     yield Item(stream=Stream.FRAMES, message=start)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamptycho.geometry import Geometry, wavelength_from_ev
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.messages import MAX_PLANNED, Frame, Positions, ScanEnd, ScanStart
 from streamptycho.options import Options
 from streamptycho.payload import Payload
 from streamptycho.reasons import Stream
@@ -150,6 +150,7 @@ class SimulatedScan:
             saturation=detector.saturation,
             beam_center_px=(float(options.shape // 2), float(options.shape // 2)),
             metadata={"source": "simulated", "path": str(options.trajectory.path), "seed": options.seed},
+            planned_yx_m=self.yx_m[:MAX_PLANNED],
         )
 
     def items(self, started_ns: int | None = None) -> Iterator[Item]:

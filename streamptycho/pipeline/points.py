@@ -1,14 +1,19 @@
 """What frames say by themselves, before anything is reconstructed: kept per scan point, sent in blocks for the eye."""
 
+from collections import OrderedDict
+from itertools import islice
+
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.feed import Survey
+from streamptycho.feed import PointState, Survey
 from streamptycho.messages import ScanStart
 from streamptycho.solve.epie import frequencies
 
 BLOCK_POINTS = 2000
-"""Points of one message."""
+"""Points of one message; up to a quarter of them those whose frames are not in work, once there are others."""
+MOST_ASIDE = 20_000
+"""Points that are shown although their frames are not in work; what comes on top is not shown."""
 LEARNT = 64
 """Frames from which the bright field is learnt."""
 FEWEST_LEARNT = 4
@@ -33,12 +38,52 @@ POINT = np.dtype(
 )
 """Frame index; position, transformed as configured; sum over valid pixels, and the part outside the bright field; centre of
 mass from the zero frequency; pixels masked in this frame only; end of exposure, 0 without a clock."""
+_UNTOLD = 255
+"""Stands for the state of a point that no block has held yet."""
+
+
+class Aside:
+    """Points whose frames are not in work, at most `MOST_ASIDE`: first in line is what has not been told for longest."""
+
+    def __init__(self) -> None:
+        self._line: OrderedDict[int, tuple[tuple[float, float], PointState]] = OrderedDict()
+        self._news = 0
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def add(self, index: int, yx_m: tuple[float, float], state: PointState) -> None:
+        """Note a point, or its new state."""
+        if index in self._line or len(self._line) < MOST_ASIDE:
+            self._line[index] = (yx_m, state)
+            self._line.move_to_end(index, last=False)
+            self._news += 1
+
+    def drop(self, index: int) -> None:
+        """Its frame is in work after all."""
+        self._line.pop(index, None)
+
+    @property
+    def unsent(self) -> bool:
+        """True if there are points that no block has held yet."""
+        return self._news > 0
+
+    def next(self, room: int) -> tuple[NDArray[np.void], NDArray[np.uint8]]:
+        """At most `room` points, as `POINT`, with their states; they are the last in line then."""
+        indices = list(islice(self._line, room))
+        block, states = np.zeros(len(indices), POINT), np.zeros(len(indices), np.uint8)
+        for row, index in enumerate(indices):
+            block["index"][row] = index
+            block["yx_m"][row], states[row] = self._line[index]
+            self._line.move_to_end(index)
+        self._news = max(0, min(self._news, len(self._line)) - len(indices))
+        return block, states
 
 
 class PointLog:
-    """Scan points in order of arrival; `shape` (ny, nx) of the frames in work."""
+    """Scan points in order of arrival; `shape` (ny, nx) of the frames in work, `aside` the points that are not."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], aside: "Aside | None" = None) -> None:
         from streamptycho.solve.compiled_sums import pattern_sums  # here: whoever only receives or writes needs no compiler
 
         self._sums = pattern_sums
@@ -50,10 +95,13 @@ class PointLog:
         """(ny, nx) 1 outside the bright field, 0 inside."""
         self._learnt = max(FEWEST_LEARNT, min(LEARNT, MOST_BYTES // self._outside.nbytes))
         self._early: list[NDArray[np.float32]] = []
-        self._sent = 0
-        """Points sent once."""
+        self._told = np.full(len(self._table), _UNTOLD, np.uint8)
+        """State of each point as it was told last."""
         self._cursor = 0
         """The next one to be sent again."""
+        self.aside = Aside() if aside is None else aside
+        self.unsent = False
+        """True if the last block had no room for all that had not been told yet."""
 
     def __len__(self) -> int:
         return self._n
@@ -69,6 +117,8 @@ class PointLog:
         """Note a frame; `amplitude` (ny, nx) as the engine takes it."""
         if self._n == len(self._table):
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+            self._told = np.concatenate([self._told, np.full_like(self._told, _UNTOLD)])
+        self.aside.drop(index)
         row, self._n = self._n, self._n + 1
         if row < self._learnt:
             self._learn(np.square(np.maximum(amplitude, 0)))
@@ -88,26 +138,37 @@ class PointLog:
         self._outside = (self._mean < BRIGHT * np.quantile(self._mean, BRIGHTEST)).astype(np.float32)
         for row, earlier in enumerate(self._early):
             self._table["dark_field"][row] = self._dark_field(earlier)
-        self._sent = 0
+        self._told[:] = _UNTOLD
         if count == self._learnt:
             self._early.clear()
 
-    def survey(self, start: ScanStart, time_ns: int) -> Survey | None:
-        """The next block: points not sent yet, and as many others as there is room for, in turn; None without points."""
-        if not self._n:
-            return None
-        first = self._sent
-        self._sent = min(self._n, first + BLOCK_POINTS)
-        rows = np.arange(first, self._sent)
-        again = min(BLOCK_POINTS - len(rows), first)
-        rows = np.concatenate([rows, (self._cursor + np.arange(again)) % max(first, 1)])
-        self._cursor = (self._cursor + again) % max(first, 1)
-        block = self._table[rows]
-        block = block[np.argsort(block["index"])]
-        arrays = {name: block[name] for name in ("index", "yx_m", "counts", "dark_field", "centre_px")}
-        return Survey(scan_id=start.scan_id, started_ns=start.started_ns, time_ns=time_ns, known=self._n, **arrays)
+    def survey(self, start: ScanStart, time_ns: int, used: NDArray[np.bool_]) -> Survey | None:
+        """The next block: points whose state has not been told yet, and others in turn as room is; None without points.
 
-    @property
-    def unsent(self) -> bool:
-        """True if there are points that no block has held yet."""
-        return self._sent < self._n
+        `used` (n,) is true for the points, in order of arrival, that shape the picture.
+        """
+        aside, why = self.aside.next(BLOCK_POINTS // 4 if self._n else BLOCK_POINTS)
+        states = np.where(used, PointState.USED, PointState.WAITING).astype(np.uint8)
+        rows = self._next(states, BLOCK_POINTS - len(aside))
+        if not len(rows) + len(aside):
+            return None
+        self._told[rows] = states[rows]
+        block = np.concatenate([self._table[rows], aside])
+        state = np.concatenate([states[rows], why])
+        order = np.argsort(block["index"])
+        arrays = {name: block[name][order] for name in ("index", "yx_m", "counts", "dark_field", "centre_px")}
+        return Survey(
+            scan_id=start.scan_id, started_ns=start.started_ns, time_ns=time_ns, known=self._n, state=state[order], **arrays
+        )
+
+    def _next(self, states: NDArray[np.uint8], room: int) -> NDArray[np.int64]:
+        """Rows: those never told, oldest first, then those whose state has changed, newest first, then all in turn."""
+        told = self._told[: self._n]
+        changed = np.flatnonzero((told != states) & (told != _UNTOLD))[::-1]
+        news = np.concatenate([np.flatnonzero(told == _UNTOLD), changed])
+        rows = news[:room]
+        self.unsent = len(news) > len(rows) or self.aside.unsent
+        again = min(room - len(rows), self._n)
+        turn = (self._cursor + np.arange(again)) % max(self._n, 1)
+        self._cursor = (self._cursor + again) % max(self._n, 1)
+        return np.union1d(rows, turn)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from streamptycho.errors import ProtocolError
 from streamptycho.join import Edge, MatchOptions, OpenScan, Routed
 from streamptycho.match import Matcher
-from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.reasons import DropReason, EndReason, ServiceState
@@ -113,7 +113,7 @@ class ReceiveStage:
             self._owed_bytes -= _held_bytes(self._owed.popleft())
 
     def unsent(self, port: Port, message: Message) -> None:
-        """Keep what the engine could not take, within bounds; count what does not fit."""
+        """Keep what the engine could not take, within bounds; count frames that do not fit."""
         if port is not Port.ENGINE:
             return
         self._refused = True
@@ -176,11 +176,13 @@ class ReceiveStage:
 
 def _without_arrays(start: ScanStart) -> ScanStart:
     """What a display needs of a start: masks and probes would be sent again and again."""
-    return dataclasses.replace(start, valid=None, dark=None, probe=None)
+    return dataclasses.replace(start, valid=None, dark=None, probe=None, planned_yx_m=None)
 
 
 def _held_bytes(message: Message) -> int:
     """Memory that a message ties up; starts and ends are not counted, they are always kept."""
+    if isinstance(message, Positions):
+        return message.index.nbytes + message.yx_m.nbytes + 1024
     frame = message.frame if isinstance(message, ScanPoint) else message
     return frame.payload.nbytes + 1024 if isinstance(frame, Frame) else 0
 

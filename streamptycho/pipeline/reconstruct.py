@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from streamptycho.errors import CodecError, ConfigError, ProtocolError, ScanError
 from streamptycho.feed import Command
-from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status, same_run
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status, same_run
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruction import PreviousProbe, Reconstruction
@@ -75,6 +75,8 @@ class ReconstructStage:
             scan.add(message)
         elif isinstance(message, Frame) and message.dark:
             self._add_dark(scan, message)
+        elif isinstance(message, Positions):
+            scan.note_lost(message)
         elif isinstance(message, ScanEnd):
             scan.end = message
             scan.engine.finish()
@@ -193,8 +195,10 @@ class ReconstructStage:
     def _close(self, scan: Reconstruction) -> Iterator[Output]:
         """The final snapshot, with the final count before it so that the file has it."""
         del self.scans[scan.start.scan_id]
-        while scan.points.unsent and (survey := scan.survey(self._wall_ns())) is not None:
+        while (survey := scan.survey(self._wall_ns())) is not None:
             yield Port.DISPLAY, survey
+            if not scan.points.unsent:
+                break
         self._previous.remember(scan)
         if len(scan.points):
             yield Port.DISPLAY, scan.assessment(self._wall_ns(), final=True)

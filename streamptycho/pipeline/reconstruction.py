@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from streamptycho.assess import Assessor, Evidence
 from streamptycho.errors import CodecError, ScanError
-from streamptycho.feed import Action, Assessment, Command, Preview, Survey
-from streamptycho.messages import ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.pipeline.points import PointLog
+from streamptycho.feed import Action, Assessment, Command, PointState, Preview, Survey
+from streamptycho.messages import Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.pipeline.points import MOST_ASIDE, PointLog
 from streamptycho.pipeline.receive import Rate
 from streamptycho.preprocess.frames import FramePreprocessor, Prepared
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.preprocess.positions import PositionTransform
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 from streamptycho.solve.backend import Backend
-from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.engine import FARTHEST_PX, EngineState, RollingEngine
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust
 
@@ -96,6 +96,9 @@ class Reconstruction:
         self._rows: dict[int, int] = {}
         self._refused = 0
         self._rate = Rate(clock)
+        planned = start.planned_yx_m[:MOST_ASIDE].tolist() if start.planned_yx_m is not None else []
+        for index in reversed(range(len(planned))):  # the last to be set aside is told first
+            self._set_aside(index, planned[index], PointState.PLANNED)
 
     def _new_engine(self) -> RollingEngine:
         start, options, shape = self.start, self._engine_options, self.preprocess.shape
@@ -121,15 +124,15 @@ class Reconstruction:
         """Prepare a frame and give it to the engine."""
         self.received += 1
         if self.end is not None:
-            self.dropped[DropReason.LATE.value] += 1
+            self._refuse(point, DropReason.LATE)
             return
         if self.stopped:
-            self.dropped[DropReason.STOPPED.value] += 1
+            self._refuse(point, DropReason.STOPPED)
             return
         try:
             raw = point.frame.payload.decode()
         except CodecError:
-            self.dropped[DropReason.CORRUPT.value] += 1
+            self._refuse(point, DropReason.CORRUPT)
             return
         self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
         self._newest = point.index, raw
@@ -143,7 +146,7 @@ class Reconstruction:
     def _admit(self, point: ScanPoint, prepared: Prepared) -> None:
         amplitude = prepared.amplitude
         if not (amplitude > 0).any():
-            self.dropped[DropReason.EMPTY.value] += 1
+            self._refuse(point, DropReason.EMPTY)
             return
         with np.errstate(over="ignore", invalid="ignore"):
             yx_px = self.transform(point.yx_m)
@@ -155,7 +158,7 @@ class Reconstruction:
             timestamp_ns = int(point.frame.timestamp_ns[0])
             self.points.add(point.index, yx_m, amplitude, prepared.saturated, timestamp_ns)
             return
-        self.dropped[DropReason.OUTSIDE.value] += 1
+        self._refuse(point, DropReason.OUTSIDE)
         self._refused += 1
         if self._refused > len(self.engine.store) <= MAX_OUTLIERS:
             self._begin_again()
@@ -166,8 +169,28 @@ class Reconstruction:
         self._engine_options = self.engine.options
         self.engine = self._new_engine()
         self._rows.clear()
-        self.points = PointLog(self.preprocess.shape)
+        for first in self.points.table:
+            y_m, x_m = first["yx_m"].tolist()
+            self.points.aside.add(int(first["index"]), (y_m, x_m), PointState.REFUSED)
+        self.points = PointLog(self.preprocess.shape, self.points.aside)
         self._refused = 0
+
+    def _refuse(self, point: ScanPoint, reason: DropReason) -> None:
+        self.dropped[reason.value] += 1
+        self._set_aside(point.index, point.yx_m, PointState.REFUSED)
+
+    def note_lost(self, positions: Positions) -> None:
+        """No frames have come for these positions: they are shown."""
+        for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
+            self._set_aside(index, (y, x), PointState.LOST)
+
+    def _set_aside(self, index: int, yx: tuple[float, float], state: PointState) -> None:
+        """Show a point whose frame is not in work; `yx` as sent."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            yx_px = self.transform(yx)
+        if index not in self._rows and np.abs(yx_px).max() < FARTHEST_PX:
+            pixel_m = self.preprocess.pixel_m
+            self.points.aside.add(index, (yx_px[0] * pixel_m[0], yx_px[1] * pixel_m[1]), state)
 
     @property
     def finished(self) -> bool:
@@ -232,7 +255,7 @@ class Reconstruction:
 
     def survey(self, time_ns: int) -> Survey | None:
         """The next block of scan points; None before the first."""
-        return self.points.survey(self.start, time_ns)
+        return self.points.survey(self.start, time_ns, self.engine.used)
 
     def preview(self, time_ns: int) -> Preview | None:
         """The newest pattern, if one has come since the last call."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from streamptycho.assess.rings import half_bit
 from streamptycho.config import Config, ServiceEndpoints
-from streamptycho.feed import Assessment, Preview, Survey
+from streamptycho.feed import Assessment, PointState, Preview, Survey
 from streamptycho.messages import Message, Snapshot, Status
 from streamptycho.reasons import ServiceState
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
@@ -83,9 +83,14 @@ class Show:
         return Snapshot(**(fields | changes))
 
     def survey(self, fraction: float) -> list[Survey]:
-        """All points so far."""
+        """All points: the last ten wait, one of fifty was refused, one of thirty lost, and the rest is planned."""
         done = self.reached(fraction)
-        counts = self._counts[:done]
+        rows = np.arange(self.frames)
+        state = np.where(rows < done - 10, PointState.USED, PointState.WAITING)
+        odd = [rows >= done, rows % 30 == 17, rows % 50 == 23]
+        state = np.select(odd, [PointState.PLANNED, PointState.LOST, PointState.REFUSED], state).astype(np.uint8)
+        inside = state <= PointState.USED
+        counts = self._counts
         total = np.maximum(counts.sum(axis=(1, 2)), 1)
         centre = np.stack([(counts * axis).sum(axis=(1, 2)) / total for axis in (self._y, self._x)], axis=1)
         dark = (counts * ~self._bright).sum(axis=(1, 2))
@@ -94,14 +99,15 @@ class Show:
                 scan_id=self.scan_id,
                 started_ns=self.started_ns,
                 time_ns=time.time_ns(),
-                known=done,
-                index=np.arange(rows.start, min(rows.stop, done)),
-                yx_m=self.scan.yx_m[:done][rows],
-                counts=total[rows].astype(np.float32),
-                dark_field=dark[rows].astype(np.float32),
-                centre_px=centre[rows].astype(np.float32),
+                known=int(inside.sum()),
+                index=np.arange(rows.start, min(rows.stop, self.frames)),
+                yx_m=self.scan.yx_m[rows],
+                counts=np.where(inside, total, 0)[rows].astype(np.float32),
+                dark_field=np.where(inside, dark, 0)[rows].astype(np.float32),
+                centre_px=np.where(inside[:, None], centre, 0)[rows].astype(np.float32),
+                state=state[rows],
             )
-            for rows in (slice(first, first + BLOCK) for first in range(0, done, BLOCK))
+            for rows in (slice(first, first + BLOCK) for first in range(0, self.frames, BLOCK))
         ]
 
     def preview(self, fraction: float) -> Preview:

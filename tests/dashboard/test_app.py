@@ -14,8 +14,10 @@ from streamptycho.config import ServiceEndpoints
 from streamptycho.feed import Action, Command
 from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
 from streamptycho_services.dashboard import app as app_module
+from streamptycho_services.dashboard import hub as hub_module
 from streamptycho_services.dashboard import viewer as viewer_module
 from streamptycho_services.dashboard.app import make_app
+from streamptycho_services.dashboard.compress import as_jpeg
 from streamptycho_services.dashboard.hub import ITEMS
 from streamptycho_services.dashboard.images import snapshot_images, unpack
 from streamptycho_services.dashboard.security import Access
@@ -65,6 +67,10 @@ def serve() -> Iterator[Callable[..., Served]]:
 @pytest.fixture(scope="module")
 def show() -> Show:
     return Show(frames=40, shape=32)
+
+
+def header_of(message: bytes) -> dict[str, Any]:
+    return json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
 
 
 class Browser:
@@ -153,6 +159,8 @@ class TestToken:
         client = serve(self.PUBLIC).client
         answer = client.get(f"/?token={TOKEN}", follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, "./")
+        again = client.get(f"/?token={TOKEN}&quality=jpeg", follow_redirects=False)
+        assert again.headers["location"] == "./?quality=jpeg"
         cookie = answer.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=lax" in cookie
@@ -217,6 +225,24 @@ class TestCredit:
             time.sleep(0.4)
             browser.ask(want=["hello"])
             assert browser.next()[0]["item"] == "hello", "what is known already is not sent again"
+
+    def test_jpeg_is_made_once_for_all_who_want_it(self, serve, show, monkeypatch):
+        made = []
+        monkeypatch.setattr(hub_module, "as_jpeg", lambda raw: made.append(raw) or as_jpeg(raw))
+        served = serve()
+        served.tell(*show.everything(0.5))
+        connect = served.client.websocket_connect
+        with connect(LIVE) as near, connect(LIVE) as far, connect(LIVE) as farther:
+            browsers = [Browser(socket) for socket in (near, far, farther)]
+            for browser, quality in zip(browsers, ("raw", "jpeg", "jpeg"), strict=True):
+                browser.ask(quality=quality, want=["phase"])
+            headers = [header_of(browser.socket.receive_bytes()) for browser in browsers]
+            assert ["jpeg" in header for header in headers] == [False, True, True]
+            assert len(made) == 1
+            browsers[1].ask(quality="raw", want=["phase"])
+            assert "jpeg" not in header_of(far.receive_bytes()), "the same picture anew, as it was asked for"
+            browsers[2].ask(want=["maps"])
+            assert "jpeg" not in header_of(farther.receive_bytes()), "small ones are not compressed"
 
     def test_everything_can_be_asked_for(self, serve, show):
         served = serve()
@@ -314,13 +340,14 @@ class TestBadMessages:
             ("{", "not JSON"),
             ("[" * 3000, "not JSON"),
             ("7", "an object"),
-            ('{"wnat": []}', "an object with command, show, want"),
+            ('{"wnat": []}', "an object with command, quality, show, want"),
             ('{"want": "phase"}', "want: a list"),
             ('{"want": ["secrets"]}', "want: 'secrets' is not one of"),
             ('{"want": [["phase"]]}', "want:"),
             ('{"show": []}', "show: an object"),
             ('{"show": {"scan": 3}}', "show.scan"),
             ('{"show": {"scan": null, "moment": true}}', "show.moment"),
+            ('{"quality": "png"}', "quality: 'png' is not one of raw, jpeg"),
             ('{"command": {"action": "explode", "scan_id": "s"}}', "command.action: 'explode'"),
             ('{"command": {"action": ["stop"], "scan_id": "s"}}', "command.action"),
             ('{"command": {"action": "stop", "scan_id": 3}}', "command: scan_id"),

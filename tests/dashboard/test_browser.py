@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamptycho.feed import Action, Command
@@ -29,6 +30,14 @@ COLOURS = """(id) => {
   const canvas = document.getElementById(id);
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return new Set(new Uint32Array(data.buffer)).size;
+}"""
+SPECTRUM = """() => {
+  const { phase, spectrum } = window.streamptycho;
+  const { part: { top, left, n }, exact, pixel_m } = spectrum.view.image;
+  const nx = phase.image.shape[1];
+  const at = (i) => (top + Math.floor(i / n)) * nx + left + (i % n);
+  const values = Array.from({ length: n * n }, (_, i) => phase.image.exact[at(i)]);
+  return { n, power: [...exact], step: pixel_m[1], shape: phase.image.shape, values };
 }"""
 VIEW = "() => { const { view } = window.streamptycho.phase; return view && [view.y, view.x, view.zoom]; }"
 
@@ -210,19 +219,27 @@ class TestPicture:
     def test_coverage_over_the_object(self, page, stage, show):
         stage.send(*show.everything(0.5))
         page.frames(50)
-        orange = """() => {
+        number = """(colour) => {
           const canvas = document.getElementById("phase");
           const d = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
           let n = 0;
-          for (let i = 0; i < d.length; i += 4) n += d[i] === 255 && d[i + 1] === 176 && d[i + 2] === 0;
+          const near = (i) => [16, 8, 0].every((bits, k) => Math.abs(d[i + k] - ((colour >> bits) & 255)) < 24);
+          for (let i = 0; i < d.length; i += 4) n += near(i);
           return n;
         }"""
-        assert page.page.evaluate(orange) == 0
+        colours = {"used": 0x00A8FF, "waiting": 0xFFB000, "refused": 0xFF5CE1, "no frame": 0xFF5A4F}
+        assert [page.page.evaluate(number, colour) for colour in colours.values()] == [0] * 4
         page.page.focus("#phase")
         page.page.keyboard.press("c")
-        page.page.wait_for_function(f"() => ({orange})() > 20")
+        for colour in colours.values():
+            page.page.wait_for_function(f"(colour) => ({number})(colour) > 4", arg=colour)
+        told = page.text("#points").replace("\u00a0", " ").splitlines()
+        assert [line[2:] for line in told] == ["used 38", "waiting 9", "refused 1", "no frame 2", "planned 50", "newest"]
+        stage.send(*show.everything(0.6))
+        page.until("() => document.getElementById('points').innerText.includes('used 47')")
         page.page.keyboard.press("c")
-        page.page.wait_for_function(f"() => ({orange})() === 0")
+        page.page.wait_for_function(f"(colour) => ({number})(colour) === 0", arg=colours["used"])
+        assert page.page.locator("#points").is_hidden()
 
     def test_line_cut_has_exact_values(self, page, stage, show):
         stage.send(*show.everything(1))
@@ -236,6 +253,54 @@ class TestPicture:
         page.page.mouse.up()
         assert page.page.evaluate("() => window.streamptycho.phase.line.length") == 2
         assert page.page.evaluate(VIEW) is None, "drawing a line does not move the picture"
+
+    def test_power_spectrum_of_what_is_in_view(self, page, stage, show):
+        stage.send(*show.everything(1))
+        page.frames(100)
+        page.page.focus("#phase")
+        page.page.keyboard.press("f")
+        page.until("() => window.streamptycho.spectrum.view.image !== null")
+        whole = page.page.evaluate(SPECTRUM)
+        n = whole["n"]
+        assert n <= min(whole["shape"]) < 2 * n
+        assert whole["step"] == pytest.approx(1 / (n * show.scan.pixel_m[1]))
+        values = np.array([np.nan if value is None else value for value in whole["values"]]).reshape(n, n)
+        hann = np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2
+        window = np.outer(hann, hann) * np.isfinite(values)
+        flat = (np.nan_to_num(values) - (np.nan_to_num(values) * window).sum() / window.sum()) * window
+        truth = np.log10(abs(np.fft.fftshift(np.fft.fft2(flat))) ** 2 + 1e-12)
+        np.testing.assert_allclose(np.array(whole["power"]).reshape(n, n), truth, atol=1e-3)
+        page.page.wait_for_function(f"() => ({COLOURS})('spectrum') > 20")
+        for _ in range(4):
+            page.page.keyboard.press("+")
+        page.until(f"() => window.streamptycho.spectrum.view.image.part.n < {n}")
+        stage.send(*show.everything(0.9))
+        page.until("() => JSON.parse(window.streamptycho.spectrum.made)[1] === " + str(show.sequence))
+        page.page.focus("#spectrum")
+        page.page.keyboard.press("+")
+        assert page.page.evaluate("() => window.streamptycho.spectrum.view.view !== null"), "it zooms like the others"
+        page.page.click("#fft")
+        assert page.page.locator("#spectrum").is_hidden()
+
+    def test_jpeg_for_viewers_far_away(self, page, served, stage, show):
+        data = "() => Array.from(window.streamptycho.phase.image.data)"
+        page.page.goto(f"{served}?quality=jpeg")
+        page.until("() => document.getElementById('lamp').dataset.is === 'live'")
+        assert page.page.get_attribute("#jpeg", "aria-pressed") == "true"
+        stage.send(*show.everything(1), replace(show.preview(1), index=7))
+        page.frames(100)
+        page.until("() => document.getElementById('n-pattern').innerText.includes('no. 7')")
+        far = np.array(page.page.evaluate(data))
+        page.page.click("#jpeg")
+        page.until("() => !window.streamptycho.phase.image.jpeg")
+        near = np.array(page.page.evaluate(data))
+        assert far.shape == near.shape
+        assert np.array_equal(far == 0, near == 0)
+        assert 0 < abs(far - near)[near > 0].mean() < 5
+        page.page.click("#jpeg")
+        page.until("() => window.streamptycho.phase.image.jpeg > 0")
+        page.page.goto(served)
+        assert page.page.get_attribute("#jpeg", "aria-pressed") == "true", "the choice is kept"
 
     def test_save(self, page, stage, show, tmp_path):
         stage.send(*show.everything(1))
@@ -403,7 +468,11 @@ class TestForEveryone:
             watched.until("() => document.getElementById('lamp').dataset.is === 'live'")
             stage.send(*show.everything(0.5))
             watched.frames(50)
-            watched.page.wait_for_timeout(500)
+            watched.page.focus("#phase")
+            watched.page.keyboard.press("c")
+            watched.page.keyboard.press("f")
+            watched.page.wait_for_function(f"() => ({COLOURS})('spectrum') > 20")
+            watched.page.wait_for_selector("#points li")
             watched.page.evaluate(axe)
             found = watched.page.evaluate("async () => (await axe.run()).violations")
             told = [(item["id"], [node["html"] for node in item["nodes"]]) for item in found]
@@ -418,12 +487,14 @@ class TestForEveryone:
             seen.append(page.page.evaluate("() => document.activeElement.id"))
         for control in (
             "scans",
+            "jpeg",
             "theme",
             "colours",
             "lock",
             "cover",
             "ruler",
             "cut",
+            "fft",
             "fit",
             "save",
             "phase",

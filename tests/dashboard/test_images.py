@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from streamptycho.display import covered_part
+from streamptycho.feed import PointState
 from streamptycho_services.dashboard import images
 from streamptycho_services.dashboard.history import Points
 from tests.dashboard.show import Show
@@ -125,15 +126,33 @@ def test_maps_and_coverage(show):
     assert header["names"] == ["sum", "dark_field", "dpc_y", "dpc_x"]
     assert planes.shape[0] == 4
     assert (planes > 0).mean() > 0.5
-    assert header["points"] == 60
-    header, where = images.unpack(images.coverage(points))
-    assert where + np.array(header["origin_m"]) == pytest.approx(show.scan.yx_m, abs=1e-12)
+    state = points.state
+    inside = int((state <= PointState.USED).sum())
+    assert (header["points"], header["known"]) == (inside, inside)
+    header, shown = images.unpack(images.coverage(points))
+    assert shown[:, :2] + np.array(header["origin_m"]) == pytest.approx(show.scan.yx_m, abs=1e-12)
+    assert shown[:, 2].tolist() == state.tolist()
+    assert header["counts"] == {"waiting": 10, "used": inside - 10, "refused": 1, "lost": 2, "planned": 0}
+    assert header["newest"] == 59
+
+
+def many(count: int, **states: int) -> Points:
+    points = Points()
+    points.index = np.arange(count)
+    points.yx_m = np.random.default_rng(0).normal(size=(count, 2))
+    points.state = np.full(count, PointState.USED, np.uint8)
+    for name, number in states.items():
+        points.state[:number] = PointState[name.upper()]
+    return points
 
 
 def test_coverage_of_a_very_long_scan_is_thinned():
-    points = Points()
-    points.index = np.arange(100_000)
-    points.yx_m = np.random.default_rng(0).normal(size=(100_000, 2))
-    header, where = images.unpack(images.coverage(points))
-    assert len(where) <= 20_000
+    header, shown = images.unpack(images.coverage(many(100_000, lost=30)))
+    assert len(shown) <= images.COVERAGE_POINTS + 30
     assert header["points"] == 100_000
+    assert (shown[:, 2] == PointState.LOST).sum() == 30, "the odd ones are what one looks for"
+    assert header["newest"] == len(shown) - 1
+    header, shown = images.unpack(images.coverage(many(60_000, planned=60_000, lost=100)))
+    assert len(shown) <= images.COVERAGE_POINTS // 4 + 100
+    assert (shown[:, 2] == PointState.LOST).sum() == 100
+    assert header["newest"] is None

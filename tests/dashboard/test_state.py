@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamptycho.feed import Survey
+from streamptycho.feed import PointState, Survey
 from streamptycho.messages import ScanEnd, Status
 from streamptycho.reasons import ServiceState, Stream
 from streamptycho_services.dashboard import state as state_module
@@ -64,6 +64,7 @@ def block(index, known: int = 0, value: float = 1.0, **changes) -> Survey:
         "counts": np.full(n, value, np.float32),
         "dark_field": np.zeros(n, np.float32),
         "centre_px": np.zeros((n, 2), np.float32),
+        "state": np.zeros(n, np.uint8),
     }
     return Survey(**(fields | changes))
 
@@ -241,6 +242,16 @@ class TestPoints:
         points.take(block([1, 2, 3]))
         points.take(block([2, 7], known=4, value=5.0))
         assert points.counts.tolist() == [1, 5, 1, 5]
+        assert points.version == 2
+
+    def test_a_point_changes_its_state(self):
+        points = Points()
+        points.take(block([1, 2, 3], state=np.array([0, 0, PointState.LOST], np.uint8)))
+        assert points.measured.tolist() == [0, 1]
+        points.take(block([2, 3], state=np.array([1, 1], np.uint8)))
+        assert points.state.tolist() == [0, 1, 1]
+        assert points.version == 2
+        points.take(block([2, 3], state=np.array([1, 1], np.uint8)))
         assert points.version == 2
 
     def test_frozen_does_not_change(self):

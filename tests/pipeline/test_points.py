@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from streamptycho.feed import PointState, Survey
 from streamptycho.pipeline import points
-from streamptycho.pipeline.points import PointLog
+from streamptycho.pipeline.points import MOST_ASIDE, PointLog
 from streamptycho.solve.epie import centre_of_mass, frequencies
 from tests.scans import start
 
@@ -20,6 +21,18 @@ def filled(count: int, shape: tuple[int, int] = (16, 16)) -> PointLog:
     for i in rng.permutation(count).tolist():
         log.add(i, (1e-6 * i, -1e-6 * i), np.ones(shape, np.float32), 0, 10 + i)
     return log
+
+
+def block_of(log: PointLog, used: int = 0) -> Survey:
+    """The next block, when the first `used` frames shape the picture."""
+    block = log.survey(START, 5, np.arange(len(log)) < used)
+    assert block is not None
+    return block
+
+
+def states(*blocks: Survey) -> dict[int, int]:
+    """What is known after some blocks."""
+    return {i: s for block in blocks for i, s in zip(block.index.tolist(), block.state.tolist(), strict=True)}
 
 
 def test_figures_of_a_frame():
@@ -91,11 +104,11 @@ def test_the_bright_field_is_that_of_the_mean():
 def test_blocks_hold_every_point_and_then_all_in_turn(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(points, "BLOCK_POINTS", 100)
     log = filled(350)
-    blocks = [log.survey(START, 5) for _ in range(4)]
+    blocks = [block_of(log) for _ in range(4)]
     assert [len(block.index) for block in blocks] == [100, 100, 100, 100]
     assert not log.unsent
     assert set(np.concatenate([block.index for block in blocks]).tolist()) == set(range(350))
-    again = [log.survey(START, 5) for _ in range(4)]
+    again = [block_of(log) for _ in range(4)]
     assert set(np.concatenate([block.index for block in again]).tolist()) == set(range(350))
     for block in blocks + again:
         assert block.known == 350
@@ -105,16 +118,70 @@ def test_blocks_hold_every_point_and_then_all_in_turn(monkeypatch: pytest.Monkey
 def test_new_points_go_first(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(points, "BLOCK_POINTS", 100)
     log = filled(80)
-    assert log.survey(START, 5) is not None
+    block_of(log)
     log.add(1000, (0, 0), np.ones((16, 16), np.float32), 0, 0)
-    block = log.survey(START, 5)
-    assert block is not None
+    block = block_of(log)
     assert 1000 in block.index
     assert len(block.index) == 81
 
 
 def test_without_points_there_is_nothing_to_send():
-    assert PointLog((16, 16)).survey(START, 5) is None
+    assert PointLog((16, 16)).survey(START, 5, np.zeros(0, np.bool_)) is None
+
+
+def test_points_that_are_used_now_are_told_next_the_newest_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(points, "BLOCK_POINTS", 100)
+    log = PointLog((16, 16))
+    for i in range(350):
+        log.add(i, (0, 0), np.ones((16, 16), np.float32), 0, 0)
+    told = states(*(block_of(log) for _ in range(4)))
+    assert set(told.values()) == {PointState.WAITING}
+    log.add(350, (0, 0), np.ones((16, 16), np.float32), 0, 0)
+    block = block_of(log, used=340)
+    assert states(block) == {350: PointState.WAITING} | dict.fromkeys(range(241, 340), PointState.USED)
+    assert log.unsent
+    told |= states(*(block_of(log, used=340) for _ in range(3)))
+    assert not log.unsent
+    assert told | states(block) == {i: PointState.USED if i < 340 else PointState.WAITING for i in range(351)}
+
+
+def test_points_aside_are_told_among_the_others_until_their_frames_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(points, "BLOCK_POINTS", 8)
+    log = filled(20)
+    for index in range(100, 105):
+        log.aside.add(index, (2e-6, 3e-6), PointState.LOST)
+    first = block_of(log)
+    assert (len(first.index), sum(first.state == PointState.LOST)) == (8, 2), "a quarter"
+    assert first.known == 20
+    assert first.yx_m[first.index >= 100].tolist() == [[2e-6, 3e-6]] * 2
+    assert first.counts[first.index >= 100].tolist() == [0, 0]
+    told = states(first, block_of(log), block_of(log), block_of(log))
+    assert {i for i, s in told.items() if s == PointState.LOST} == set(range(100, 105))
+    assert not log.unsent
+    log.add(102, (0, 0), np.ones((16, 16), np.float32), 0, 0)
+    told = states(*(block_of(log, used=21) for _ in range(9)))
+    assert told[102] == PointState.USED
+    assert told[101] == PointState.LOST
+
+
+def test_points_aside_alone():
+    log = PointLog((16, 16))
+    log.aside.add(3, (1e-6, 2e-6), PointState.REFUSED)
+    block = block_of(log)
+    assert (states(block), block.known) == ({3: PointState.REFUSED}, 0)
+
+
+def test_points_aside_are_bounded():
+    log = PointLog((16, 16))
+    for index in range(MOST_ASIDE + 10):
+        log.aside.add(index, (0, 0), PointState.LOST)
+    log.aside.add(0, (0, 0), PointState.REFUSED)
+    told = states(block_of(log))
+    assert len(told) == points.BLOCK_POINTS
+    assert told[0] == PointState.REFUSED, "the newest news first"
+    while log.unsent:
+        told |= states(block_of(log))
+    assert len(told) == MOST_ASIDE
 
 
 def test_memory_grows_with_the_points_only():

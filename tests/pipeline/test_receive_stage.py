@@ -331,9 +331,10 @@ def test_refused_messages_are_named_in_the_log_once_in_a_while(caplog):
 
 def test_who_watches_gets_start_and_end_without_arrays():
     valid = np.ones(start().geometry.frame_shape, np.bool_)
-    run = Run()(start(valid=valid, metadata={"sample": "star"}))
+    run = Run()(start(valid=valid, metadata={"sample": "star"}, planned_yx_m=np.zeros((3, 2))))
     (shown,) = only(ScanStart, run.taken[Port.DISPLAY])
     assert (shown.scan_id, shown.metadata, shown.valid) == (run.writer[0].scan_id, {"sample": "star"}, None)
+    assert shown.planned_yx_m is None
     assert run.writer[0].valid is not None, "the writer gets it whole"
     for _ in range(10):
         run.clock.now += 1

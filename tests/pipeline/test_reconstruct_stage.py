@@ -10,10 +10,10 @@ import pytest
 
 from streamptycho.assess import halves
 from streamptycho.errors import CodecError
-from streamptycho.feed import Action, Command, Preview, Survey
-from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.feed import Action, Command, PointState, Preview, Survey
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.payload import Payload
-from streamptycho.pipeline import reconstruction
+from streamptycho.pipeline import points, reconstruction
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruct import ReconstructStage
 from streamptycho.pipeline.stage import Port
@@ -386,7 +386,7 @@ def test_dark_exposures_are_subtracted():
 
 def test_other_messages_are_counted():
     run = Run()(point(0), over(), CodecError("header", "bad"), GOOD["status"])
-    run(begin("s1"), GOOD["positions"], GOOD["status"])
+    run(begin("s1"), GOOD["snapshot"], GOOD["status"])
     assert run.stage.rejected == {"no_start": 3, "undecodable": 1, "unexpected_kind": 2}
     run(over("s1", count=0))
     status, _ = run.statuses()
@@ -468,6 +468,76 @@ def test_every_point_is_shown_once_the_scan_ends():
     run = Run(survey_s=1e6)
     run(begin(), *(point(i) for i in range(24)), over()).until_done()
     assert set(np.concatenate([survey.index for survey in shown(run, Survey)]).tolist()) == set(range(24))
+
+
+def states_shown(run: Run) -> dict[int, int]:
+    blocks = shown(run, Survey)
+    return {i: s for block in blocks for i, s in zip(block.index.tolist(), block.state.tolist(), strict=True)}
+
+
+def test_points_are_shown_with_what_became_of_them():
+    run = Run(survey_s=0.01)
+    dark = np.zeros_like(COUNTS[0])
+    run(begin(), *(point(i) for i in range(20)), point(20, pixels=dark), point(21, yx_m=(1e9, 0.0)))
+    run.stage.scans["s"].paused = True
+    run.idle()
+    waiting = dict.fromkeys(range(20), PointState.WAITING)
+    assert states_shown(run) == waiting | {20: PointState.REFUSED}, "what lies beyond all reason has no place"
+    run.stage.scans["s"].paused = False
+    lost = Positions(scan_id="s", index=np.array([3, 22]), yx_m=np.array([SCAN.yx_m[3], SCAN.yx_m[22]]))
+    run(lost).idle(20)
+    used = dict.fromkeys(range(20), PointState.USED)
+    assert states_shown(run) == used | {20: PointState.REFUSED, 22: PointState.LOST}, "the frame of 3 did come"
+    (where,) = {tuple(yx) for s in shown(run, Survey) for i, yx in zip(s.index, s.yx_m.tolist(), strict=True) if i == 22}
+    np.testing.assert_allclose(where, SCAN.yx_m[22], atol=1e-12)
+    run(point(22)).idle(20)
+    assert states_shown(run)[22] == PointState.USED
+    run(over(), point(23)).idle()
+    assert states_shown(run)[23] == PointState.REFUSED, "too late"
+
+
+def test_planned_points_are_shown_until_their_frames_come():
+    run = Run(survey_s=0.01)
+    plan = np.concatenate([SCAN.yx_m, [[1e300, 0.0]]])
+    run(begin(planned_yx_m=plan)).idle()
+    assert states_shown(run) == dict.fromkeys(range(24), PointState.PLANNED), "but what has no place"
+    (survey,) = shown(run, Survey)
+    assert (survey.known, survey.index.tolist()) == (0, list(range(24)))
+    run(*(point(i) for i in range(20)))
+    run(Positions(scan_id="s", index=np.array([21]), yx_m=SCAN.yx_m[21:22])).idle(20)
+    planned = dict.fromkeys(range(24), PointState.PLANNED) | {21: PointState.LOST}
+    assert states_shown(run) == planned | dict.fromkeys(range(20), PointState.USED)
+
+
+def test_a_long_plan_is_told_in_order_and_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(points, "BLOCK_POINTS", 100)
+    run = Run(survey_s=0.001)
+    run(begin(planned_yx_m=np.zeros((points.MOST_ASIDE + 500, 2)))).idle()
+    assert shown(run, Survey)[0].index.tolist() == list(range(100))
+    assert len(run.stage.scans["s"].points.aside) == points.MOST_ASIDE
+
+
+def test_positions_of_lost_frames_that_cannot_be_shown_are_left_out():
+    run = Run(survey_s=0.01)
+    run(Positions(scan_id="s", index=np.array([1]), yx_m=np.zeros((1, 2))))
+    assert run.stage.rejected["no_start"] == 1
+    far = np.array([[1e300, 0.0], [0.0, 1e308], [1e-6, 0.0]])
+    run(begin(), Positions(scan_id="s", index=np.arange(3), yx_m=far)).idle()
+    assert states_shown(run) == {2: PointState.LOST}
+
+
+def test_the_last_states_are_told_when_the_scan_closes():
+    run = Run(survey_s=1e6)
+    run(begin(), *(point(i) for i in range(24)), over()).until_done()
+    assert states_shown(run) == dict.fromkeys(range(24), PointState.USED)
+
+
+def test_first_points_that_are_given_up_are_shown_as_refused():
+    run = Run(survey_s=0.01)(begin(), point(0, yx_m=(0.0, 5e-3)), *(point(i) for i in range(1, 12)), over())
+    run.until_done()
+    found = states_shown(run)
+    assert found[0] == PointState.REFUSED
+    assert found[11] == PointState.USED
 
 
 def test_a_large_pattern_is_shown_in_blocks(monkeypatch: pytest.MonkeyPatch):

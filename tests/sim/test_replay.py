@@ -126,6 +126,12 @@ def test_expected_is_what_is_sent() -> None:
     assert messages(memory(first=2), ScanStart)[0].expected == 2
 
 
+def test_the_plan_is_told_where_each_frame_of_it_will_come() -> None:
+    assert messages(memory(), ScanStart)[0].planned_yx_m is None, "frame 2 was never recorded"
+    first = messages(memory(first=2), ScanStart)[0]
+    np.testing.assert_array_equal(first.planned_yx_m, Memory().yx_m[:2])
+
+
 def test_first_frames_only() -> None:
     items = memory(first=3)
     assert frames_of(items) == [0, 1, 3]

@@ -220,6 +220,11 @@ def test_no_dark_exposures_without_dark_current() -> None:
     assert not any(item.message.dark for item in items if isinstance(item.message, Frame))
 
 
+def test_the_start_tells_the_path() -> None:
+    scan = small()
+    np.testing.assert_array_equal(scan.start(1).planned_yx_m, scan.yx_m)
+
+
 def test_probe_start() -> None:
     assert small().start(1).probe is None
     true = small(probe_start=ProbeStart.TRUE)

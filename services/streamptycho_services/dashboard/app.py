@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -67,7 +68,8 @@ class Page:
         if self.access.token is not None and given is not None:
             if not self.access.is_token(given):
                 return PlainTextResponse("The token is wrong. " + _NEEDS_TOKEN, 403)
-            response = RedirectResponse("./", 303)
+            rest = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "token"])
+            response = RedirectResponse(f"./?{rest}" if rest else "./", 303)
             response.set_cookie(cookie_name(request.url.port or 80), given, httponly=True, samesite="lax")
             return response
         if not self.may_view(request):

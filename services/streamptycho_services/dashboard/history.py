@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.feed import Survey
+from streamptycho.feed import PointState, Survey
 from streamptycho.messages import Snapshot
 
 MOMENTS = 48
 """Moments of one scan that can be looked back at."""
 MAX_POINTS = 400_000
 """Points of one scan that are kept for coverage and maps."""
+_ARRAYS = ("index", "yx_m", "counts", "dark_field", "centre_px", "state")
 _CURVE = 20_000
 """Passes of one scan that are kept."""
 
@@ -118,9 +119,6 @@ class Curve:
         return passes, [values[number - 1] for number in passes]
 
 
-_OF_POINTS = ("index", "yx_m", "counts", "dark_field", "centre_px")
-
-
 class Points:
     """All points of a scan that have been told, by frame index."""
 
@@ -132,33 +130,40 @@ class Points:
         self.counts = np.zeros(0, np.float32)
         self.dark_field = np.zeros(0, np.float32)
         self.centre_px = np.zeros((0, 2), np.float32)
+        self.state = np.zeros(0, np.uint8)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def measured(self) -> NDArray[np.int64]:
+        """Rows of the points whose frames are in the reconstruction."""
+        return np.flatnonzero(self.state <= PointState.USED)
 
     def frozen(self) -> "Points":
         """As of now; what comes later does not change it (arrays are replaced, never written to)."""
         return copy.copy(self)
 
     def take(self, block: Survey) -> None:
-        """Add a block; points that are known already are replaced, and all are forgotten if the log has begun again."""
-        new = ~np.isin(block.index, self.index, assume_unique=True)
-        if block.known < self.known or len(self.index) + new.sum() > block.known:  # see Survey
-            for name in _OF_POINTS:
-                setattr(self, name, getattr(self, name)[:0])
-            new[:] = True
+        """Add a block; points that are there already are replaced. Those of a log that was given up are forgotten."""
+        if block.known < self.known:  # see Survey
+            self._keep(self.state > PointState.USED)
         self.known = block.known
-        room = MAX_POINTS - len(self.index)
-        if new.sum() > room:
-            return
-        if not new.any() and self._same(block):
+        new = ~np.isin(block.index, self.index, assume_unique=True)
+        if len(self.index) + new.sum() > MAX_POINTS or (not new.any() and self._same(block)):
             return
         index = np.concatenate([self.index, block.index])
         order = len(index) - 1 - np.unique(index[::-1], return_index=True)[1]  # the last of each
-        for name in _OF_POINTS:
+        for name in _ARRAYS:
             setattr(self, name, np.concatenate([getattr(self, name), getattr(block, name)])[order])
+        if len(self.measured) > self.known:
+            self._keep((self.state > PointState.USED) | np.isin(self.index, block.index))
         self.version += 1
+
+    def _keep(self, rows: NDArray[np.bool_]) -> None:
+        for name in _ARRAYS:
+            setattr(self, name, getattr(self, name)[rows])
 
     def _same(self, block: Survey) -> bool:
         rows = np.searchsorted(self.index, block.index)
-        return bool(np.array_equal(self.yx_m[rows], block.yx_m) and np.array_equal(self.counts[rows], block.counts))
+        return all(np.array_equal(getattr(self, name)[rows], getattr(block, name)) for name in ("yx_m", "counts", "state"))

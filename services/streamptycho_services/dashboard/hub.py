@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from streamptycho.display import phase_picture
 from streamptycho.messages import Snapshot
 from streamptycho_services.dashboard import images
+from streamptycho_services.dashboard.compress import as_jpeg
 from streamptycho_services.dashboard.state import Scan, State, plain
 
 ITEMS = ("status", "phase", "pattern", "maps", "curve", "coverage", "probe", "amplitude", "moments", "ring", "exact")
@@ -19,6 +20,8 @@ LOOKED_BACK = ("phase", "amplitude", "probe")
 """What is kept of earlier snapshots."""
 _LEAST_S = {"status": 0.2, "maps": 1.0, "coverage": 1.0, "curve": 0.4, "ring": 1.0, "moments": 0.4}
 """Least time between two of the same for one viewer, where it is not :data:`_PICTURE_S`."""
+_FAR_S = {"probe": 1.0, "maps": 2.0}
+"""The same for viewers far away, of what is not compressed for them."""
 _PICTURE_S = 0.1
 _PULSE_S = 0.05
 """Least time between two looks of all viewers at what is new."""
@@ -36,9 +39,10 @@ Maker: TypeAlias = bytes | Callable[[], Payload]
 """How an item is made, or what it is where it is at hand."""
 
 
-def least_s(item: str) -> float:
+def least_s(item: str, *, far: bool = False) -> float:
     """Least time between two of the same for one viewer."""
-    return _LEAST_S.get(item, _PICTURE_S)
+    least = _LEAST_S.get(item, _PICTURE_S)
+    return _FAR_S.get(item, least) if far else least
 
 
 class Hub:
@@ -107,6 +111,11 @@ class Hub:
         self._made[slot] = known
         return await asyncio.shield(known[1])
 
+    async def make_jpeg(self, item: str, version: Version, maker: Maker) -> Payload:
+        """The same of a picture as JPEG, made once as well."""
+        raw = await self.make(item, version, maker)
+        return await self.make(f"{item}.jpeg", version, lambda: as_jpeg(raw) if isinstance(raw, bytes) else raw)
+
     def _make_room(self, _: "asyncio.Future[Payload]") -> None:
         """Let go of what was wanted longest ago, until few enough are left and small enough; the newest scan's stay."""
         with self.state.lock:
@@ -161,7 +170,7 @@ def _subject(scan: Scan, item: str) -> tuple[Version, Maker] | None:
         return (scan.key, "curve"), lambda: _curve(scan, None)
     if item == "pattern" and preview is not None:
         return (scan.key, preview.time_ns, preview.index), lambda: images.pattern(preview, scan.key)
-    if item in ("maps", "coverage") and len(points):
+    if (item == "maps" and points.measured.size) or (item == "coverage" and len(points)):
         maker, frozen = (images.maps if item == "maps" else images.coverage), points.frozen()
         return (scan.key, points.version), lambda: maker(frozen, scan.key)
     if item == "moments" and scan.history.moments:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.display import covered_part, ramp, strips, unramped
-from streamptycho.feed import Preview
+from streamptycho.feed import PointState, Preview
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.messages import Snapshot
 from streamptycho_services.dashboard.history import Points
@@ -28,6 +28,8 @@ MASKED, SATURATED = 0, 255
 """Values of a pattern's pixels that are no counts."""
 _SAMPLES = 1 << 16
 """Pixels from which the contrast of a larger object is taken."""
+COVERAGE_POINTS = 20_000
+"""Points shown over the object, and a quarter as many planned, and refused or lost ones; of more, every so many."""
 _CUT = (0.5, 99.5)
 """Percentiles between which contrast lies."""
 
@@ -188,8 +190,9 @@ def pattern(preview: Preview, scan: str = "") -> bytes:
 
 def maps(points: Points, scan: str = "") -> bytes:
     """(4, ny, nx): sum, dark field, shift of the centre of mass along y and x."""
-    where = grid(points.yx_m)
-    images = scanning_maps(where, points.counts, points.dark_field, points.centre_px)
+    rows = points.measured
+    where = grid(points.yx_m[rows])
+    images = scanning_maps(where, points.counts[rows], points.dark_field[rows], points.centre_px[rows])
     ranges = {name: contrast(image) for name, image in images.items()}
     planes = np.stack([to_bytes(image, *ranges[name]) for name, image in images.items()])
     header = {
@@ -202,18 +205,27 @@ def maps(points: Points, scan: str = "") -> bytes:
         "hi": [high for _, high in ranges.values()],
         "origin_m": where.origin_m,
         "pixel_m": [where.pixel_m, where.pixel_m],
-        "points": len(points),
+        "points": len(rows),
         "known": points.known,
     }
     return pack(header, planes)
 
 
 def coverage(points: Points, scan: str = "") -> bytes:
-    """(k, 2) float32 metres from `origin_m`, in the order of the frames; every so many where there are very many."""
-    stride = math.ceil(len(points) / 20_000)
-    yx_m = points.yx_m[::stride]
-    origin = yx_m.mean(axis=0)
-    shown = (yx_m - origin).astype("<f4")
+    """(k, 3) float32: metres from `origin_m` along y and x, and the :class:`PointState`; in the order of the frames.
+
+    `newest` is the row of the last frame in work, None without one; `counts` tells all points by state.
+    """
+    measured = points.measured
+    planned = np.flatnonzero(points.state == PointState.PLANNED)
+    aside = np.flatnonzero((points.state > PointState.USED) & (points.state != PointState.PLANNED))
+    quarter = COVERAGE_POINTS // 4
+    # the last of each stays
+    kept = [_thinned(measured[::-1], COVERAGE_POINTS), _thinned(aside[::-1], quarter), _thinned(planned[::-1], quarter)]
+    rows = np.unique(np.concatenate(kept))
+    yx_m = points.yx_m[rows]
+    origin = points.yx_m[measured if measured.size else rows].mean(axis=0)
+    shown = np.column_stack([yx_m - origin, points.state[rows]]).astype("<f4")
     header = {
         "item": "coverage",
         "scan": scan,
@@ -221,5 +233,11 @@ def coverage(points: Points, scan: str = "") -> bytes:
         "dtype": "<f4",
         "origin_m": origin.tolist(),
         "points": len(points),
+        "newest": int(np.searchsorted(rows, measured[-1])) if measured.size else None,
+        "counts": {state.name.lower(): int((points.state == state).sum()) for state in PointState},
     }
     return pack(header, shown)
+
+
+def _thinned(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    return rows[:: max(1, math.ceil(len(rows) / most))]

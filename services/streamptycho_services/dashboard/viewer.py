@@ -1,8 +1,8 @@
 """One browser: it says what it wants next, and gets that and nothing else.
 
 A viewer sends JSON objects with any of ``want`` (names of items, each good for one message), ``show`` (``{"scan": key or
-null, "moment": sequence or null}``) and ``command`` (``{"action", "scan_id", "started_ns", "value"}``). Nothing is sent
-unasked, so nothing queues for a viewer that sleeps.
+null, "moment": sequence or null}``), ``quality`` (of pictures: ``raw`` or ``jpeg``) and ``command`` (``{"action",
+"scan_id", "started_ns", "value"}``). Nothing is sent unasked, so nothing queues for a viewer that sleeps.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streamptycho.errors import GrammarError
 from streamptycho.feed import Action, Command
+from streamptycho_services.dashboard.compress import COMPRESSED
 from streamptycho_services.dashboard.feed import Feed
 from streamptycho_services.dashboard.hub import ITEMS, Hub, Version, least_s
 
@@ -26,7 +27,8 @@ TURN_S = 0.1
 """Least time between two first looks at something else; the first of them comes at once."""
 _LONGEST_REASON = 120
 """Bytes of the reason in a close frame, which holds 123."""
-_KEYS = {"want", "show", "command"}
+_KEYS = {"want", "show", "quality", "command"}
+_QUALITIES = ("raw", "jpeg")
 _DIGITS = 20
 """More than any number of 64 bits has; numbers of JavaScript hold fewer, so that times travel as text."""
 
@@ -51,6 +53,7 @@ class Viewer:
         """When an item was sent as the first after a turn."""
         self._scan: str | None = None
         self._moment: int | None = None
+        self._jpeg = False
         self._woken = asyncio.Event()
         """Set by a wish, an answer, and by news while something is wanted."""
         self._answers: asyncio.Queue[str] = asyncio.Queue(8)
@@ -87,6 +90,9 @@ class Viewer:
         if "show" in asked:
             self._scan, self._moment = asked["show"]
             self._had = {item: version for item, version in self._had.items() if item == "status"}
+        if "quality" in asked:
+            self._jpeg = asked["quality"] == "jpeg"
+            self._had = {item: version for item, version in self._had.items() if item not in COMPRESSED}
         self._wanted.update(asked.get("want", ()))
         if "command" in asked:
             self._command(asked["command"])
@@ -139,15 +145,16 @@ class Viewer:
             if found is None or self._had.get(item) == found[0]:
                 continue
             turned = item not in self._had and item in self._sent_s
-            last_s, pause_s = (self._turned_s, TURN_S) if turned else (self._sent_s, least_s(item))
+            last_s, pause_s = (self._turned_s, TURN_S) if turned else (self._sent_s, least_s(item, far=self._jpeg))
             early_s = last_s.get(item, -math.inf) + pause_s - time.monotonic()
             if early_s > 0:
                 wait_s = min(wait_s, early_s)
                 continue
             version, maker = found
-            showing = (self._scan, self._moment)
-            payload = await self._hub.make(item, version, maker)
-            if showing != (self._scan, self._moment):
+            showing = (self._scan, self._moment, self._jpeg)
+            make = self._hub.make_jpeg if self._jpeg and item in COMPRESSED else self._hub.make
+            payload = await make(item, version, maker)
+            if showing != (self._scan, self._moment, self._jpeg):
                 return 0.0  # the viewer has turned to something else meanwhile
             self._wanted.discard(item)
             last_s[item] = self._sent_s[item] = time.monotonic()
@@ -165,7 +172,7 @@ def _outcome(done: "asyncio.Future[bool]") -> str:
 
 
 def parse(text: str | None) -> dict[str, Any]:
-    """A viewer's message, checked: ``want`` a list of items, ``show`` (scan, moment), ``command`` a :class:`Command`.
+    """A viewer's message, checked: ``want`` items, ``show`` (scan, moment), ``quality``, ``command`` a :class:`Command`.
 
     Raises :class:`RefusedError` naming field and value.
     """
@@ -182,6 +189,10 @@ def parse(text: str | None) -> dict[str, Any]:
         checked["want"] = _items(asked["want"])
     if "show" in asked:
         checked["show"] = _what_to_show(asked["show"])
+    if "quality" in asked:
+        if asked["quality"] not in _QUALITIES:
+            raise RefusedError(f"quality: {str(asked['quality'])[:40]!r} is not one of {', '.join(_QUALITIES)}")
+        checked["quality"] = asked["quality"]
     if "command" in asked:
         checked["command"] = _a_command(asked["command"])
     return checked

@@ -11,11 +11,40 @@ export function unpack(buffer) {
   return [header, data];
 }
 
+/** The same of a message, pictures that came as JPEG as the bytes they stand for. */
+export async function opened(buffer) {
+  const [header, data] = unpack(buffer);
+  if (!header.jpeg) return [header, data];
+  const parts = [["image/jpeg", data.subarray(0, header.jpeg)], ["image/png", data.subarray(header.jpeg)]];
+  const [values, odd] = await Promise.all(parts.map(([type, bytes]) => pixels(new Blob([bytes], { type }))));
+  const most = header.item === "pattern" ? 254 : 255;
+  for (let i = 0; i < values.length; i++) values[i] = odd[i] === MEASURED ? Math.min(Math.max(values[i], 1), most) : odd[i];
+  return [header, values];
+}
+
+const MEASURED = 128; // in the PNG: the value is in the JPEG
+
+/** Gray values of an encoded picture. */
+async function pixels(blob) {
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const { width, height } = bitmap;
+  const sheet = Object.assign(document.createElement("canvas"), { width, height });
+  const context = sheet.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const { data } = context.getImageData(0, 0, width, height);
+  const values = new Uint8Array(width * height);
+  for (let i = 0; i < values.length; i++) values[i] = data[4 * i];
+  return values;
+}
+
 export class Link {
   /** `take(header, data)` gets each message; `tell(state, text)` hears live, connecting or gone. */
-  constructor(take, tell) {
+  constructor(take, tell, quality) {
     this.take = take;
     this.tell = tell;
+    this.quality = quality;
+    this.order = Promise.resolve(); // messages are taken in the order in which they came, however long decoding takes
     this.wants = new Set();
     this.shown = { scan: null, moment: null };
     this.delay = FIRST_DELAY_MS;
@@ -31,13 +60,11 @@ export class Link {
     socket.onopen = () => {
       this.delay = FIRST_DELAY_MS;
       this.tell("live", "");
-      this.send({ show: this.shown, want: ["hello", ...this.wants] });
+      this.send({ quality: this.quality, show: this.shown, want: ["hello", ...this.wants] });
     };
     socket.onmessage = ({ data }) => {
-      if (typeof data === "string") {
-        const message = JSON.parse(data);
-        this.take(message, null);
-      } else this.take(...unpack(data));
+      const message = typeof data === "string" ? [JSON.parse(data), null] : opened(data);
+      this.order = this.order.then(async () => this.take(...(await message))).catch(reportError);
     };
     socket.onclose = (event) => this.lost(event);
   }
@@ -62,6 +89,12 @@ export class Link {
   want(...items) {
     for (const item of items) this.wants.add(item);
     this.send({ want: items });
+  }
+
+  /** Ask for pictures as ``raw`` or ``jpeg`` from now on. */
+  ask(quality) {
+    this.quality = quality;
+    this.send({ quality });
   }
 
   /** Ask no more: the item is wanted again only after a reconnection if somebody asks. */

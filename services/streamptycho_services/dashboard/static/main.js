@@ -3,9 +3,10 @@
 import { COLOUR_MAPS, rgba } from "./colours.js";
 import { controlPanel } from "./control.js";
 import { Link } from "./link.js";
-import { coverage, crop, measure } from "./overlays.js";
+import { coverage, crop, legend, measure } from "./overlays.js";
 import { Plot } from "./plot.js";
 import { ProbeView } from "./probe.js";
+import { Spectrum } from "./spectrum.js";
 import { showFacts, showScans, showVerdict, staleness, write } from "./strip.js";
 import { count, length, small } from "./units.js";
 import { ImageView, drawScale, label } from "./view.js";
@@ -19,6 +20,7 @@ const kept = { // what a browser without storage forgets
 const phase = new ImageView($("phase"));
 const amplitude = new ImageView($("amplitude"));
 const pattern = new ImageView($("pattern"), { colours: "inferno", scale: false, bar: false });
+const spectrum = new Spectrum($("spectrum"), phase);
 const quad = ["map-sum", "map-dark", "map-y", "map-x"].map((id) => new ImageView($(id), { bar: false, scale: id === "map-sum", interactive: false }));
 const curve = new Plot($("curve"), { log: true, whole: true, xLabel: "pass" });
 const ring = new Plot($("ring"), { xLabel: "period", yRange: [-0.05, 1.05] });
@@ -35,7 +37,7 @@ let moments = [];
 let chosen = null;
 let moment = null;
 
-window.streamptycho = { painted, phase, pattern };
+window.streamptycho = { painted, phase, pattern, spectrum };
 
 const takers = {
   hello: ({ control }) => { if (control && !$("control")) document.querySelector("main").before(controlPanel(act)); else if (!control) $("control")?.remove(); },
@@ -53,6 +55,10 @@ const takers = {
   moments: takeMoments,
 };
 
+const asked = new URLSearchParams(location.search).get("quality");
+if (["raw", "jpeg"].includes(asked)) kept.set("quality", asked);
+const quality = asked === "jpeg" || (asked !== "raw" && kept.get("quality") === "jpeg") ? "jpeg" : "raw";
+toggle($("jpeg"), quality === "jpeg");
 const link = new Link(
   (header, data) => {
     const scan = header.item === "status" ? header.key : header.scan;
@@ -64,6 +70,7 @@ const link = new Link(
     connection = { state, text: text || (state === "gone" ? connection.text : "") };
     tell();
   },
+  quality,
 );
 link.want("status", ...ALWAYS);
 
@@ -90,10 +97,10 @@ function takeStatus(header) {
 /** Another scan: nothing of the last one stays but zoom, contrast and tools. */
 function begin(next) {
   if (key !== null) {
-    for (const view of [phase, amplitude, pattern, ...quad, curve, ring, probe]) view.clear();
+    for (const view of [phase, spectrum.view, amplitude, pattern, ...quad, curve, ring, probe]) view.clear();
     for (const note of document.querySelectorAll(".note")) write(note, "");
     moments = [];
-    phase.overlays[0] = () => {};
+    uncover();
     moment = null;
     showMoments();
     link.show(chosen, null); // all of it anew
@@ -111,14 +118,22 @@ function takeImage(item, header, data) {
 function takeExact(header, data) {
   if (phase.image && phase.image.sequence === header.sequence) phase.image.exact = data;
   phase.schedule();
-  if (phase.drag === "cut") again("exact");
+  if (needsExact()) again("exact");
 }
+
+const needsExact = () => phase.drag === "cut" || spectrum.on;
 
 function takeCoverage(header, data) {
   if ($("cover").getAttribute("aria-pressed") !== "true") return;
   phase.overlays[0] = coverage({ ...header, data });
+  $("points").replaceChildren(...legend(header));
   phase.schedule();
   again("coverage");
+}
+
+function uncover() {
+  phase.overlays[0] = () => {};
+  $("points").replaceChildren();
 }
 
 function takePattern(header, data) {
@@ -207,7 +222,7 @@ phase.onpaint = (image) => {
   const { sequence, newest_ns, time_ns, frames } = image;
   painted.push({ sequence, newest_ns, time_ns, frames, at_ms: Date.now() });
   if (painted.length > 500) painted.shift();
-  link.want(...(phase.drag === "cut" ? ["phase", "exact"] : ["phase"]));
+  link.want(...(needsExact() ? ["phase", "exact"] : ["phase"]));
 };
 amplitude.onpaint = () => link.want("amplitude");
 pattern.onpaint = () => link.want("pattern");
@@ -218,7 +233,8 @@ ring.onpaint = () => link.want("ring");
 
 pattern.special = (table) => { table[0] = rgba(40, 62, 92); table[255] = rgba(255, 40, 60); };
 pattern.overlays = [crop];
-phase.overlays = [() => {}, measure(phase)];
+phase.overlays = [() => {}, measure(phase), (context) => spectrum.follow(context)];
+spectrum.view.onhover = (y, x) => write($("readout"), spectrum.tell(y, x));
 phase.onhover = (y, x) => {
   const value = phase.valueAt(y, x);
   write($("readout"), Number.isFinite(value) ? `${value.toFixed(3)} rad at ${length(y)}, ${length(x)}` : "");
@@ -232,19 +248,35 @@ function toggle(button, on) {
 $("lock").onclick = () => { phase.locked = toggle($("lock"), !phase.locked) ? [...phase.range] : null; phase.recolour(); };
 $("cover").onclick = () => {
   if (toggle($("cover"), $("cover").getAttribute("aria-pressed") !== "true")) link.want("coverage");
-  else { link.drop("coverage"); phase.overlays[0] = () => {}; phase.schedule(); }
+  else { link.drop("coverage"); uncover(); phase.schedule(); }
 };
 for (const tool of ["ruler", "cut"]) {
   $(tool).onclick = () => {
     phase.drag = phase.drag === tool ? null : tool;
     for (const other of ["ruler", "cut"]) toggle($(other), phase.drag === other);
-    if (phase.drag === "cut") link.want("exact"); else link.drop("exact");
+    wantExact();
     if (!phase.drag) phase.line = null;
     phase.schedule();
   };
 }
+function wantExact() {
+  if (needsExact()) link.want("exact"); else link.drop("exact");
+}
+
+$("fft").onclick = () => {
+  const on = toggle($("fft"), !spectrum.on);
+  $("spectrum-of").hidden = !on;
+  $("phase").parentElement.classList.toggle("split", on);
+  spectrum.show(on);
+  wantExact();
+};
 $("fit").onclick = () => phase.fit();
 $("save").onclick = savePicture;
+$("jpeg").onclick = () => {
+  const chosenQuality = toggle($("jpeg"), link.quality !== "jpeg") ? "jpeg" : "raw";
+  kept.set("quality", chosenQuality);
+  link.ask(chosenQuality);
+};
 $("live").onclick = () => look(null);
 $("moment").oninput = ({ target }) => look(moments[target.value]?.sequence ?? null);
 $("scans").onchange = ({ target }) => { chosen = target.value || null; moment = null; link.show(chosen, null); showMoments(); };
@@ -257,7 +289,7 @@ $("colours").onchange = ({ target }) => {
 };
 for (const view of [phase, amplitude, ...quad]) view.colours = $("colours").value;
 $("phase").addEventListener("keydown", (event) => {
-  const button = { l: "lock", c: "cover", r: "ruler", x: "cut", s: "save" }[event.key];
+  const button = { l: "lock", c: "cover", r: "ruler", x: "cut", f: "fft", s: "save" }[event.key];
   if (button && !event.ctrlKey && !event.metaKey) $(button).click();
 });
 

@@ -1,27 +1,73 @@
 // What is drawn over pictures: where the beam has been, distances, values along a line, the crop of a pattern.
 
 import { label } from "./view.js";
-import { length, small } from "./units.js";
+import { count, length, small } from "./units.js";
 
-const NEWEST = 40;
+const STATES = [ // in the order of their numbers
+  { name: "waiting", text: "waiting", sign: "■", colour: "#ffb000" },
+  { name: "used", text: "used", sign: "■", colour: "#00a8ff" },
+  { name: "refused", text: "refused", sign: "+", colour: "#ff5ce1", cross: [[-1, 0, 1, 0], [0, -1, 0, 1]] },
+  { name: "lost", text: "no frame", sign: "×", colour: "#ff5a4f", cross: [[-1, -1, 1, 1], [-1, 1, 1, -1]] },
+  { name: "planned", text: "planned", sign: "▪", colour: "#93a1b0", part: 0.7 },
+];
+const IN_TURN = [4, 1, 0, 2, 3]; // painted
+const TOLD = [1, 0, 2, 3, 4];
+const NEWEST = { text: "newest", sign: "○", colour: "#fff" };
 
-/** Points of the scan, the newest brighter. `points` is {origin_m, data}. */
+/** Points of the scan by state. `points` is {origin_m, shape: [k, 3], data, newest}. */
 export function coverage(points) {
   return (context, view) => {
     const { zoom } = view.place();
     const [oy, ox] = view.toScreen(...points.origin_m);
     const ratio = window.devicePixelRatio || 1;
-    const total = points.data.length / 2;
+    const { data, shape: [total] } = points;
     const size = Math.max(1.5, Math.min(4, 100 / Math.sqrt(total))) * ratio;
-    for (const [from, to, colour] of [[0, total - NEWEST, "#00a8ffc0"], [Math.max(0, total - NEWEST), total, "#ffb000"]]) {
-      context.fillStyle = colour;
-      for (let i = Math.max(0, from); i < to; i++) {
-        const y = oy + points.data[2 * i] * zoom;
-        const x = ox + points.data[2 * i + 1] * zoom;
-        context.fillRect(x - size / 2, y - size / 2, size, size);
+    const at = (i) => [oy + data[3 * i] * zoom, ox + data[3 * i + 1] * zoom];
+    for (const state of IN_TURN) {
+      const { colour, cross, part = 1 } = STATES[state];
+      const side = part * size;
+      context.beginPath();
+      for (let i = 0; i < total; i++) {
+        if (data[3 * i + 2] !== state) continue;
+        const [y, x] = at(i);
+        if (!cross) context.rect(x - side / 2, y - side / 2, side, side);
+        const arm = size + 1.5 * ratio;
+        for (const [y0, x0, y1, x1] of cross ?? []) {
+          context.moveTo(x + x0 * arm, y + y0 * arm);
+          context.lineTo(x + x1 * arm, y + y1 * arm);
+        }
       }
+      context.fillStyle = colour;
+      if (!cross) context.fill();
+      else outlined(context, colour, 2 * ratio);
     }
+    if (points.newest === null) return;
+    const [y, x] = at(points.newest);
+    context.beginPath();
+    context.arc(x, y, size + 3 * ratio, 0, 7);
+    outlined(context, NEWEST.colour, 1.5 * ratio);
   };
+}
+
+function outlined(context, colour, width) {
+  for (const [style, wide] of [["#000b", 2 * width], [colour, width]]) {
+    context.strokeStyle = style;
+    context.lineWidth = wide;
+    context.stroke();
+  }
+}
+
+/** What the marks mean, and how many there are of each. */
+export function legend({ counts, newest }) {
+  const states = TOLD.map((i) => ({ ...STATES[i], number: counts[STATES[i].name] })).filter(({ number }) => number);
+  return [...states, ...(newest === null ? [] : [NEWEST])].map(({ text, colour, sign, number }) => {
+    const line = document.createElement("li");
+    const mark = Object.assign(document.createElement("i"), { textContent: sign });
+    mark.style.color = colour;
+    mark.setAttribute("aria-hidden", "true");
+    line.append(mark, number ? ` ${text} ${count(number)}` : ` ${text}`);
+    return line;
+  });
 }
 
 /** The line that was drawn last, with its length; with values along it if it is a cut. */
