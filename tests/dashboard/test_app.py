@@ -315,7 +315,7 @@ class TestPace:
             assert 2 <= self.looked(Browser(socket), item, shows, 0.5) <= 8
 
     def test_a_first_look_back_comes_at_once(self, serve, show, monkeypatch):
-        monkeypatch.setattr(viewer_module, "least_s", lambda item: 30.0)
+        monkeypatch.setattr(viewer_module, "least_s", lambda item, far: 30.0)
         monkeypatch.setattr(viewer_module, "TURN_S", 30.0)
         served = serve()
         served.tell(show.snapshot(0.3))

@@ -246,13 +246,21 @@ class TestPoints:
 
     def test_a_point_changes_its_state(self):
         points = Points()
-        points.take(block([1, 2, 3], state=np.array([0, 0, PointState.LOST], np.uint8)))
+        points.take(block([1, 2, 3], known=2, state=np.array([0, 0, PointState.LOST], np.uint8)))
         assert points.measured.tolist() == [0, 1]
-        points.take(block([2, 3], state=np.array([1, 1], np.uint8)))
+        points.take(block([2, 3], known=3, state=np.array([1, 1], np.uint8)))
         assert points.state.tolist() == [0, 1, 1]
         assert points.version == 2
-        points.take(block([2, 3], state=np.array([1, 1], np.uint8)))
+        points.take(block([2, 3], known=3, state=np.array([1, 1], np.uint8)))
         assert points.version == 2
+
+    def test_lost_points_are_not_those_of_a_log_given_up(self):
+        points = Points()
+        points.take(block([0, 1, 2, 3], known=3, state=np.array([1, 1, 1, PointState.LOST], np.uint8)))
+        points.take(block([10, 11], known=2))
+        assert points.index.tolist() == [3, 10, 11]
+        points.take(block([12, 13, 14], known=3))
+        assert points.index.tolist() == [3, 12, 13, 14], "more in work than there are: the rest was of another log"
 
     def test_frozen_does_not_change(self):
         points = Points()
