@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from streamptycho.display import covered_part
+from streamptycho.points import Points
 from streamptycho_services.dashboard import images
-from streamptycho_services.dashboard.history import Points
 from tests.dashboard.show import Show
 
 
