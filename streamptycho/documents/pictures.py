@@ -52,7 +52,7 @@ class ObjectCanvas:
             "object_pixel_m": np.multiply(pixel_m, binning, dtype=np.float64),
             "object_origin_m": np.array(snapshot.origin_m) + np.multiply(shift_px, pixel_m),
             "object_frames_used": snapshot.frames_used,
-            "object_error": fourier_error(snapshot.error),
+            "object_error": fourier_error(snapshot.error, snapshot.frames_used),
             "object_final": int(snapshot.final),
         }
 

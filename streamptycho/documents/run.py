@@ -167,7 +167,7 @@ def progress_data(
         "frames_used": used,
         "frames_dropped": min(dropped, _LARGEST_COUNT),
         "updates": int(number(updates, 0)),
-        "error": fourier_error(error),
+        "error": fourier_error(error, used),
         "resolution_m": length_m(quality.get("resolution_m")),
         "covered_fraction": number(quality.get("covered_fraction"), 0.0),
         "rate_hz": number(receive.figures.get("rate_hz"), 0.0) if receive and receiving else 0.0,

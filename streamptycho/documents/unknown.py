@@ -2,8 +2,8 @@
 
 import math
 
-LEAST_ERROR = 1e-6
-"""A smaller Fourier error is that of a first frame, which the object explains wholly: it tells nothing of the picture."""
+FEWEST_FRAMES = 4
+"""Fewer frames have less to say than the object has pixels: some object explains them, the first one to 1e-14."""
 
 
 def number(value: float | None, unknown: float) -> float:
@@ -16,7 +16,6 @@ def length_m(value: float | None) -> float:
     return number(value, 1.0) if value is not None and value > 0 else 1.0
 
 
-def fourier_error(value: float | None) -> float:
-    """An error that is not known, or does not mean anything yet, is 1: nothing is explained."""
-    known = number(value, 1.0)
-    return known if known >= LEAST_ERROR else 1.0
+def fourier_error(value: float | None, frames: int) -> float:
+    """The error of a picture of so many frames; 1, nothing explained, if it is not known or does not mean anything yet."""
+    return number(value, 1.0) if frames >= FEWEST_FRAMES else 1.0

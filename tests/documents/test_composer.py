@@ -295,6 +295,14 @@ class TestSilence:
 
 
 class TestUnknown:
+    def test_the_error_of_a_first_frame(self, told):
+        told.say(start(), word(used=1, figures={"error": 1e-13}))
+        told.say(snapshot(1, frames_used=1, error=1e-13), after_s=1)
+        told.say(word(used=9, time_ns=STARTED_NS + 9, figures={"error": 0.2}), after_s=1)
+        assert [event["error"] for event in told.events("progress")][-2:] == [1.0, 0.2]
+        assert min(event["error"] for event in told.events("progress")) == 0.2
+        assert told.events("object")[0]["object_error"] == 1.0
+
     def test_figures_that_are_not_numbers(self, told):
         nothing = float("nan")
         told.say(start(metadata={"a": nothing, "b": math.inf, "x.y": 1, "x/y": 2, "": 3}))
@@ -316,7 +324,7 @@ class TestUnknown:
         assert told.of("start")[0]["scan_metadata"] == {"a": "nan", "b": "inf", "x_y": 1, "x_y_": 2, "_": 3}
 
     def test_the_newer_word_counts(self, told):
-        told.say(start(), word(used=3, time_ns=STARTED_NS + 2, figures={"error": 0.3, "updates": 30.0}))
+        told.say(start(), word(used=30, time_ns=STARTED_NS + 2, figures={"error": 0.3, "updates": 30.0}))
         told.say(snapshot(1, time_ns=STARTED_NS + 1), after_s=1)
         assert told.events("progress")[-1]["error"] == 0.3
         told.say(snapshot(2, time_ns=STARTED_NS + 3), after_s=1)

@@ -89,7 +89,7 @@ class TestMaps:
                 assert (data["map_pixel_m"] > 0).all()
 
 
-def test_an_error_too_small_to_mean_anything_is_none():
-    assert fourier_error(0.02) == 0.02
-    assert [fourier_error(value) for value in (None, float("nan"), 1e-13, 0.0)] == [1.0] * 4
+def test_an_error_of_too_few_frames_is_none():
+    assert [fourier_error(1e-13, frames) for frames in (0, 1, 3, 4)] == [1.0, 1.0, 1.0, 1e-13]
+    assert [fourier_error(value, 100) for value in (None, float("nan"), 0.02)] == [1.0, 1.0, 0.02]
     assert [length_m(value) for value in (None, float("nan"), 0.0, 3e-8)] == [1.0, 1.0, 1.0, 3e-8]
