@@ -167,11 +167,11 @@ def _has_data(axes: Any) -> bool:
 
 
 def _aspect(axes: Any) -> float:
-    """Height over width of the picture in the axes, roughly; 0 if there is none."""
+    """Height over width of the picture in the axes, to a twentieth; 0 if there is none."""
     if not axes.images:
         return 0.0
     left, right, bottom, top = axes.images[0].get_extent()
-    return float(round(abs((top - bottom) / (right - left)), 1))
+    return round(20 * abs((top - bottom) / (right - left))) / 20
 
 
 def _no_drawing() -> None:
