@@ -171,7 +171,7 @@ def _aspect(axes: Any) -> float:
     if not axes.images:
         return 0.0
     left, right, bottom, top = axes.images[0].get_extent()
-    return round(20 * abs((top - bottom) / (right - left))) / 20
+    return float(round(20 * abs((top - bottom) / (right - left)))) / 20
 
 
 def _no_drawing() -> None:
