@@ -10,6 +10,8 @@ MAX_SIDE = 256
 """Pixels of the longer side of a map."""
 _REACH = 1.5
 """A pixel of a map shows the nearest point within so many pitches."""
+_FARTHEST_M = 1e9
+"""Positions beyond it are nonsense, and would overflow."""
 _SAMPLE = 2000
 """Points of which the pitch is taken."""
 
@@ -35,6 +37,7 @@ def grid(yx_m: NDArray[np.float64], max_side: int = MAX_SIDE) -> Grid:
 
     Points far from the others, as of a stage still on its way, do not stretch it.
     """
+    yx_m = np.clip(yx_m, -_FARTHEST_M, _FARTHEST_M)
     low, high = _extent(yx_m)
     near = ((yx_m >= low) & (yx_m <= high)).all(axis=1)
     rows = np.flatnonzero(near)

@@ -1,8 +1,9 @@
 """Scans as runs of bluesky's event model. No socket, thread or clock of its own; ``docs/documents.md`` has every document.
 
-`wire` documents to bytes and back; `keys` what each stream holds; `pictures` object and probe as arrays of bounded size;
-`run` one scan as one run; `composer` all scans, from what a display is told; `history` what a late viewer is given;
-`follower` how a late viewer takes it in.
+`wire` documents to bytes and back; `keys` what each stream holds; `unknown` what stands for a figure that is not known;
+`pictures` object and probe, `frames` what frames say by themselves as arrays of bounded size; `run` one scan as one run;
+`composer` all scans, from what a display is told; `history` what a late viewer is given; `follower` how a late viewer takes
+it in.
 """
 
 from streamptycho.documents.composer import Composer

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from streamptycho.documents.run import ExitStatus, Run, progress_data
 from streamptycho.documents.wire import Document
 from streamptycho.errors import ProtocolError
-from streamptycho.feed import Assessment
+from streamptycho.feed import Assessment, Preview, Survey
 from streamptycho.messages import Message, ScanEnd, ScanStart, Snapshot, Status
+from streamptycho.points import Points
 from streamptycho.reasons import EndReason, ServiceState
 
 PROGRESS_S = 0.5
 PICTURE_S = 1.0
 QUALITY_S = 1.0
+PATTERN_S = 1.0
+MAPS_S = 1.0
 START_PATIENCE_S = 3.0
 """How long a run waits for the start message of its scan: the receiver repeats it more often than this."""
 FINAL_PATIENCE_S = 5.0
@@ -22,9 +25,10 @@ SILENCE_S = 60.0
 MAX_OPEN_RUNS = 8
 _REMEMBERED = 256
 """Runs that have ended and are not begun again by what is said of them late."""
-_PICTURE_SHARE = 10
-"""A picture is not made more often than so many times the time it took: a tenth of a core at most."""
+_SHARE = 10
+"""Pictures of a stream are not made more often than so many times the time they took: a tenth of a core at most."""
 
+_HEARD = ScanStart | ScanEnd | Status | Snapshot | Survey | Preview | Assessment
 _Key = tuple[str, int]
 """Scan id and beginning: one run of a scan."""
 
@@ -49,6 +53,13 @@ class _Scan:
     assessment: Assessment | None = None
     verdict: Assessment | None = None
     """The newest assessment, if it has not been told."""
+    preview: Preview | None = None
+    """The newest one, if it has not been told."""
+    points: Points = field(default_factory=Points)
+    surveyed_ns: int = 0
+    """When the newest points were told."""
+    mapped: int = 0
+    """Version of the points of which maps have been told."""
     done_s: float | None = None
     """When the reconstruction said that it was done."""
     run: Run | None = None
@@ -70,7 +81,8 @@ class _Scan:
 class Composer:
     """Makes documents of what the display is told: :meth:`take` each message, and :meth:`due` some times a second.
 
-    What it holds is bounded: at most 8 open runs, of each the newest of everything.
+    What it holds is bounded: at most 8 open runs, of each the newest of everything, and as many points as
+    :class:`Points` keeps.
 
     Parameters
     ----------
@@ -96,7 +108,7 @@ class Composer:
 
     def take(self, message: Message | ProtocolError | None) -> None:
         """Remember what a message says; it becomes a document when it is due."""
-        if not isinstance(message, ScanStart | ScanEnd | Status | Snapshot | Assessment) or message.scan_id is None:
+        if not isinstance(message, _HEARD) or message.scan_id is None:
             return
         scan = self._scan(message.scan_id, message.started_ns, message)
         if scan is None:
@@ -111,6 +123,11 @@ class Composer:
             scan.heard_s = self._clock()
             if isinstance(message, Assessment):
                 scan.assessment = scan.verdict = message
+            elif isinstance(message, Preview):
+                scan.preview = message
+            elif isinstance(message, Survey):
+                scan.points.take(message)
+                scan.surveyed_ns = message.time_ns
             elif scan.snapshot is None or not scan.snapshot.final:
                 scan.snapshot = scan.picture = message
 
@@ -181,14 +198,28 @@ class Composer:
             yield from run.quality(scan.verdict)
             scan.verdict = None
         if scan.picture is not None and self._is_due(scan, "object", PICTURE_S, at_once=last or final):
-            begun = self._computed()
-            yield from run.picture(scan.picture)
+            yield from self._paced(scan, "object", run.picture(scan.picture))
             scan.picture = None
-            cost_s = self._computed() - begun  # of sending it too, as that is done between these documents
-            scan.due_s["object"] = max(scan.due_s["object"], self._clock() + _PICTURE_SHARE * cost_s)
+        if scan.preview is not None and self._is_due(scan, "diffraction", PATTERN_S, at_once=last):
+            yield from self._paced(scan, "diffraction", run.diffraction(scan.preview))
+            scan.preview = None
+        if (
+            scan.points.measured.size
+            and scan.points.version != scan.mapped
+            and self._is_due(scan, "maps", MAPS_S, at_once=last)
+        ):
+            yield from self._paced(scan, "maps", run.maps(scan.points, scan.surveyed_ns))
+            scan.mapped = scan.points.version
         said = (scan.receive, scan.reconstruct, scan.snapshot, scan.assessment)
         if any(said) and self._is_due(scan, "progress", PROGRESS_S, at_once=last):
             yield from run.progress(progress_data(*said))
+
+    def _paced(self, scan: _Scan, stream: str, documents: Iterator[Document]) -> Iterator[Document]:
+        """The same; what comes next of the stream waits for longer if they were costly."""
+        begun = self._computed()
+        yield from documents
+        cost_s = self._computed() - begun  # of sending them too, as that is done between these documents
+        scan.due_s[stream] = max(scan.due_s[stream], self._clock() + _SHARE * cost_s)
 
     def _is_due(self, scan: _Scan, stream: str, period_s: float, *, at_once: bool) -> bool:
         now = self._clock()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.display import displayed_phase
+from streamptycho.documents.unknown import fourier_error
 from streamptycho.messages import Snapshot
 
 MAX_SIDE = 1024
@@ -48,10 +49,10 @@ class ObjectCanvas:
             "object_phase": phase,
             "object_amplitude": amplitude,
             "object_covered": covered.astype(np.uint8),
-            "object_pixel_m": [p * binning for p in pixel_m],
-            "object_origin_m": [o + s * p for o, s, p in zip(snapshot.origin_m, shift_px, pixel_m, strict=True)],
+            "object_pixel_m": np.multiply(pixel_m, binning, dtype=np.float64),
+            "object_origin_m": np.array(snapshot.origin_m) + np.multiply(shift_px, pixel_m),
             "object_frames_used": snapshot.frames_used,
-            "object_error": snapshot.error if math.isfinite(snapshot.error) else 1.0,
+            "object_error": fourier_error(snapshot.error, snapshot.frames_used),
             "object_final": int(snapshot.final),
         }
 
@@ -133,7 +134,7 @@ def probe_data(snapshot: Snapshot) -> dict[str, Any]:
         "probe_amplitude": _finite(abs(probe)),
         "probe_phase": _finite(phase),
         "probe_power": share.astype(np.float64),
-        "probe_pixel_m": [p * binning for p in snapshot.pixel_m],
+        "probe_pixel_m": np.multiply(snapshot.pixel_m, binning, dtype=np.float64),
     }
 
 

@@ -4,17 +4,21 @@ import json
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from event_model import compose_run
 
 from streamptycho import __version__
+from streamptycho.documents.frames import maps_data, pattern_data
 from streamptycho.documents.keys import DEVICE, HINTED, STREAMS, data_keys, shapes
 from streamptycho.documents.pictures import ObjectCanvas, probe_data
+from streamptycho.documents.unknown import fourier_error, length_m, number
 from streamptycho.documents.wire import Document
-from streamptycho.feed import Assessment
+from streamptycho.feed import Assessment, Preview
 from streamptycho.messages import ScanStart, Snapshot, Status
+from streamptycho.points import Points
 from streamptycho.reasons import ServiceState
 
 ExitStatus: TypeAlias = Literal["success", "abort", "fail"]
@@ -58,6 +62,14 @@ class Run:
         """Events of the streams `object` and `probe`."""
         yield from self._event("object", self._canvas.data(snapshot), _seconds(snapshot.time_ns))
         yield from self._event("probe", probe_data(snapshot), _seconds(snapshot.time_ns))
+
+    def diffraction(self, preview: Preview) -> Iterator[Document]:
+        """An event of the stream `diffraction`."""
+        yield from self._event("diffraction", pattern_data(preview), _seconds(preview.time_ns))
+
+    def maps(self, points: Points, time_ns: int) -> Iterator[Document]:
+        """An event of the stream `maps`, of at least one point, told last at `time_ns`."""
+        yield from self._event("maps", maps_data(points), _seconds(time_ns))
 
     def quality(self, assessment: Assessment) -> Iterator[Document]:
         """An event of the stream `quality`."""
@@ -127,12 +139,17 @@ def _start_metadata(start: ScanStart | None, scan_id: str, started_ns: int, numb
 
 
 def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata under keys that the event model allows: neither empty nor with dot or slash; numbers finite."""
+    """The metadata under keys that the event model allows: neither empty nor with dot or slash; numbers finite.
+
+    Keys that become the same are numbered.
+    """
     clean: dict[str, Any] = {}
+    met: Counter[str] = Counter()
     for key, value in metadata.items():
-        name = key.replace(".", "_").replace("/", "_").replace("\n", "_") or "_"
+        name = base = key.replace(".", "_").replace("/", "_").replace("\n", "_") or "_"
         while name in clean:
-            name += "_"
+            met[base] += 1
+            name = f"{base}_{met[base] + 1}"
         clean[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
     return clean
 
@@ -155,13 +172,13 @@ def progress_data(
         "frames_received": received,
         "frames_used": used,
         "frames_dropped": min(dropped, _LARGEST_COUNT),
-        "updates": int(_number(updates, 0)),
-        "error": _number(error, 1.0),
-        "resolution_m": _length(quality.get("resolution_m")),
-        "covered_fraction": _number(quality.get("covered_fraction"), 0.0),
-        "rate_hz": _number(receive.figures.get("rate_hz"), 0.0) if receive and receiving else 0.0,
-        "updates_hz": _number(figures.get("updates_hz"), 0.0),
-        "lag_s": _number(figures.get("lag_s"), -1.0),
+        "updates": int(number(updates, 0)),
+        "error": fourier_error(error, used),
+        "resolution_m": length_m(quality.get("resolution_m")),
+        "covered_fraction": number(quality.get("covered_fraction"), 0.0),
+        "rate_hz": number(receive.figures.get("rate_hz"), 0.0) if receive and receiving else 0.0,
+        "updates_hz": number(figures.get("updates_hz"), 0.0),
+        "lag_s": number(figures.get("lag_s"), -1.0),
         "state": str(newest.state) if newest else str(ServiceState.RECEIVING),
     }
 
@@ -172,8 +189,8 @@ def _quality_data(assessment: Assessment) -> dict[str, Any]:
         "verdict": assessment.verdict[:_TEXT],
         "findings": " ".join(assessment.findings)[:_TEXT],
         "explanation": "\n".join(assessment.findings.values())[:_TEXT],
-        "quality_resolution_m": _length(figures.get("resolution_m")),
-        "photons_per_frame": _number(figures.get("photons_per_frame"), 0.0),
+        "quality_resolution_m": length_m(figures.get("resolution_m")),
+        "photons_per_frame": number(figures.get("photons_per_frame"), 0.0),
         "quality_figures": json.dumps(figures),
         **_curve(assessment),
     }
@@ -184,12 +201,3 @@ def _curve(assessment: Assessment) -> dict[str, Any]:
     frequency, correlation = assessment.frequency_per_m, assessment.ring_correlation
     known = (abs(frequency) < math.inf) & (abs(correlation) < math.inf)
     return {"frequency_per_m": frequency[known], "ring_correlation": correlation[known]}
-
-
-def _length(value: float | None) -> float:
-    """A length in metres that is not known is a metre: no goal is coarser."""
-    return _number(value, 1.0) if value is not None and value > 0 else 1.0
-
-
-def _number(value: float | None, unknown: float) -> float:
-    return float(value) if value is not None and math.isfinite(value) else unknown

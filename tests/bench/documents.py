@@ -1,10 +1,12 @@
 """What bluesky documents cost: ``python -m tests.bench.documents --side 512 --seconds 20``.
 
-A display with an object of `side` squared pixels and a status at 2.5 Hz is published here; the service runs in a process of
-its own, which is measured; a subscriber counts what comes, and a late one asks for the past.
+A display with an object of `side` squared pixels, a pattern of 512 x 512, a block of scan points and a status at 2.5 Hz is
+published here; the service runs in a process of its own, which is measured; a subscriber counts what comes, and a late one
+asks for the past.
 """
 
 import argparse
+import math
 import multiprocessing
 import resource
 import statistics
@@ -25,9 +27,12 @@ from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
 from streamptycho_services.documents import documents
 from streamptycho_services.documents.client import past
 from streamptycho_services.runtime import Control
+from tests.documents.helpers import preview, survey
 from tests.files.factories import STARTED_NS, snapshot, start
 
 PICTURES_HZ = 2.5
+BLOCK = 2000
+"""Points of one message, as the reconstruction sends them."""
 
 
 def serve(config: Config, finish: Any, kill: Any, told: Any) -> None:
@@ -42,7 +47,7 @@ def specimen(side: int) -> np.ndarray:
     return ((1 - 0.3 * np.cos(y / 9)) * np.exp(1j * np.sin(x / 7) * np.cos(y / 11))).astype(np.complex64)
 
 
-def measure(side: int, seconds: float, asleep: int) -> None:
+def measure(side: int, seconds: float, asleep: int, points: int) -> None:
     """Print bytes and documents per second, processor share and memory of the service, and times of catching up."""
     spawn = multiprocessing.get_context("spawn")
     finish, kill, told = spawn.Event(), spawn.Event(), spawn.Queue()
@@ -64,14 +69,15 @@ def measure(side: int, seconds: float, asleep: int) -> None:
             with sleepers(names["documents"], asleep):
                 time.sleep(0.5)
                 receive.send(start())
-                show(reconstruct, specimen(side), seconds)
+                show(reconstruct, specimen(side), seconds, points)
                 times = [timed(lambda: past(names["catch_up"])) for _ in range(9)]
                 finish.set()
             cpu_s, memory_mib = told.get(timeout=30)
             service.join()
             stop.set()
             listener.join()
-    print(f"object {side} x {side}, {seconds:g} s: {counted[0]} documents, {counted[1] / seconds / 2**20:.2f} MiB/s")
+    print(f"object {side} x {side}, {points} points, {seconds:g} s: {counted[0]} documents")
+    print(f"sent: {counted[1] / seconds / 2**20:.2f} MiB/s")
     print(f"service: {100 * cpu_s / seconds:.1f} % of a core, {memory_mib:.0f} MiB, {asleep} subscribers asleep")
     print(f"catch-up: median {1e3 * statistics.median(times):.1f} ms, longest {1e3 * max(times):.1f} ms")
 
@@ -94,12 +100,15 @@ def assert_joined(sender: Sender) -> None:
         raise TimeoutError("the service does not listen")
 
 
-def show(sender: Sender, picture: np.ndarray, seconds: float) -> None:
-    """Pictures and statuses of a scan for so long."""
+def show(sender: Sender, picture: np.ndarray, seconds: float, points: int) -> None:
+    """What is shown of a scan for so long; its points go round and round."""
     covered = np.ones(picture.shape, np.bool_)
     probe = np.ones((2, 128, 128), np.complex64)
+    columns, block = math.isqrt(points), min(BLOCK, points)
     for i in range(round(seconds * PICTURES_HZ)):
         now_ns = STARTED_NS + i
+        sender.send(survey(i * block % (points - block + 1), block, columns=columns, known=points))
+        sender.send(preview(i, (512, 512)))
         sender.send(snapshot(i, (4, 4), object=picture, covered=covered, probe=probe, time_ns=now_ns, updates=i))
         sender.send(
             Status(
@@ -138,5 +147,6 @@ if __name__ == "__main__":
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--asleep", type=int, default=0, help="further subscribers that never read")
+    parser.add_argument("--points", type=int, default=20_000, help="of the scan")
     arguments = parser.parse_args()
-    measure(arguments.side, arguments.seconds, arguments.asleep)
+    measure(arguments.side, arguments.seconds, arguments.asleep, arguments.points)

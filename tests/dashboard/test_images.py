@@ -7,8 +7,8 @@ import pytest
 
 from streamptycho.display import covered_part
 from streamptycho.feed import PointState
+from streamptycho.points import Points
 from streamptycho_services.dashboard import images
-from streamptycho_services.dashboard.history import Points
 from tests.dashboard.show import Show
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from streamptycho.feed import PointState, Survey
 from streamptycho.messages import ScanEnd, Status
+from streamptycho.points import MAX_POINTS, Points
 from streamptycho.reasons import ServiceState, Stream
 from streamptycho_services.dashboard import state as state_module
-from streamptycho_services.dashboard.history import MAX_POINTS, Curve, History, Moment, Points
+from streamptycho_services.dashboard.history import Curve, History, Moment
 from streamptycho_services.dashboard.state import MAX_SCANS, State, plain
 from tests.files.factories import snapshot
 

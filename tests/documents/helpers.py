@@ -10,12 +10,12 @@ from event_model import DocumentNames, schema_validators
 
 from streamptycho.documents import Composer, Document, dumps, loads
 from streamptycho.documents.keys import STREAMS
-from streamptycho.feed import Assessment
+from streamptycho.feed import Assessment, PointState, Preview, Survey
 from streamptycho.messages import Message, ScanEnd, Snapshot, Status
 from streamptycho.reasons import EndReason, ServiceState, Stream
 from tests.files.factories import STARTED_NS, snapshot, start
 
-_PYTHON = {"number": (float,), "integer": (int,), "string": (str,), "array": (list, np.ndarray)}
+_PYTHON = {"number": (float,), "integer": (int,), "string": (str,), "array": (np.ndarray,)}
 
 
 def plain(value: Any) -> Any:
@@ -63,7 +63,7 @@ def _check_event(descriptor: dict[str, Any], doc: dict[str, Any]) -> None:
         assert list(np.shape(value)) == key["shape"], name
         if key["dtype"] == "array":
             assert np.isfinite(value).all(), name
-            assert np.asarray(value).dtype.str == key["dtype_numpy"], name
+            assert value.dtype.str == key["dtype_numpy"], name
 
 
 class Told:
@@ -120,6 +120,45 @@ def assessment(**changes: Any) -> Assessment:
     return Assessment(**(values | changes))
 
 
+def survey(first: int, count: int = 1, *, columns: int = 10, **changes: Any) -> Survey:
+    """Points `first` to `first` + `count` of a raster of 100 nm by 200 nm; the sum is the index."""
+    index = np.arange(first, first + count)
+    values: dict[str, Any] = {
+        "scan_id": "scan",
+        "started_ns": STARTED_NS,
+        "time_ns": STARTED_NS + 7 + first,
+        "known": first + count,
+        "index": index,
+        "yx_m": np.stack([3e-6 + index // columns * 1e-7, -5e-6 + index % columns * 2e-7], axis=1),
+        "counts": index.astype(np.float32),
+        "dark_field": index.astype(np.float32) / 10,
+        "centre_px": np.stack([index, -index], axis=1).astype(np.float32),
+        "state": np.full(count, PointState.USED, np.uint8),
+    }
+    return Survey(**(values | changes))
+
+
+def preview(index: int = 3, shape: tuple[int, int] = (16, 24), **changes: Any) -> Preview:
+    """Counts that rise to the bottom right; the first row is masked, the last pixel saturated."""
+    pattern = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    valid = np.ones(shape, np.bool_)
+    valid[0] = False
+    values: dict[str, Any] = {
+        "scan_id": "scan",
+        "started_ns": STARTED_NS,
+        "time_ns": STARTED_NS + index,
+        "index": index,
+        "pattern": pattern,
+        "valid": valid,
+        "saturated": pattern == pattern.max(),
+        "binning": 2,
+        "centre_px": (15.5, 23.0),
+        "crop_px": (-2, 4),
+        "crop_shape_px": (32, 32),
+    }
+    return Preview(**(values | changes))
+
+
 def end(reason: EndReason = EndReason.COMPLETE, **changes: Any) -> ScanEnd:
     values: dict[str, Any] = {"scan_id": "scan", "stream": Stream.SCAN, "count": 3, "started_ns": STARTED_NS}
     return ScanEnd(reason=reason, **(values | changes))
@@ -132,6 +171,7 @@ def whole_scan(told: Told, reason: EndReason = EndReason.COMPLETE, **changes: An
         told.say(word("receive", ServiceState.RECEIVING, used=10 * i, figures={"rate_hz": 20.0}, **changes), after_s=0.4)
         told.say(word(used=8 * i, figures={"error": 0.5 / (i + 1), "updates": 20.0 * i, "lag_s": 0.1}, **changes))
         told.say(snapshot(i, (40 + 3 * i, 50 + 2 * i), **changes), assessment(**changes), after_s=0.4)
+        told.say(survey(25 * i, 25, **changes), preview(25 * i, **changes))
     told.say(end(reason, **changes), word("receive", ServiceState.DONE, used=30, **changes))
     told.say(word(state=ServiceState.DONE, used=30, figures={"error": 0.01, "updates": 900.0}, **changes), after_s=1)
     told.say(last_picture(**changes), after_s=0.01)

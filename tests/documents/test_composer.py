@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from streamptycho.documents.composer import _REMEMBERED, MAX_OPEN_RUNS, SILENCE_S
+from streamptycho.documents.keys import STREAMS
 from streamptycho.errors import CodecError
 from streamptycho.messages import Status
 from streamptycho.reasons import EndReason, ServiceState
-from tests.documents.helpers import Told, assessment, check, end, last_picture, whole_scan, word
+from tests.documents.helpers import Told, assessment, check, end, last_picture, preview, survey, whole_scan, word
 from tests.files.factories import STARTED_NS, snapshot, start
 
 AGAIN_NS = STARTED_NS + 10**9
@@ -42,7 +43,8 @@ def test_a_whole_scan_is_a_valid_run(told):
 def test_only_the_error_is_hinted(told):
     whole_scan(told)
     hints = {d["name"]: d["hints"]["streamptycho"]["fields"] for d in told.of("descriptor")}
-    assert hints == {"progress": ["error"], "object": [], "probe": [], "quality": []}
+    assert {name for name, fields in hints.items() if fields} == {"progress"}
+    assert (hints["progress"], set(hints)) == (["error"], set(STREAMS))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,22 @@ class TestPace:
             told.say(snapshot(i), after_s=0.1)
         assert 3 <= len(told.events("object")) <= 4
 
+    def test_patterns_and_maps_once_a_second(self, told):
+        told.say(start())
+        for i in range(100):
+            told.say(preview(i), survey(10 * i, 10), after_s=0.1)
+        assert 10 <= len(told.events("diffraction")) <= 11
+        assert 10 <= len(told.events("maps")) <= 11
+        assert told.events("diffraction")[-1]["pattern_index"] >= 90
+        assert told.events("maps")[-1]["points_mapped"] >= 900
+
+    def test_costly_maps_come_less_often(self, told):
+        told.cost_s = 0.3
+        told.say(start())
+        for i in range(100):
+            told.say(survey(10 * i, 10), after_s=0.1)
+        assert 3 <= len(told.events("maps")) <= 4
+
     def test_the_newest_picture_and_no_other(self, told):
         told.say(start(), snapshot(1))
         told.say(snapshot(2), snapshot(3))
@@ -87,9 +105,62 @@ class TestPace:
     def test_nothing_new_is_not_told_again(self, told):
         told.say(start(), word(used=3), snapshot(1))
         for _ in range(20):
-            told.say(word(used=3), after_s=1)
+            told.say(word(used=3), survey(0, 9), after_s=1)
         assert len(told.events("progress")) == 1
+        assert len(told.events("maps")) == 1, "blocks repeat"
         assert len(told.events("object")) == 1
+
+
+class TestFrames:
+    """What they say before there is a picture."""
+
+    def test_pattern_and_maps_go_before_any_picture(self, told):
+        told.say(start(), survey(0, 4), preview(3))
+        check(told.documents)
+        (pattern,), (maps,) = told.events("diffraction"), told.events("maps")
+        assert pattern["pattern_index"] == 3
+        assert (maps["points_mapped"], maps["points_known"]) == (4, 4)
+        assert told.events("object") == []
+
+    def test_points_gather(self, told):
+        told.say(start())
+        for first in (20, 0, 10):
+            told.say(survey(first, 10, known=30), after_s=1)
+        maps = told.events("maps")
+        assert [data["points_mapped"] for data in maps] == [10, 20, 30]
+        assert maps[-1]["map_sum"].max() == 29
+        assert [data["points_known"] for data in maps] == [30, 30, 30]
+
+    def test_of_each_scan_its_own(self, told):
+        told.say(start(), start(scan_id="next", started_ns=AGAIN_NS))
+        told.say(survey(0, 3), survey(0, 5, scan_id="next", started_ns=AGAIN_NS))
+        assert sorted(data["points_mapped"] for data in told.events("maps")) == [3, 5]
+
+    def test_the_last_points_are_told_before_the_end(self, told):
+        told.say(start(), survey(0, 10))
+        told.say(survey(10, 3), preview(12), last_picture(), after_s=0.1)
+        assert told.events("maps")[-1]["points_mapped"] == 13
+        assert told.events("diffraction")[-1]["pattern_index"] == 12
+        assert told.names()[-1] == "stop"
+        told.say(survey(0, 10), preview(12), after_s=100)
+        assert told.names()[-1] == "stop", "what is said of it late begins nothing"
+
+    def test_a_growing_scan_is_not_described_at_each_event(self, told):
+        told.say(start())
+        for i in range(60):
+            told.say(survey(30 * i, 30, columns=30), after_s=1)
+        described = [doc["name"] for doc in told.of("descriptor")]
+        assert len(told.events("maps")) == 60
+        assert described.count("maps") <= 9
+        check(told.documents)
+
+    def test_a_scan_of_which_only_they_are_heard(self, told):
+        told.say(survey(0, 3), preview())
+        assert told.documents == []
+        told.say(after_s=3)
+        assert told.names()[0] == "start"
+        assert len(told.events("maps")) == len(told.events("diffraction")) == 1
+        check(told.documents)
 
 
 class TestBeginning:
@@ -224,6 +295,14 @@ class TestSilence:
 
 
 class TestUnknown:
+    def test_the_error_of_a_first_frame(self, told):
+        told.say(start(), word(used=1, figures={"error": 1e-13}))
+        told.say(snapshot(1, frames_used=1, error=1e-13), after_s=1)
+        told.say(word(used=9, time_ns=STARTED_NS + 9, figures={"error": 0.2}), after_s=1)
+        assert [event["error"] for event in told.events("progress")][-2:] == [1.0, 0.2]
+        assert min(event["error"] for event in told.events("progress")) == 0.2
+        assert told.events("object")[0]["object_error"] == 1.0
+
     def test_figures_that_are_not_numbers(self, told):
         nothing = float("nan")
         told.say(start(metadata={"a": nothing, "b": math.inf, "x.y": 1, "x/y": 2, "": 3}))
@@ -242,10 +321,10 @@ class TestUnknown:
         assert quality[0]["quality_figures"] == '{"a": 1.0}'
         assert quality[0]["ring_correlation"].tolist() == [1, 3]
         assert [q["quality_resolution_m"] for q in quality] == [1.0, 1.0]
-        assert told.of("start")[0]["scan_metadata"] == {"a": "nan", "b": "inf", "x_y": 1, "x_y_": 2, "_": 3}
+        assert told.of("start")[0]["scan_metadata"] == {"a": "nan", "b": "inf", "x_y": 1, "x_y_2": 2, "_": 3}
 
     def test_the_newer_word_counts(self, told):
-        told.say(start(), word(used=3, time_ns=STARTED_NS + 2, figures={"error": 0.3, "updates": 30.0}))
+        told.say(start(), word(used=30, time_ns=STARTED_NS + 2, figures={"error": 0.3, "updates": 30.0}))
         told.say(snapshot(1, time_ns=STARTED_NS + 1), after_s=1)
         assert told.events("progress")[-1]["error"] == 0.3
         told.say(snapshot(2, time_ns=STARTED_NS + 3), after_s=1)

@@ -7,7 +7,7 @@ import pytest
 from streamptycho.documents import Document, Follower, History, frame, read_answer
 from streamptycho.documents.history import MAX_EVENTS, QUESTION
 from streamptycho.errors import CodecError
-from tests.documents.helpers import Told, end, last_picture, whole_scan, word
+from tests.documents.helpers import Told, end, last_picture, preview, survey, whole_scan, word
 from tests.files.factories import STARTED_NS, snapshot, start
 
 
@@ -80,6 +80,17 @@ def test_who_comes_late_gets_the_figures_so_far_and_the_newest_picture(bench):
     pictures = [d["data"]["object_frames_used"] for n, d in seen if n == "event" and "object_error" in d["data"]]
     assert pictures == [60, 70, 80, 30]
     assert len(set(summary(seen))) == len(seen)
+
+
+def test_who_comes_late_gets_the_newest_pattern_and_maps(bench):
+    bench.told.say(start())
+    for i in range(5):
+        bench.told.say(preview(i), survey(10 * i, 10), after_s=1)
+    bench.publish()
+    seen = bench.viewer()
+    assert bench.viewers[0].catch_up()
+    assert [d["data"]["pattern_index"] for n, d in seen if n == "event" and "pattern_index" in d["data"]] == [4]
+    assert [d["data"]["points_mapped"] for n, d in seen if n == "event" and "points_mapped" in d["data"]] == [50]
 
 
 def test_at_once_if_asked_at_once(bench):
@@ -167,7 +178,7 @@ def test_what_is_kept_does_not_grow_with_the_number_of_scans(bench):
         whole_scan(bench.told, scan_id=f"s{i}", started_ns=STARTED_NS + i)
         bench.publish()
     assert bench.history._open == {}
-    assert len(read_answer(bench.history.answer([QUESTION]))) < 20
+    assert len(read_answer(bench.history.answer([QUESTION]))) == 14, "a start, a stop, two of each of six streams"
 
 
 @pytest.mark.parametrize("question", [[], [b""], [b"catch-up 2"], [QUESTION, b""], [b"\xff" * 1000], [QUESTION] * 3])

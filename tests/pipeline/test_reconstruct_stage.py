@@ -17,11 +17,11 @@ from streamptycho.pipeline import points, reconstruction
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruct import ReconstructStage
 from streamptycho.pipeline.stage import Port
+from streamptycho.points import Points
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.trust import Trust
-from streamptycho_services.dashboard.history import Points
 from streamptycho_sim.scan import ProbeStart
 from tests.hostile import GOOD
 from tests.scans import Clock, balanced, broken_frame, end, frame, only, start

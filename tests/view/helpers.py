@@ -94,6 +94,50 @@ def probe(modes: int = 3, side: int = 16) -> dict[str, Any]:
     }
 
 
+def diffraction(shape: tuple[int, int] = (30, 40), **changes: Any) -> dict[str, Any]:
+    """Pixels of 2 x 2; 999 counts in the upper left quarter, 9 elsewhere; rows 20 and below masked, a corner saturated."""
+    counts = np.full(shape, 9, np.float32)
+    counts[: shape[0] // 2, : shape[1] // 2] = 999
+    valid = np.ones(shape, np.uint8)
+    valid[20:] = 0
+    saturated = np.zeros(shape, np.uint8)
+    saturated[:5, -8:] = 1
+    data = {
+        "pattern_counts": counts,
+        "pattern_valid": valid,
+        "pattern_saturated": saturated,
+        "pattern_index": 17,
+        "pattern_binning": 2,
+        "pattern_centre_px": np.array([30.0, 40.0]),
+        "pattern_crop_px": np.array([10.0, 20.0]),
+        "pattern_crop_shape_px": np.array([40.0, 40.0]),
+    }
+    return {**data, **changes}
+
+
+def maps(**changes: Any) -> dict[str, Any]:
+    """A raster of 12 x 16 points, two pixels each; a square mark in the corner of the first point; room to 64 x 64."""
+    covered, mark = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.float32)
+    covered[:24, :32] = 1
+    mark[:6, :8] = MARK
+    y, x = np.mgrid[:12, :16]
+    points = np.stack([y.ravel(), x.ravel()], axis=1) * 200e-9 + ORIGIN_M
+    data = {
+        "map_sum": mark,
+        "map_dark_field": mark[::-1].copy(),
+        "map_dpc_y": mark,
+        "map_dpc_x": -mark,
+        "map_covered": covered,
+        "map_pixel_m": np.array([100e-9, 100e-9]),
+        "map_origin_m": np.array(ORIGIN_M),
+        "points_yx_m": np.concatenate([points, np.repeat(points[-1:], 64, axis=0)]),
+        "points_listed": 192,
+        "points_mapped": 192,
+        "points_known": 200,
+    }
+    return {**data, **changes}
+
+
 def progress(**changes: Any) -> dict[str, Any]:
     data = {
         "frames_received": 50,

@@ -15,7 +15,7 @@ from streamptycho_services import cli
 from streamptycho_services.view import need
 from tests.chain import PROGRAM, Command
 from tests.sim.helpers import free_address
-from tests.view.helpers import Run, marked_object, progress, quality
+from tests.view.helpers import Run, maps, marked_object, progress, quality
 from tests.view.served import service
 
 
@@ -70,6 +70,7 @@ class TestHeadless:
         with service() as served:
             run = Run(served.keep, "star")
             run.event("object", marked_object())
+            run.event("maps", maps())
             where = ("--address", served.where.documents, "--catch-up", served.where.catch_up)
             command = Command(PROGRAM, "view", "--headless", tmp_path / "out", *where, "--every", "0.5")
             with command:
@@ -83,7 +84,7 @@ class TestHeadless:
                 command.process.send_signal(signal.SIGINT)
                 assert command.wait() == 0, command.err
                 assert "Traceback" not in command.err
-        for name in ("object", "probe", "progress", "star-object", "star-probe", "star-progress"):
+        for name in ("object", "progress", "data", "star-object", "star-probe", "star-progress", "star-data"):
             with Image.open(tmp_path / "out" / f"{name}.png") as image:
                 assert len(image.convert("RGB").getcolors(1 << 24)) > 30, name
         assert not list((tmp_path / "out").glob("*.partial"))

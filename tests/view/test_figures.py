@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.view.helpers import BEGUN_S, Run, marked_object, probe, progress, quality
+from tests.view.helpers import BEGUN_S, Run, diffraction, maps, marked_object, probe, progress, quality
 
 pytest.importorskip("bluesky_widgets", reason="needs streamptycho[view]")
 pytest.importorskip("matplotlib", reason="needs streamptycho[view]")
 
-from streamptycho_services.view.figures import ReconFigures, extent_um, headline, limits, tiled
+from streamptycho_services.view.artists import extent_um, limits
+from streamptycho_services.view.figures import ReconFigures, headline, tiled
 from streamptycho_services.view.headless import DPI, PngWriter
 from streamptycho_services.view.model import ReconModel
 
@@ -43,6 +44,11 @@ class Shown:
         scale = DPI / view.figure.dpi
         top, bottom = (round(pixels.shape[0] - y * scale) for y in (box.y1, box.y0))
         return pixels[top + 3 : bottom - 3, round(box.x0 * scale) + 3 : round(box.x1 * scale) - 3]
+
+
+def is_empty(pixels: NDArray[np.uint8]) -> bool:
+    """Nothing but white and what is written in gray."""
+    return bool(np.ptp(pixels, axis=-1).max() == 0 and near(pixels, WHITE).mean() > 0.9)
 
 
 @pytest.fixture
@@ -221,21 +227,21 @@ def test_two_scans_in_a_row(shown: Shown):
     shown.writer.flush()
     second = Run(shown.model, "second/../../x", BEGUN_S + 60)
     shown.writer.flush()
-    assert colours(shown.inside("object", 0)) == 1, "nothing of the first scan is taken for the second"
+    assert is_empty(shown.inside("object", 0)), "nothing of the first scan is taken for the second"
     assert not shown.figure("progress").axes_list[0].lines[0].get_xdata().size
     first.event("object", marked_object(object_final=1))
     first.stop("abort")
     assert shown.writer.flush()
     assert {p.name for p in shown.directory.iterdir()} == {
-        *(f"{name}.png" for name in ("object", "probe", "progress")),
-        *(f"first-{name}.png" for name in ("object", "probe", "progress")),
+        *(f"{name}.png" for name in ("object", "probe", "progress", "data")),
+        *(f"first-{name}.png" for name in ("object", "probe", "progress", "data")),
     }
-    assert colours(shown.inside("object", 0)) == 1, "object.png is the second scan's"
+    assert is_empty(shown.inside("object", 0)), "object.png is the second scan's"
     second.event("object", marked_object())
     shown.writer.flush()
     second.stop()
     shown.writer.flush()
-    assert len(list(shown.directory.glob("second*.png"))) == 3
+    assert len(list(shown.directory.glob("second*.png"))) == 4
     assert (shown.directory / "second_.._.._x-object.png").is_file()
     assert near(shown.inside("object", 0), YELLOW).any()
 
@@ -255,7 +261,7 @@ def test_nothing_new_writes_nothing(shown: Shown):
 
 def test_one_flush_draws_once(shown: Shown):
     drawn = []
-    for name in ("object", "probe", "progress"):
+    for name in ("object", "probe", "progress", "data"):
         shown.figure(name).figure.canvas.mpl_connect("draw_event", lambda event: drawn.append(event.canvas))
     run = Run(shown.model)
     run.event("object", marked_object())
@@ -299,8 +305,11 @@ def test_figures_do_without_a_view():
     figures = ReconFigures()
     run = Run(model)
     run.event("object", marked_object())
-    assert figures.update(model.flush()) == {"object", "probe", "progress"}
+    assert figures.update(model.flush()) == {"object", "probe", "progress", "data"}
     run.event("quality", quality())
     assert figures.update(model.flush()) == {"object", "progress"}
     run.event("probe", probe())
     assert figures.update(model.flush()) == {"probe"}
+    for event in (("diffraction", diffraction()), ("maps", maps())):
+        run.event(*event)
+        assert figures.update(model.flush()) == {"data"}

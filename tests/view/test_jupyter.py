@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.view.helpers import Run, marked_object, progress
+from tests.view.helpers import Run, maps, marked_object, progress
 from tests.view.served import Service, service, wait_until
 
 for package in ("bluesky_widgets", "matplotlib", "ipympl", "ipywidgets"):
@@ -48,6 +48,7 @@ def follow(served: Service, run: Any) -> jupyter.LiveView:
 def test_the_widget_follows_by_itself(served: Service):
     run = Run(served.keep)
     run.event("object", marked_object())
+    run.event("maps", maps())
     run.event("progress", progress())
     live = follow(served, run)
     painting = live._board.paintings[0]
@@ -56,7 +57,9 @@ def test_the_widget_follows_by_itself(served: Service):
     assert (abs(pixels - YELLOW).max(axis=-1) < 12).sum() > 200, "the mark is drawn"
     assert pixels.shape[:2] == (560, 1200)
     assert painting.figure.axes[0].get_title() == "Phase (rad), 42 of 100 frames"
-    assert live._health.value == "5 documents, 0 messages refused"
+    assert live._health.value == "7 documents, 0 messages refused"
+    assert [p.layout.name for p in live._board.paintings] == ["object", "probe", "progress", "data"]
+    assert live._board.paintings[3].view.axes_list[1].get_title() == "Coverage: 192 points, newest orange"
 
 
 def test_one_flush_draws_each_figure_once(served: Service):

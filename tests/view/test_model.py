@@ -6,7 +6,7 @@ import pytest
 
 from streamptycho.errors import GrammarError
 from streamptycho_services.view.model import SERIES_LENGTH, ReconModel, Series
-from tests.view.helpers import BEGUN_S, Run, marked_object, probe, progress
+from tests.view.helpers import BEGUN_S, Run, diffraction, maps, marked_object, probe, progress
 
 
 def test_the_newest_array_and_the_whole_curve_are_kept():
@@ -158,6 +158,16 @@ def test_an_end_is_not_lost_to_the_next_start():
         ("object", marked_object(object_amplitude=np.zeros((60, 80), np.complex64)), "object.object_amplitude"),
         ("probe", {**probe(), "probe_power": np.ones(2)}, "probe.probe_power"),
         ("probe", {**probe(), "probe_phase": np.zeros((3, 0, 16))}, "probe.probe_phase"),
+        ("diffraction", diffraction(pattern_valid=np.ones((30, 41), np.uint8)), "diffraction.pattern_valid"),
+        ("diffraction", diffraction(pattern_centre_px=np.array([np.inf, 0.0])), "diffraction.pattern_centre_px"),
+        ("diffraction", diffraction(pattern_binning=0), "diffraction.pattern_binning"),
+        ("diffraction", diffraction(pattern_index=1.5), "diffraction.pattern_index"),
+        ("maps", maps(map_dpc_y=np.zeros((64, 63), np.float32)), "maps.map_dpc_y"),
+        ("maps", maps(map_pixel_m=np.array([1e-9, -1e-9])), "maps.map_pixel_m"),
+        ("maps", maps(points_yx_m=np.zeros((5, 3))), "maps.points_yx_m"),
+        ("maps", maps(points_yx_m=np.full((5, 2), np.nan)), "maps.points_yx_m"),
+        ("maps", maps(points_listed=257), "maps.points_listed"),
+        ("maps", maps(points_mapped="many"), "maps.points_mapped"),
         ("progress", progress(error=None), "progress.error"),
         ("progress", progress(error={"a": 1}), "progress.error"),
         ("progress", progress(error=[None]), "progress.error"),

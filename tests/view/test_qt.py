@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.view.helpers import Run, marked_object, probe, progress, quality
+from tests.view.helpers import Run, diffraction, maps, marked_object, probe, progress, quality
 from tests.view.served import Service, service, wait_until
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -116,6 +116,28 @@ def test_a_zoom_survives_the_next_picture(window: qt.Window, served: Service):
     pump(lambda: "77 of 100" in view.axes_list[0].get_title(), "the second picture")
     assert view.axes_list[0].get_xlim() == (4.0, 4.5)
     assert view.axes_list[0].get_ylim() == (-0.4, -0.6)
+
+
+def test_data_are_drawn_when_their_tab_is_looked_at(window: qt.Window, served: Service, tmp_path: Path):
+    run = Run(served.tell)
+    run.event("diffraction", diffraction())
+    run.event("maps", maps())
+    run.event("progress", progress())
+    drawn = []
+    view = window._board.paintings[3].view
+    view.figure.canvas.mpl_connect("draw_event", drawn.append)
+    axes = view.axes_list
+    pump(lambda: axes[2].get_xlim()[0] > 2.9, "the maps")
+    assert not view.isVisible()
+    assert not drawn, "nobody looks"
+    tabs = window.centralWidget()
+    assert [tabs.tabText(number) for number in range(tabs.count())] == ["Reconstruction", "Data"]
+    tabs.setCurrentIndex(1)
+    pump(lambda: bool(drawn), "a drawing")
+    assert all(frame.axison for frame in axes)
+    orange = abs(grabbed(window, tmp_path / "w.png").astype(int) - (255, 127, 14)).max(axis=-1) < 12
+    assert orange.sum() > 40
+    assert window.failure is None
 
 
 def test_silence_is_told(window: qt.Window, served: Service, monkeypatch: pytest.MonkeyPatch):

@@ -17,7 +17,7 @@ from streamptycho.display import covered_part, ramp, strips, unramped
 from streamptycho.feed import PointState, Preview
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.messages import Snapshot
-from streamptycho_services.dashboard.history import Points
+from streamptycho.points import Points
 from streamptycho_services.dashboard.state import plain
 
 MAX_SIDE = 2048

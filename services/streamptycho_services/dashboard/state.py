@@ -8,8 +8,9 @@ from typing import Any
 from streamptycho.feed import Assessment, Preview, Survey
 from streamptycho.ledger import Ledger, combine, not_written
 from streamptycho.messages import Message, Snapshot, Status
+from streamptycho.points import Points
 from streamptycho.reasons import ServiceState
-from streamptycho_services.dashboard.history import Curve, History, Moment, Points
+from streamptycho_services.dashboard.history import Curve, History, Moment
 
 SERVICES = ("receive", "reconstruct", "write")
 MAX_SCANS = 24

@@ -1,7 +1,8 @@
 """Viewers of a reconstruction on bluesky-widgets' models: PNG files, a Qt window, a notebook.
 
-:mod:`model` takes the documents in, :mod:`figures` makes panels of them, :mod:`painting` holds what bluesky-widgets' views
-need to be told, :mod:`source` brings the documents. ``headless``, ``qt`` and ``jupyter`` are the front ends.
+:mod:`model` takes the documents in, :mod:`figures` and :mod:`data` make panels of :mod:`artists`, :mod:`painting` holds what
+bluesky-widgets' views need to be told, :mod:`source` brings the documents. ``headless``, ``qt`` and ``jupyter`` are the
+front ends.
 """
 
 from streamptycho.errors import ConfigError

@@ -6,76 +6,38 @@ Pictures have row 0 at the top, as everywhere in streamptycho: y grows downwards
 import math
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from bluesky_widgets.models.plot_specs import Axes, Figure, FigureList, Image, Line
+from bluesky_widgets.models.plot_specs import Axes, Figure, FigureList
 from numpy.typing import NDArray
 
+from streamptycho.display import covered_part
+from streamptycho_services.view.artists import (
+    MICROMETRE_M,
+    Layout,
+    LiveImage,
+    LiveLine,
+    Placed,
+    extent_um,
+    limits,
+    picture_axes,
+    set_title,
+)
+from streamptycho_services.view.data import DataPanels
 from streamptycho_services.view.model import State
 
-MICROMETRE_M = 1e-6
-CUT = (0.5, 99.5)
-"""Percentiles of the covered area between which the colours lie."""
 FAINT = 0.1
 """Below this part of its largest amplitude a probe's phase is noise and is left white."""
-LEAST_ERROR = 1e-6
-"""Errors below it are of a first frame that is explained wholly; they would flatten all that comes."""
 TITLE_COLUMNS = 110
-RING = "Ring correlation"
-NOT_YET = ": none yet"
-_SHOWN_IN = {"object": "object", "probe": "probe", "progress": "progress", "quality": "progress"}
-_NOTHING = np.full((2, 2), np.nan, np.float32)
-_NO_CURVE = np.zeros(0)
-
-
-class LiveImage:
-    """An Image, its colours and where it lies."""
-
-    def __init__(self, colour_map: str) -> None:
-        self._array: NDArray[np.float32] = _NOTHING
-        self._colour_map = colour_map
-        # a label with an underscore stays out of legends
-        self.spec = Image(lambda: {"array": self._array}, label="_picture")
-
-    def put(self, array: NDArray[np.float32], extent: tuple[float, ...], limits: tuple[float, float]) -> None:
-        """Show (ny, nx) `array` over `extent` (left, right, bottom, top), colours between `limits`; NaN is left white.
-
-        The style is told each time: a view that is younger than the last picture has not heard of it.
-        """
-        self._array = array
-        self.spec.events.new_data()
-        style = {"extent": extent, "clim": limits, "cmap": self._colour_map, "interpolation": "nearest"}
-        self.spec.style.update(style)
-
-
-class LiveLine:
-    """A Line and its points."""
-
-    def __init__(self, label: str = "_curve", **style: Any) -> None:
-        self._points = (_NO_CURVE, _NO_CURVE)
-        self.spec = Line(lambda: {"x": self._points[0], "y": self._points[1]}, label=label, style=style)
-
-    def put(self, x: NDArray[Any], y: NDArray[Any]) -> None:
-        """Show the curve through (n,) `x` and (n,) `y`; what is not finite is a gap."""
-        self._points = (x, np.where(np.isfinite(y), y, np.nan))
-        self.spec.events.new_data()
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What bluesky-widgets' models cannot say about a figure, for :mod:`painting`."""
-
-    name: str
-    columns: int
-    size_in: tuple[float, float]
-    rest_s: float
-    """Least time between two drawings."""
-    bars: bool = False
-    """A colour bar beside each picture."""
-    log: tuple[int, ...] = ()
-    """Axes whose y axis is logarithmic."""
+_SHOWN_IN = {
+    "object": "object",
+    "probe": "probe",
+    "progress": "progress",
+    "quality": "progress",
+    "diffraction": "data",
+    "maps": "data",
+}
 
 
 class ReconFigures:
@@ -88,13 +50,14 @@ class ReconFigures:
         self.used, self.received = LiveLine("in the picture"), LiveLine("received", linestyle="--")
         self.dropped = LiveLine("dropped", color="tab:red")
         self.rate, self.updates = LiveLine("detector, frames/s"), LiveLine("updates/s", linestyle="--")
-        self._artists: list[tuple[Axes, LiveImage | LiveLine]] = []
+        self._placed: list[Placed] = []
+        """All artists but those of the data."""
         self._phase_axes = self._picture("Phase (rad)", self.phase)
         self._amplitude_axes = self._picture("Amplitude", self.amplitude)
         self._probe_axes = self._picture("Probe amplitude", self.probe_amplitude)
         self._probe_phase_axes = self._picture("Phase, first mode (rad)", self.probe_phase)
-        self._resolution_axes = self._curve("Resolution (nm)" + NOT_YET, self.resolution)
-        self._ring_axes = self._curve(RING + NOT_YET, self.ring, x_label="1/um", y_limits=(-0.1, 1.05))
+        resolution = self._curve("Resolution (nm)", self.resolution)
+        ring = self._curve("Ring correlation", self.ring, x_label="1/um", y_limits=(-0.1, 1.05))
         self._object = Figure([self._phase_axes, self._amplitude_axes], title="waiting for a scan", short_title="Object")
         self._probe = Figure([self._probe_axes, self._probe_phase_axes], title="Probe")
         self._progress = Figure(
@@ -102,25 +65,26 @@ class ReconFigures:
                 self._curve("Fourier error", self.error),
                 self._curve("Frames", self.used, self.received, self.dropped),
                 self._curve("Rates", self.rate, self.updates),
-                self._resolution_axes,
-                self._ring_axes,
+                resolution,
+                ring,
                 self._curve("Lag (s)", self.lag),
             ],
             title="Progress over seconds since the scan began",
             short_title="Progress",
         )
-        self.figures = FigureList([self._object, self._probe, self._progress])
+        self._data = DataPanels()
+        self.figures = FigureList([self._object, self._probe, self._progress, self._data.figure])
         self.layouts = (
             Layout("object", 2, (12.0, 5.6), 0.4, bars=True),
             Layout("probe", 2, (9.0, 4.2), 0.9, bars=True),
             Layout("progress", 3, (12.0, 5.6), 0.9, log=(0, 2)),
+            self._data.layout,
         )
 
     def populate(self) -> None:
         """Put the artists in, once, after the views are made: some views draw with each artist that they find or get."""
-        for axes, artist in self._artists:
+        for axes, artist in (*self._placed, *self._data.artists):
             axes.artists.append(artist.spec)
-        self._artists.clear()
 
     def update(self, state: State) -> set[str]:
         """Bring all that has changed to the figures; names of those that have."""
@@ -135,39 +99,36 @@ class ReconFigures:
         if "progress" in state.streams:
             self._show_progress(state)
         if "quality" in state.streams:
-            correlation = state.arrays["ring_correlation"]
-            self.ring.put(state.arrays["frequency_per_m"] * MICROMETRE_M, correlation)
-            _title(self._ring_axes, RING + NOT_YET * (correlation.size == 0))
+            self.ring.put(state.arrays["frequency_per_m"] * MICROMETRE_M, state.arrays["ring_correlation"])
+        self._data.update(state)
         if self._set_titles(state):
             changed.add("object")
         return changed
 
     def _picture(self, title: str, image: LiveImage) -> Axes:
-        axes = Axes(title=title, x_label="x (um)", y_label="y (um)", aspect="equal")
-        self._artists.append((axes, image))
+        axes = picture_axes(title)
+        self._placed.append((axes, image))
         return axes
 
     def _curve(self, title: str, *lines: LiveLine, **more: Any) -> Axes:
         axes = Axes(title=title, **more)
-        self._artists.extend((axes, line) for line in lines)
+        self._placed.extend((axes, line) for line in lines)
         return axes
 
     def _clear(self) -> None:
         """A new run: nothing of the last one must be taken for it."""
-        for image in (self.phase, self.amplitude, self.probe_amplitude, self.probe_phase):
-            image.put(_NOTHING, (0, 1, 1, 0), (0, 1))
-        frames, rates = (self.used, self.received, self.dropped), (self.rate, self.updates)
-        for line in (self.error, self.resolution, self.lag, self.ring, *frames, *rates):
-            line.put(_NO_CURVE, _NO_CURVE)
+        for _, artist in self._placed:
+            artist.clear()
+        set_title(self._probe_axes, "Probe amplitude")
+        self._data.clear()
 
     def _show_object(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         covered = arrays["object_covered"] > 0
         if not covered.any():
             return
-        rows, columns = (np.flatnonzero(covered.any(axis)) for axis in (1, 0))
-        part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        part = covered_part(covered)
         pixel_m, origin_m = arrays["object_pixel_m"], arrays["object_origin_m"]
-        where = extent_um(covered[part].shape, pixel_m, origin_m + (rows[0], columns[0]) * pixel_m)
+        where = extent_um(covered[part].shape, pixel_m, origin_m + (part[0].start, part[1].start) * pixel_m)
         for image, name in ((self.phase, "object_phase"), (self.amplitude, "object_amplitude")):
             shown = np.where(covered[part], arrays[name][part], np.nan).astype(np.float32)
             image.put(shown, where, limits(shown))
@@ -183,7 +144,7 @@ class ReconFigures:
         self.probe_phase.put(phase, extent_um(phase.shape, pixel_m, corner_m), (-math.pi, math.pi))
         shares = ", ".join(f"{share:.0%}" for share in arrays["probe_power"][:8])
         many = len(amplitude) > 1
-        _title(self._probe_axes, f"Amplitude of {len(amplitude)} modes: {shares}" if many else "Probe amplitude")
+        set_title(self._probe_axes, f"Amplitude of {len(amplitude)} modes: {shares}" if many else "Probe amplitude")
 
     def _show_progress(self, state: State) -> None:
         begun_s = float(state.start["time"])
@@ -200,19 +161,19 @@ class ReconFigures:
         for line, key, scale, unknown in curves:
             if key in state.series:
                 times, values = state.series[key]
-                known = (values != unknown) & ((key != "error") | (values > LEAST_ERROR))
-                line.put(times - begun_s, np.where(known, values * scale, np.nan))
-        _title(self._resolution_axes, "Resolution (nm)" + NOT_YET * (state.last("resolution_m") >= 1))
+                line.put(times - begun_s, np.where(values != unknown, values * scale, np.nan))
 
     def _set_titles(self, state: State) -> bool:
         """Whether that of the object figure has changed."""
         used, expected = state.last("object_frames_used"), int(state.start.get("frames_expected", 0))
         if not math.isnan(used):
             final = "final, " if state.last("object_final") > 0 else ""
-            _title(self._phase_axes, f"Phase (rad), {final}{used:.0f}{f' of {expected}' if expected else ''} frames")
-            _title(self._amplitude_axes, f"Amplitude, error {state.last('object_error'):.4f}")
+            set_title(self._phase_axes, f"Phase (rad), {final}{used:.0f}{f' of {expected}' if expected else ''} frames")
+            error = state.last("object_error")
+            set_title(self._amplitude_axes, f"Amplitude, error {error:.4f}" if error < 1 else "Amplitude")
         else:
-            _title(self._phase_axes, "Phase (rad), no picture yet")
+            set_title(self._phase_axes, "Phase (rad)")
+            set_title(self._amplitude_axes, "Amplitude")
         title = "\n".join(headline(state))
         if title == self._object.title:
             return False
@@ -232,21 +193,6 @@ def headline(state: State) -> list[str]:
     return lines
 
 
-def limits(shown: NDArray[np.float32]) -> tuple[float, float]:
-    """Colour limits from what is not NaN in (ny, nx) `shown`."""
-    finite = shown[np.isfinite(shown)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(finite, CUT))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def extent_um(shape: tuple[int, ...], pixel_m: Any, origin_m: Any) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top (um) of a picture of `shape` (ny, nx); the centre of pixel [0, 0] is at `origin_m` (y, x)."""
-    (dy, dx), (y, x) = (np.asarray(pair, np.float64) / MICROMETRE_M for pair in (pixel_m, origin_m))
-    return float(x - dx / 2), float(x + (shape[1] - 0.5) * dx), float(y + (shape[0] - 0.5) * dy), float(y - dy / 2)
-
-
 def tiled(modes: NDArray[np.float32]) -> NDArray[np.float32]:
     """(modes, n, m) side by side in rows of about as many as there are rows; NaN where there is none."""
     count, ny, nx = modes.shape
@@ -255,8 +201,3 @@ def tiled(modes: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.full((rows * columns, ny, nx), np.nan, np.float32)
     padded[:count] = modes
     return padded.reshape(rows, columns, ny, nx).swapaxes(1, 2).reshape(rows * ny, columns * nx)
-
-
-def _title(axes: Axes, text: str) -> None:
-    if axes.title != text:  # each change costs a drawing in some views
-        axes.title = text

@@ -18,7 +18,7 @@ DPI = 100
 
 
 class PngWriter:
-    """Writes ``object.png``, ``probe.png`` and ``progress.png``; at the end of a scan also ``SCAN-object.png`` and so on."""
+    """Writes ``object.png``, ``probe.png``, ``progress.png``, ``data.png``; when a scan ends also ``SCAN-object.png``..."""
 
     def __init__(self, model: ReconModel, directory: Path) -> None:
         try:

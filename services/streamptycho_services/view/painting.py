@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from streamptycho_services.view.figures import Layout, ReconFigures
+from streamptycho_services.view.artists import Layout
+from streamptycho_services.view.figures import ReconFigures
 from streamptycho_services.view.model import State
 
 ARRANGE_AGAIN_S = 10.0
@@ -31,6 +32,8 @@ class Painting:
         self.figure = view.figure
         self._arranged_s = -math.inf
         self._looks: tuple[float, ...] = ()
+        self._empty: dict[Any, Any] = {}
+        """Axes to what they say while they have nothing to show."""
         self.figure.suptitle(view.model.title).set_parse_math(False)  # a "$" in a scan's name begins no formula
         self._place()
         for view_axes in view.axes.values():
@@ -46,6 +49,11 @@ class Painting:
                     self.figure.colorbar(picture, ax=axes, shrink=0.9).ax.tick_params(labelsize="small")
             if axes.lines:
                 axes.locator_params(nbins=4)
+            self._empty[axes] = axes.text(
+                0.5, 0.5, "none yet", transform=axes.transAxes, ha="center", va="center", color="gray"
+            )
+        for number in self.layout.down:
+            self.view.axes_list[number].invert_yaxis()
 
     def arrange(self) -> None:
         """Get ready to be drawn: make room for titles, labels and colour bars.
@@ -54,14 +62,27 @@ class Painting:
         """
         for axes in self.view.axes_list:
             axes.title.set_fontsize("medium")  # a new title has forgotten it
+            self._show_frame(axes)
         for number in self.layout.log:
             _decades(self.view.axes_list[number])
-        looks = (self.view.model.title.count("\n"), *(_aspect(axes) for axes in self.view.axes_list))
+        framed = (axes.axison for axes in self.view.axes_list)
+        looks = (self.view.model.title.count("\n"), *framed, *(_aspect(axes) for axes in self.view.axes_list))
         if looks != self._looks or time.monotonic() - self._arranged_s > ARRANGE_AGAIN_S:
             self.figure.set_layout_engine("constrained")
             self.figure.get_layout_engine().execute(self.figure)
             self.figure.set_layout_engine("none")
             self._arranged_s, self._looks = time.monotonic(), looks
+
+    def _show_frame(self, axes: Any) -> None:
+        """An empty frame with numbers at it would look like data."""
+        known = _has_data(axes)
+        axes.set_axis_on() if known else axes.set_axis_off()
+        self._empty[axes].set_visible(not known)
+        for picture in axes.images:
+            if picture.colorbar is not None:
+                picture.colorbar.ax.set_visible(known)
+        if axes.get_legend() is not None:
+            axes.get_legend().set_visible(known)
 
     def _resized(self) -> None:
         self._arranged_s = -math.inf
@@ -104,14 +125,14 @@ class Board:
         """Let all figures be drawn again."""
         self._waiting.update(painting.layout.name for painting in self.paintings)
 
-    def due(self, *, all_of_them: bool = False) -> list[Painting]:
-        """Views to be drawn now, arranged: those that changed and were not drawn within their time."""
+    def due(self, *, all_of_them: bool = False, seen: Callable[[Painting], bool] = lambda _: True) -> list[Painting]:
+        """Views to be drawn now, arranged: those that changed, are `seen` and were not drawn within their time."""
         now_s = time.monotonic()
         due = []
         for painting in self.paintings:
             name = painting.layout.name
             rested = now_s - self._drawn_s.get(name, -math.inf) >= painting.layout.rest_s
-            if name in self._waiting and (rested or all_of_them):
+            if name in self._waiting and (rested or all_of_them) and seen(painting):
                 self._waiting.discard(name)
                 self._drawn_s[name] = now_s
                 painting.arrange()
@@ -138,12 +159,19 @@ def _decades(axes: Any) -> None:
         axes.set_ylim(10.0**low, 10.0 ** max(high, low + 1), auto=True)
 
 
+def _has_data(axes: Any) -> bool:
+    """Whether there is any number in a picture or curve of the axes."""
+    pictures = (np.ma.count(picture.get_array()) for picture in axes.images)
+    curves = (np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axes.lines)
+    return any(pictures) or any(curves)
+
+
 def _aspect(axes: Any) -> float:
-    """Height over width of the picture in the axes, roughly; 0 if there is none."""
+    """Height over width of the picture in the axes, to a twentieth; 0 if there is none."""
     if not axes.images:
         return 0.0
     left, right, bottom, top = axes.images[0].get_extent()
-    return float(round(abs((top - bottom) / (right - left)), 1))
+    return float(round(20 * abs((top - bottom) / (right - left)))) / 20
 
 
 def _no_drawing() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 # before bluesky-widgets, so that matplotlib takes the same Qt
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QMainWindow, QSplitter
+from qtpy.QtWidgets import QApplication, QMainWindow, QSplitter, QTabWidget, QWidget
 
 from bluesky_widgets.qt.figures import QtFigure  # isort: skip
 
@@ -22,7 +22,7 @@ STALE_S = 10.0
 
 
 class Window(QMainWindow):
-    """Object above, probe and progress below; the line at the bottom tells how old the picture is."""
+    """Object above, probe and progress below; data in a tab; the line at the bottom tells how old the picture is."""
 
     def __init__(self, source: DocumentSource, every_s: float = EVERY_S) -> None:
         super().__init__()
@@ -31,20 +31,31 @@ class Window(QMainWindow):
         self.failure: BaseException | None = None
         """What ended the window before its time."""
         self.setWindowTitle("streamptycho")
-        self.setCentralWidget(self._split())
+        self.setCentralWidget(self._tabs())
         self.resize(1400, 950)
         self.statusBar().showMessage(f"waiting for documents from {source.where.documents}")
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(round(every_s * 1000))
 
-    def _split(self) -> QSplitter:
-        """Borders between the figures can be dragged."""
-        below, whole = QSplitter(Qt.Orientation.Horizontal), QSplitter(Qt.Orientation.Vertical)
-        for painting, place, share in zip(self._board.paintings, (whole, below, below), (11, 2, 3), strict=True):
+    def _tabs(self) -> QTabWidget:
+        """What is reconstructed, and what is measured."""
+        for painting in self._board.paintings:
             painting.figure.canvas.setMinimumSize(240, 160)
             painting.view.layout().setContentsMargins(0, 0, 0, 0)
-            place.addWidget(painting.view)
+        *reconstructed, measured = (painting.view for painting in self._board.paintings)
+        tabs = QTabWidget()
+        tabs.addTab(self._split(reconstructed), "Reconstruction")
+        tabs.addTab(measured, measured.model.short_title)
+        tabs.currentChanged.connect(lambda _: self._tick())
+        return tabs
+
+    @staticmethod
+    def _split(views: list[QWidget]) -> QSplitter:
+        """Borders between the figures can be dragged."""
+        below, whole = QSplitter(Qt.Orientation.Horizontal), QSplitter(Qt.Orientation.Vertical)
+        for view, place, share in zip(views, (whole, below, below), (11, 2, 3), strict=True):
+            place.addWidget(view)
             place.setStretchFactor(place.count() - 1, share)
         whole.addWidget(below)
         whole.setStretchFactor(1, 8)
@@ -56,7 +67,7 @@ class Window(QMainWindow):
         while (state := self._source.model.flush()) is not None:
             self._board.update(state)
             self.setWindowTitle(f"streamptycho: {headline(state)[0]}")
-        for painting in self._board.due():
+        for painting in self._board.due(seen=lambda painting: painting.view.isVisible()):
             painting.figure.canvas.draw_idle()
         self.statusBar().showMessage(self._health())
 

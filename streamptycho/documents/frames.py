@@ -1,0 +1,78 @@
+"""What frames say by themselves, before any iteration: newest pattern, scanning maps and coverage, of bounded size."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.feed import Preview
+from streamptycho.maps import grid, scanning_maps
+from streamptycho.points import Points
+
+MAX_PATTERN_SIDE = 512
+"""Pixels of a pattern along its longer side."""
+MAX_LISTED = 4096
+"""Positions that are listed."""
+_LEAST_SIDE = 64
+_LEAST_LISTED = 64
+
+
+def pattern_data(preview: Preview) -> dict[str, Any]:
+    """The values of a `diffraction` event."""
+    binning = math.ceil(max(preview.pattern.shape) / MAX_PATTERN_SIDE)
+    counts = np.nan_to_num(preview.pattern, posinf=0.0, neginf=0.0)
+    return {
+        "pattern_counts": _largest(counts, binning),
+        "pattern_valid": _largest(preview.valid, binning).astype(np.uint8),
+        "pattern_saturated": _largest(preview.saturated, binning).astype(np.uint8),
+        "pattern_index": preview.index,
+        "pattern_binning": preview.binning * binning,
+        "pattern_centre_px": np.array(preview.centre_px, np.float64),
+        "pattern_crop_px": np.array(preview.crop_px, np.float64),
+        "pattern_crop_shape_px": np.array(preview.crop_shape_px, np.float64),
+    }
+
+
+def _largest(array: NDArray[Any], b: int) -> NDArray[Any]:
+    """Largest value of each block of `b` squared; blocks at the far edges may be smaller."""
+    if b == 1:
+        return array
+    rows, columns = (np.arange(0, n, b) for n in array.shape)
+    return np.maximum.reduceat(np.maximum.reduceat(array, rows, axis=0), columns, axis=1)
+
+
+def maps_data(points: Points) -> dict[str, Any]:
+    """The values of a `maps` event, of those of `points` whose frames are in the reconstruction: at least one.
+
+    Arrays have room at their ends, so that their shapes change a few times only while the scan grows: maps where nothing is
+    covered, the positions where the last one is repeated.
+    """
+    rows = points.measured
+    yx_m = points.yx_m[rows]
+    where = grid(yx_m)
+    images = scanning_maps(where, points.counts[rows], points.dark_field[rows], points.centre_px[rows])
+    stride = math.ceil(len(rows) / MAX_LISTED)
+    newest_first = yx_m[::-1][::stride]
+    listed = newest_first[::-1]
+    room = _room(len(listed), _LEAST_LISTED) - len(listed)
+    return {
+        **{f"map_{name}": _with_room(np.nan_to_num(image)) for name, image in images.items()},
+        "map_covered": _with_room((where.nearest >= 0).astype(np.uint8)),
+        "map_pixel_m": np.array([where.pixel_m, where.pixel_m], np.float64),
+        "map_origin_m": np.array(where.origin_m, np.float64),
+        "points_yx_m": np.concatenate([listed, np.repeat(listed[-1:], room, axis=0)]),
+        "points_listed": len(listed),
+        "points_mapped": len(rows),
+        "points_known": points.known,
+    }
+
+
+def _with_room(image: NDArray[Any]) -> NDArray[Any]:
+    """(ny, nx) with zeros below and on the right."""
+    return np.pad(image, [(0, _room(n, _LEAST_SIDE) - n) for n in image.shape])
+
+
+def _room(n: int, least: int) -> int:
+    """The next power of two."""
+    return max(least, 1 << (n - 1).bit_length())
