@@ -223,6 +223,7 @@ class TestFaults:
 
 
 class TestScanAfterScan:
+    @pytest.mark.slow
     def test_overlapping_scans_and_then_another_shape(self, tmp_path: Path) -> None:
         """Three files from services that are started once; the second scan begins before the first has ended."""
         settings = chain.config(tmp_path, **QUICK)
@@ -390,9 +391,8 @@ class TestInterrupted:
             assert demo.wait() == 130, demo.err
             assert "Traceback" not in demo.err
 
-    @pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "reconstruct")) for name in SERVICES]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", SERVICES)
     def test_a_service_that_is_killed(self, running: Any, name: str) -> None:
         demo, path = running
         held = open_scan(path)

@@ -155,6 +155,7 @@ def test_a_stream_begins_again(scan: scans.BenchScan):
     assert wall_s > 0
 
 
+@pytest.mark.slow
 def test_the_figures_are_named_and_come_last(scan: scans.BenchScan, capsys: pytest.CaptureFixture[str]):
     parts = ["--parts", "rates", "threads", "quality"]
     small = {"n": 48, "frames": 120, "seeds": 0, "budgets": 1, "repeats": 1, "orders": 1}

@@ -145,6 +145,7 @@ def test_the_interval_is_set(counts):
     assert len(watch.assessments) == pytest.approx(spent_s / 10, abs=1.1)
 
 
+@pytest.mark.slow
 def test_what_it_costs(counts):
     """Less than a twentieth of the time of the reconstruction, by the clock on the wall."""
     watch = Watch()

@@ -373,6 +373,7 @@ def answers(address: str) -> bool:
 
 
 class TestRun:
+    @pytest.mark.slow
     def test_serves_scans_until_interrupted(self, addresses: list[str], tmp_path: Path) -> None:
         quick = ["--set", "engine.polish_passes=2"]
         with Command(PROGRAM, "run", "--json", "--output", tmp_path, *addresses, *quick) as services:
@@ -439,6 +440,7 @@ class TestRun:
         assert found["n_frames"] >= 20
         assert read_result(tmp_path / "long.result.h5").object.shape == found["picture_shape"]
 
+    @pytest.mark.slow
     def test_a_service_that_cannot_start(self, addresses: list[str], tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         with Command(PROGRAM, "run", "--output", tmp_path / "file", *addresses) as services:

@@ -306,6 +306,7 @@ def test_frames_need_not_be_square_nor_powers_of_two(shape: tuple[int, int], bac
 # contracts
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes():
     def made(seed: int) -> RollingEngine:
         engine = engine_for(SMALL, numpy_backend(), None, seed=seed, search_frames=15)
