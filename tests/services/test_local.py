@@ -1,5 +1,7 @@
 """The exit codes of a service's process."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -39,3 +41,14 @@ def test_addresses_that_others_look_for_stay():
     assert services.documents == "tcp://127.0.0.1:7001"
     assert services.catch_up == ServiceEndpoints().catch_up
     assert services.writer == "ipc:///d/writer"
+
+
+@pytest.mark.parametrize("module", ["streamptycho.config", "streamptycho_services.local", "streamptycho.pipeline.receive"])
+def test_a_process_imports_what_it_runs(module: str) -> None:
+    """What computes, draws and writes takes seconds to import in each of five processes."""
+    heavy = {"scipy", "numba", "h5py", "PIL", "starlette"}
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.split() == []
