@@ -1,15 +1,18 @@
 """Messages from the fields and arrays of a received header."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from streamptycho.errors import CodecError
+from streamptycho.errors import CodecError, GrammarError
 from streamptycho.feed import Action, Assessment, Command, Preview, Survey
 from streamptycho.fields import FieldReader
 from streamptycho.geometry import Geometry
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status, check_plan
 from streamptycho.payload import Encoding, Payload
 from streamptycho.reasons import EndReason, ServiceState, Stream
+
+log = logging.getLogger(__name__)
 
 Arrays: TypeAlias = dict[str, Any]
 
@@ -37,8 +40,20 @@ def _start(read: FieldReader, arrays: Arrays) -> ScanStart:
         saturation=read.optional("saturation", int),
         beam_center_px=None if read.optional("beam_center_px", list) is None else read.pair("beam_center_px", float),
         metadata=read.table("metadata", str, float, bool),
-        planned_yx_m=arrays.get("planned_yx_m"),
+        planned_yx_m=_plan(arrays.get("planned_yx_m")),
     )
+
+
+def _plan(planned_yx_m: Any) -> Any:
+    """As sent, if it can be shown: it is for the eye, and no frames shall be lost for it."""
+    if planned_yx_m is None:
+        return None
+    try:
+        check_plan(planned_yx_m)
+    except GrammarError as error:
+        log.warning("the plan of a scan is not shown: %s", error)
+        return None
+    return planned_yx_m
 
 
 def _frame(read: FieldReader, parts: Arrays) -> Frame:

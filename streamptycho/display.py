@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from streamptycho.messages import Snapshot
 
 _NICE = (1, 2, 5)
-RAMP_LINES = 128
-"""Rows and columns from which the ramp of a larger picture is taken."""
+RAMP_PIXELS = 1 << 19
+"""Of a larger picture, the ramp is taken from rows and columns with about so many pixels each."""
 STRIP_PIXELS = 1 << 15
 
 
@@ -28,7 +28,7 @@ def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> N
     """Phase without its ramp and constant, which ptychography cannot know; radians, NaN where not covered.
 
     The ramp is taken from the mean phase difference of neighbours, which wrapping does not disturb; in large pictures from
-    about `RAMP_LINES` rows and columns of them.
+    those of some rows and columns, which under strong noise leaves a few times more of the tilt.
     """
     part = covered_part(covered)
     shown, valid = obj[part], covered[part]
@@ -49,14 +49,14 @@ def strips(shape: tuple[int, ...]) -> Iterator[slice]:
 def ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Phase of each row (ny,) and each column (nx,) that together make the ramp and constant of (ny, nx) `obj`."""
     ny, nx = obj.shape
-    down, across = max(1, ny // RAMP_LINES), max(1, nx // RAMP_LINES)
+    every = max(1, obj.size // RAMP_PIXELS) | 1  # odd: lines in the object have even periods more often
     # whole lines, whose differences add up to those of their ends: zeros add nothing
-    columns, rows = _unit(obj[:, ::across], valid[:, ::across]), _unit(obj[::down], valid[::down])
+    columns, rows = _unit(obj[:, ::every], valid[:, ::every]), _unit(obj[::every], valid[::every])
     slope_y = np.angle((columns[1:] * columns[:-1].conj()).sum(dtype=np.complex128))
     slope_x = np.angle((rows[:, 1:] * rows[:, :-1].conj()).sum(dtype=np.complex128))
     along_y, along_x = slope_y * np.arange(ny), slope_x * np.arange(nx)
     # no matrix product: the threads of a BLAS go on spinning for a while, which takes a core from the reconstruction
-    rows *= np.exp(-1j * along_y[::down]).astype(np.complex64)[:, None]
+    rows *= np.exp(-1j * along_y[::every]).astype(np.complex64)[:, None]
     rows *= np.exp(-1j * along_x).astype(np.complex64)
     level = np.angle(rows.sum(dtype=np.complex128))
     return _wrapped(along_y + level), _wrapped(along_x)

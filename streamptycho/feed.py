@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from streamptycho.errors import GrammarError
 from streamptycho.invariants import check_counts, check_index, check_scan_id, seal
 
+MAX_BINNING = 1 << 16
+
 
 class PointState(IntEnum):
     """What has become of a scan point; up to `USED` its frame is in the reconstruction. The numbers travel."""
@@ -25,7 +27,7 @@ class PointState(IntEnum):
     LOST = 3
     """No frame came for this position, though frames after it did; one that comes after all is used."""
     PLANNED = 4
-    """Its frame is still to come, as the start of the scan says."""
+    """Named by the start of the scan, and its frame has not come to the reconstruction so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,8 +110,8 @@ class Preview:
         for name in ("valid", "saturated"):
             if getattr(self, name).shape != self.pattern.shape:
                 raise GrammarError(f"preview.{name}", f"{getattr(self, name).shape} differs from the pattern's")
-        if self.binning < 1:
-            raise GrammarError("preview.binning", f"{self.binning} is not positive")
+        if not 1 <= self.binning <= MAX_BINNING:
+            raise GrammarError("preview.binning", f"{self.binning} is not from 1 to {MAX_BINNING}")
         if not np.isfinite(self.centre_px).all():
             raise GrammarError("preview.centre_px", f"{self.centre_px} is not finite")
 

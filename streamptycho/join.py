@@ -135,7 +135,8 @@ class OpenScan:
         if not self._seen.add(index):
             self.drop(DropReason.DUPLICATE)
             return False
-        self._reached = max(self._reached, index + 1)
+        if self.start.expected is None or index < self.start.expected:  # an odd one tells nothing of the others
+            self._reached = max(self._reached, index + 1)
         return True
 
     def _hold(self, index: int, frame: Frame) -> None:

@@ -31,6 +31,14 @@ MAX_PLANNED = 1_000_000
 """Positions that a start message may announce."""
 
 
+def check_plan(yx_m: NDArray[np.float64]) -> None:
+    """Raises :class:`GrammarError` unless (n, 2) positions are a plan that can be shown."""
+    if not (yx_m.ndim == 2 and yx_m.shape[1] == 2 and 1 <= len(yx_m) <= MAX_PLANNED):
+        raise GrammarError("start.planned_yx_m", f"shape {yx_m.shape} is not (n, 2) with n from 1 to {MAX_PLANNED}")
+    if not np.isfinite(yx_m).all():
+        raise GrammarError("start.planned_yx_m", "has values that are not finite; leave the array out where not known")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScanStart:
     """First message of a scan: everything that must be known before the first frame."""
@@ -70,11 +78,8 @@ class ScanStart:
             raise GrammarError("start.beam_center_px", f"{self.beam_center_px} is not finite; leave it out where unknown")
         check_metadata(self.metadata)
         seal(self, "start", valid=np.bool_, dark=np.float32, probe=np.complex64, planned_yx_m=np.float64)
-        planned = self.planned_yx_m
-        if planned is not None and not (planned.ndim == 2 and planned.shape[1] == 2 and 1 <= len(planned) <= MAX_PLANNED):
-            raise GrammarError("start.planned_yx_m", f"shape {planned.shape} is not (n, 2) with n from 1 to {MAX_PLANNED}")
-        if planned is not None and not np.isfinite(planned).all():
-            raise GrammarError("start.planned_yx_m", "has values that are not finite; leave the array out where not known")
+        if self.planned_yx_m is not None:
+            check_plan(self.planned_yx_m)
         for name, array in (("valid", self.valid), ("dark", self.dark)):
             if array is not None and array.shape != shape:
                 raise GrammarError(f"start.{name}", f"shape {array.shape} differs from the frame's {shape}")

@@ -33,6 +33,11 @@ class Points:
         """Rows of the points whose frames are in the reconstruction."""
         return np.flatnonzero(self.state <= PointState.USED)
 
+    @property
+    def any_measured(self) -> bool:
+        """True if the frame of any point is in the reconstruction."""
+        return bool((self.state <= PointState.USED).any())
+
     def frozen(self) -> "Points":
         """As of now; what comes later does not change it (arrays are replaced, never written to)."""
         return copy.copy(self)
@@ -54,6 +59,7 @@ class Points:
         self.version += 1
 
     def _keep(self, rows: NDArray[np.bool_]) -> None:
+        self.version += not rows.all()
         for name in _ARRAYS:
             setattr(self, name, getattr(self, name)[rows])
 

@@ -409,7 +409,8 @@ def _arrays() -> None:
                 _add(f"{kind}: {name} of bytes 2", [first, *rest[:i], b"\2" * len(rest[i]), *rest[i + 1 :]], field)
             if dtype == "uint8":
                 _add(f"{kind}: {name} of unknown states", [first, *rest[:i], b"\5" * len(rest[i]), *rest[i + 1 :]], field)
-            if kind in ("start", "positions", "survey") and dtype not in ("bool", "uint8", "int64"):
+            exact = dtype in ("bool", "uint8", "int64") or name == "planned_yx_m"  # a plan is left out, and costs no scan
+            if kind in ("start", "positions", "survey") and not exact:
                 for bad in (b"\xff", np.array(np.inf, "c8" if dtype == "complex64" else dtype).tobytes()):
                     full = (bad * len(rest[i]))[: len(rest[i])]
                     _add(f"{kind}: {name} not finite {bad[:1]!r}", [first, *rest[:i], full, *rest[i + 1 :]], field)

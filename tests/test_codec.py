@@ -155,6 +155,15 @@ def test_arrays_of_a_start_are_optional():
     assert (start.valid, start.dark, start.probe, start.planned_yx_m) == (None, None, None, None)
 
 
+def test_a_plan_that_cannot_be_shown_costs_no_scan(caplog):
+    parts = parts_of("start")
+    parts[-1] = np.full((2, 2), np.nan).tobytes()
+    start = decode(parts)
+    assert start.planned_yx_m is None
+    assert start.valid is not None
+    assert "start.planned_yx_m: has values that are not finite" in caplog.text
+
+
 @pytest.mark.parametrize("kind", GOOD)
 def test_unknown_fields_are_ignored(kind: str):
     header = header_of(kind)

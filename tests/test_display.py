@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from streamptycho.display import _length, _scale_bar, displayed_phase, phase_picture, save_phase, to_gray
+from streamptycho.display import (
+    RAMP_PIXELS,
+    STRIP_PIXELS,
+    _length,
+    _scale_bar,
+    displayed_phase,
+    phase_picture,
+    save_phase,
+    to_gray,
+)
 from streamptycho.messages import Snapshot
 from streamptycho_sim.specimen import SpecimenOptions, draw
 
@@ -48,6 +57,18 @@ def test_ramp_constant_and_scale_do_not_show(slope_y, slope_x, angle, scale):
     y, x = np.ogrid[: OBJECT.shape[0], : OBJECT.shape[1]]
     other = (OBJECT * scale * np.exp(1j * (slope_y * y + slope_x * x + angle))).astype(np.complex64)
     np.testing.assert_allclose(displayed_phase(other, ALL), displayed_phase(OBJECT, ALL), atol=2e-3)
+
+
+def test_a_large_picture_in_strips_and_lines():
+    y, x = np.mgrid[:1100, :700]
+    ramp = np.exp(1j * (0.3 * y - 0.2 * x + 1)).astype(np.complex64)
+    assert ramp.size > max(RAMP_PIXELS, 2 * STRIP_PIXELS)
+    covered = np.ones(ramp.shape, np.bool_)
+    covered[:200] = covered[:, 650:] = False
+    ramp[~covered] = 5j
+    shown = displayed_phase(ramp, covered)
+    assert np.isnan(shown[~covered]).all()
+    np.testing.assert_allclose(shown[covered], 0, atol=2e-3)
 
 
 def test_a_ramp_alone_is_flat_and_a_step_keeps_its_height():

@@ -367,6 +367,11 @@ def test_one_odd_index_is_no_reason_to_look_at_all_below_it():
     assert time.process_time() - begun < 0.1, "ten million look-ups take more"
 
 
+def test_an_index_beyond_the_scan_makes_nothing_lost():
+    run = Run(settle_s=2.0)(start(expected=100), positions(range(10)), frame(9_999)).wait(0.0).wait(2.0)
+    assert told_lost(run) == []
+
+
 def test_lost_frames_are_told_in_bounded_blocks():
     run = Run(settle_s=2.0)(start(), positions(range(2500)), frame(2500)).wait(0.0).wait(2.0)
     assert [len(block) for block in told_lost(run)] == [1000, 1000, 500]

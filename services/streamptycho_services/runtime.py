@@ -145,6 +145,7 @@ def _send(
             continue
         if not sent:
             stage.unsent(port, message)
+            engine_wait_s = 0.0 if port is Port.ENGINE else engine_wait_s  # it has been waited for
 
 
 def _wait(port: Port, message: Message) -> float:

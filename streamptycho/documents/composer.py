@@ -203,11 +203,8 @@ class Composer:
         if scan.preview is not None and self._is_due(scan, "diffraction", PATTERN_S, at_once=last):
             yield from self._paced(scan, "diffraction", run.diffraction(scan.preview))
             scan.preview = None
-        if (
-            scan.points.measured.size
-            and scan.points.version != scan.mapped
-            and self._is_due(scan, "maps", MAPS_S, at_once=last)
-        ):
+        mapped = scan.points.version == scan.mapped or not scan.points.any_measured
+        if not mapped and self._is_due(scan, "maps", MAPS_S, at_once=last):
             yield from self._paced(scan, "maps", run.maps(scan.points, scan.surveyed_ns))
             scan.mapped = scan.points.version
         said = (scan.receive, scan.reconstruct, scan.snapshot, scan.assessment)

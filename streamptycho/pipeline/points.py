@@ -14,6 +14,8 @@ BLOCK_POINTS = 2000
 """Points of one message; up to a quarter of them those whose frames are not in work, once there are others."""
 MOST_ASIDE = 20_000
 """Points that are shown although their frames are not in work; what comes on top is not shown."""
+MOST_PLANNED = MOST_ASIDE // 2
+"""Those of a plan, which must leave room for frames that are lost or refused."""
 LEARNT = 64
 """Frames from which the bright field is learnt."""
 FEWEST_LEARNT = 4
@@ -47,7 +49,8 @@ class Aside:
 
     def __init__(self) -> None:
         self._line: OrderedDict[int, tuple[tuple[float, float], PointState]] = OrderedDict()
-        self._news = 0
+        self.news = 0
+        """Points that no block has held yet; a plan may be told at leisure and is none."""
 
     def __len__(self) -> int:
         return len(self._line)
@@ -57,16 +60,11 @@ class Aside:
         if index in self._line or len(self._line) < MOST_ASIDE:
             self._line[index] = (yx_m, state)
             self._line.move_to_end(index, last=False)
-            self._news += 1
+            self.news += state is not PointState.PLANNED
 
     def drop(self, index: int) -> None:
         """Its frame is in work after all."""
         self._line.pop(index, None)
-
-    @property
-    def unsent(self) -> bool:
-        """True if there are points that no block has held yet."""
-        return self._news > 0
 
     def next(self, room: int) -> tuple[NDArray[np.void], NDArray[np.uint8]]:
         """At most `room` points, as `POINT`, with their states; they are the last in line then."""
@@ -76,7 +74,7 @@ class Aside:
             block["index"][row] = index
             block["yx_m"][row], states[row] = self._line[index]
             self._line.move_to_end(index)
-        self._news = max(0, min(self._news, len(self._line)) - len(indices))
+        self.news = max(0, min(self.news, len(self._line)) - len(indices))
         return block, states
 
 
@@ -93,6 +91,7 @@ class PointLog:
         self._mean = np.zeros(shape)
         self._outside = np.ones(shape, np.float32)
         """(ny, nx) 1 outside the bright field, 0 inside."""
+        self._outside_turned = np.ascontiguousarray(self._outside.T)
         self._learnt = max(FEWEST_LEARNT, min(LEARNT, MOST_BYTES // self._outside.nbytes))
         self._early: list[NDArray[np.float32]] = []
         self._told = np.full(len(self._table), _UNTOLD, np.uint8)
@@ -122,8 +121,16 @@ class PointLog:
         row, self._n = self._n, self._n + 1
         if row < self._learnt:
             self._learn(np.square(np.maximum(amplitude, 0)))
-        counts, dark_field, *centre_px = self._sums(amplitude, self._outside, *self._frequencies)
-        self._table[row] = index, yx_m, counts, dark_field, centre_px, saturated, timestamp_ns
+        self._table[row] = index, yx_m, *self._figures(amplitude), saturated, timestamp_ns
+
+    def _figures(self, amplitude: NDArray[np.float32]) -> tuple[float, float, tuple[float, float]]:
+        """Counts, those outside the bright field, centre of mass; row by row as the memory lies, also of a turned frame."""
+        y_px, x_px = self._frequencies
+        if amplitude.flags.c_contiguous:
+            counts, dark_field, y, x = self._sums(amplitude, self._outside, y_px, x_px)
+        else:
+            counts, dark_field, x, y = self._sums(np.ascontiguousarray(amplitude.T), self._outside_turned, x_px, y_px)
+        return counts, dark_field, (y, x)
 
     def _dark_field(self, intensity: NDArray[np.float32]) -> float:
         return float(np.vdot(intensity, self._outside))
@@ -136,6 +143,7 @@ class PointLog:
         if count & (count - 1) and count != self._learnt:
             return
         self._outside = (self._mean < BRIGHT * np.quantile(self._mean, BRIGHTEST)).astype(np.float32)
+        self._outside_turned = np.ascontiguousarray(self._outside.T)
         for row, earlier in enumerate(self._early):
             self._table["dark_field"][row] = self._dark_field(earlier)
         self._told[:] = _UNTOLD
@@ -147,9 +155,11 @@ class PointLog:
 
         `used` (n,) is true for the points, in order of arrival, that shape the picture.
         """
-        aside, why = self.aside.next(BLOCK_POINTS // 4 if self._n else BLOCK_POINTS)
         states = np.where(used, PointState.USED, PointState.WAITING).astype(np.uint8)
-        rows = self._next(states, BLOCK_POINTS - len(aside))
+        news = self._news(states)
+        room = BLOCK_POINTS // 4 if self._n else BLOCK_POINTS
+        aside, why = self.aside.next(max(room, min(self.aside.news, BLOCK_POINTS - len(news))))
+        rows = self._next(news, BLOCK_POINTS - len(aside))
         if not len(rows) + len(aside):
             return None
         self._told[rows] = states[rows]
@@ -161,13 +171,16 @@ class PointLog:
             scan_id=start.scan_id, started_ns=start.started_ns, time_ns=time_ns, known=self._n, state=state[order], **arrays
         )
 
-    def _next(self, states: NDArray[np.uint8], room: int) -> NDArray[np.int64]:
-        """Rows: those never told, oldest first, then those whose state has changed, newest first, then all in turn."""
+    def _news(self, states: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Rows never told, oldest first, then those whose state has changed, newest first."""
         told = self._told[: self._n]
         changed = np.flatnonzero((told != states) & (told != _UNTOLD))[::-1]
-        news = np.concatenate([np.flatnonzero(told == _UNTOLD), changed])
+        return np.concatenate([np.flatnonzero(told == _UNTOLD), changed])
+
+    def _next(self, news: NDArray[np.int64], room: int) -> NDArray[np.int64]:
+        """Rows: `news`, then all in turn."""
         rows = news[:room]
-        self.unsent = len(news) > len(rows) or self.aside.unsent
+        self.unsent = len(news) > len(rows) or self.aside.news > 0
         again = min(room - len(rows), self._n)
         turn = (self._cursor + np.arange(again)) % max(self._n, 1)
         self._cursor = (self._cursor + again) % max(self._n, 1)

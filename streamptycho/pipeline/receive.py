@@ -119,6 +119,8 @@ class ReceiveStage:
         self._refused = True
         if self._owed and message is self._owed[0]:
             return
+        if isinstance(message, ScanStart):  # always kept: without what may be large and is for the eye only
+            message = dataclasses.replace(message, planned_yx_m=None)
         if self._has_room(message):
             self._owed.append(message)
             self._owed_bytes += _held_bytes(message)

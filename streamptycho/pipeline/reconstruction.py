@@ -12,7 +12,7 @@ from streamptycho.assess import Assessor, Evidence
 from streamptycho.errors import CodecError, ScanError
 from streamptycho.feed import Action, Assessment, Command, PointState, Preview, Survey
 from streamptycho.messages import Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.pipeline.points import MOST_ASIDE, PointLog
+from streamptycho.pipeline.points import MOST_PLANNED, PointLog
 from streamptycho.pipeline.receive import Rate
 from streamptycho.preprocess.frames import FramePreprocessor, Prepared
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
@@ -96,9 +96,9 @@ class Reconstruction:
         self._rows: dict[int, int] = {}
         self._refused = 0
         self._rate = Rate(clock)
-        planned = start.planned_yx_m[:MOST_ASIDE].tolist() if start.planned_yx_m is not None else []
-        for index in reversed(range(len(planned))):  # the last to be set aside is told first
-            self._set_aside(index, planned[index], PointState.PLANNED)
+        if start.planned_yx_m is not None:
+            planned = start.planned_yx_m[:MOST_PLANNED][::-1]  # the last to be set aside is told first
+            self._set_aside(np.arange(len(planned))[::-1], planned, PointState.PLANNED)
 
     def _new_engine(self) -> RollingEngine:
         start, options, shape = self.start, self._engine_options, self.preprocess.shape
@@ -177,20 +177,21 @@ class Reconstruction:
 
     def _refuse(self, point: ScanPoint, reason: DropReason) -> None:
         self.dropped[reason.value] += 1
-        self._set_aside(point.index, point.yx_m, PointState.REFUSED)
+        self._set_aside(np.array([point.index]), np.array([point.yx_m]), PointState.REFUSED)
 
     def note_lost(self, positions: Positions) -> None:
         """No frames have come for these positions: they are shown."""
-        for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
-            self._set_aside(index, (y, x), PointState.LOST)
+        self._set_aside(positions.index, positions.yx_m, PointState.LOST)
 
-    def _set_aside(self, index: int, yx: tuple[float, float], state: PointState) -> None:
-        """Show a point whose frame is not in work; `yx` as sent."""
+    def _set_aside(self, indices: NDArray[np.int64], yx: NDArray[np.float64], state: PointState) -> None:
+        """Show points (n,) whose frames are not in work; `yx` (n, 2) as sent."""
         with np.errstate(over="ignore", invalid="ignore"):
-            yx_px = self.transform(yx)
-        if index not in self._rows and np.abs(yx_px).max() < FARTHEST_PX:
-            pixel_m = self.preprocess.pixel_m
-            self.points.aside.add(index, (yx_px[0] * pixel_m[0], yx_px[1] * pixel_m[1]), state)
+            yx_px = self.transform.all(yx)
+        near = np.abs(yx_px).max(axis=1) < FARTHEST_PX
+        yx_m = yx_px[near] * self.preprocess.pixel_m
+        for index, (y_m, x_m) in zip(indices[near].tolist(), yx_m.tolist(), strict=True):
+            if index not in self._rows:
+                self.points.aside.add(index, (y_m, x_m), state)
 
     @property
     def finished(self) -> bool:

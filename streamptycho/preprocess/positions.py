@@ -1,6 +1,7 @@
 """From motor positions to object pixels."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamptycho.preprocess.options import PositionOptions
 
@@ -25,3 +26,8 @@ class PositionTransform:
         """(y, x) in object pixels, not rounded."""
         y, x = self._matrix @ np.asarray(yx)
         return float(y), float(x)
+
+    def all(self, yx: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of many: (n, 2) as sent to (n, 2)."""
+        pixels: NDArray[np.float64] = yx @ self._matrix.T
+        return pixels

@@ -1,8 +1,8 @@
 """What viewers take from the reconstruction: updates per second of a demonstration with and without them, in turn.
 
 ``python -m tests.bench.crowd`` runs ``streamptycho demo``, lets it polish for long, and measures alternately without viewers
-and with them. The viewers stand for other machines: they read and throw away what they get, in one process of the lowest
-priority. Processor time of the page, the services and the viewers is told beside it.
+and with them. The viewers stand for other machines: they read and throw away what they get, in one process, whose time is in
+what the reconstruction loses. Processor time of the page, the services and the viewers is told beside it.
 """
 
 import argparse
@@ -139,6 +139,7 @@ def spell(address: str, demo: int, viewers: int, seconds: float) -> dict[str, fl
             seen.append((time.monotonic(), updates))
     took = time.monotonic() - begun
     said = {f"{name}_cores": (sum(map(used_s, pids)) - before[name]) / took for name, pids in processes.items()}
+    assert len(seen) > 2, f"no updates in {seconds:g} s"
     (first_s, first), (last_s, last) = seen[1], seen[-1]
     said["updates_hz"] = (last - first) / (last_s - first_s)
     if viewers:

@@ -244,6 +244,22 @@ class TestCredit:
             browsers[2].ask(want=["maps"])
             assert "jpeg" not in header_of(farther.receive_bytes()), "small ones are not compressed"
 
+    @pytest.mark.expects_errors
+    def test_a_picture_that_cannot_be_made_costs_that_picture_only(self, serve, show, monkeypatch):
+        def broken(*_: object) -> bytes:
+            raise MemoryError("no room")
+
+        monkeypatch.setattr(hub_module.images, "coverage", broken)
+        served = serve()
+        served.tell(*show.everything(0.5))
+        with served.client.websocket_connect(LIVE) as socket:
+            browser = Browser(socket)
+            browser.ask(want=["coverage", "amplitude"])
+            assert browser.next()[0]["item"] == "amplitude"
+            monkeypatch.undo()
+            served.tell(*show.everything(0.6))
+            assert browser.next()[0]["item"] == "coverage"
+
     def test_everything_can_be_asked_for(self, serve, show):
         served = serve()
         served.tell(*show.everything(0.5))

@@ -260,6 +260,11 @@ class TestPoints:
         points.take(block([0, 1, 2, 3], known=3, state=np.array([1, 1, 1, PointState.LOST], np.uint8)))
         points.take(block([10, 11], known=2))
         assert points.index.tolist() == [3, 10, 11]
+        version = points.version
+        points.take(block([3], known=1, state=np.array([PointState.LOST], np.uint8)))
+        assert points.index.tolist() == [3]
+        assert points.version > version, "there is something new to show"
+        points.take(block([10, 11], known=2))
         points.take(block([12, 13, 14], known=3))
         assert points.index.tolist() == [3, 12, 13, 14], "more in work than there are: the rest was of another log"
 

@@ -50,8 +50,9 @@ def test_figures_of_a_frame():
     np.testing.assert_allclose(row["centre_px"], [(200 + 5 * 4) / 404, 200 / 404], rtol=1e-5)
 
 
+@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("shape", [(16, 16), (15, 33), (128, 128)])
-def test_figures_are_those_of_the_plain_sums(shape: tuple[int, int]):
+def test_figures_are_those_of_the_plain_sums(shape: tuple[int, int], turned: bool):
     random = np.random.default_rng(0)
     log = PointLog(shape)
     amplitudes = np.sqrt(random.poisson(50 * random.random((20, *shape)) ** 4)).astype(np.float32)
@@ -59,7 +60,7 @@ def test_figures_are_those_of_the_plain_sums(shape: tuple[int, int]):
     amplitudes[7] = 0
     amplitudes[8] *= 30_000
     for i, amplitude in enumerate(amplitudes):
-        log.add(i, (0, 0), amplitude, 0, 0)
+        log.add(i, (0, 0), np.asfortranarray(amplitude) if turned else amplitude, 0, 0)
     counts = np.maximum(amplitudes, 0).astype(float) ** 2
     np.testing.assert_allclose(log.table["counts"], counts.sum((1, 2)), rtol=1e-6)
     centres = [centre_of_mass(np, pattern, frequencies(np, shape)) for pattern in counts]

@@ -512,9 +512,19 @@ def test_planned_points_are_shown_until_their_frames_come():
 def test_a_long_plan_is_told_in_order_and_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(points, "BLOCK_POINTS", 100)
     run = Run(survey_s=0.001)
-    run(begin(planned_yx_m=np.zeros((points.MOST_ASIDE + 500, 2)))).idle()
+    run(begin(planned_yx_m=np.zeros((points.MOST_PLANNED + 500, 2)))).idle()
     assert shown(run, Survey)[0].index.tolist() == list(range(100))
-    assert len(run.stage.scans["s"].points.aside) == points.MOST_ASIDE
+    assert len(run.stage.scans["s"].points.aside) == points.MOST_PLANNED < points.MOST_ASIDE
+
+
+def test_a_plan_that_was_not_carried_out_does_not_burst_out_at_the_end():
+    run = Run(survey_s=1e6)
+    run(begin(planned_yx_m=np.zeros((points.MOST_PLANNED, 2))), *(point(i) for i in range(20)))
+    lost = np.arange(1000, 1000 + points.BLOCK_POINTS)
+    run(Positions(scan_id="s", index=lost, yx_m=np.zeros((len(lost), 2))), over()).idle(400)
+    assert not run.stage.scans
+    assert len(shown(run, Survey)) <= 4
+    assert sum(state == PointState.LOST for state in states_shown(run).values()) == len(lost), "news are told"
 
 
 def test_positions_of_lost_frames_that_cannot_be_shown_are_left_out():

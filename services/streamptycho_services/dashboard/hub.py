@@ -170,7 +170,7 @@ def _subject(scan: Scan, item: str) -> tuple[Version, Maker] | None:
         return (scan.key, "curve"), lambda: _curve(scan, None)
     if item == "pattern" and preview is not None:
         return (scan.key, preview.time_ns, preview.index), lambda: images.pattern(preview, scan.key)
-    if (item == "maps" and points.measured.size) or (item == "coverage" and len(points)):
+    if (item == "maps" and points.any_measured) or (item == "coverage" and len(points)):
         maker, frozen = (images.maps if item == "maps" else images.coverage), points.frozen()
         return (scan.key, points.version), lambda: maker(frozen, scan.key)
     if item == "moments" and scan.history.moments:

@@ -28,6 +28,8 @@ MASKED, SATURATED = 0, 255
 """Values of a pattern's pixels that are no counts."""
 _SAMPLES = 1 << 16
 """Pixels from which the contrast of a larger object is taken."""
+_ENOUGH = 1000
+"""Of these, covered ones that are enough."""
 COVERAGE_POINTS = 20_000
 """Points shown over the object, and a quarter as many planned, and refused or lost ones; of more, every so many."""
 _CUT = (0.5, 99.5)
@@ -90,9 +92,9 @@ class _View:
 
     def limits(self) -> tuple[float, float]:
         """Contrast from some rows, or all of them if these hold nothing."""
-        step = max(1, self._obj.size // _SAMPLES)
+        step = max(1, self._obj.size // _SAMPLES) | 1  # odd: lines in the object have even periods more often
         sample = self.values(slice(step // 2, None, step))
-        return contrast(sample if np.isfinite(sample).any() else self.values(slice(None)))
+        return contrast(sample if np.isfinite(sample).sum() >= _ENOUGH else self.values(slice(None)))
 
 
 def picture(snapshot: Snapshot, item: str, scan: str = "") -> bytes:

@@ -7,6 +7,7 @@ null, "moment": sequence or null}``), ``quality`` (of pictures: ``raw`` or ``jpe
 
 import asyncio
 import json
+import logging
 import math
 import queue
 import time
@@ -20,6 +21,8 @@ from streamptycho.feed import Action, Command
 from streamptycho_services.dashboard.compress import COMPRESSED
 from streamptycho_services.dashboard.feed import Feed
 from streamptycho_services.dashboard.hub import ITEMS, Hub, Version, least_s
+
+log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 4096
 """Characters of one message of a viewer."""
@@ -153,7 +156,12 @@ class Viewer:
             version, maker = found
             showing = (self._scan, self._moment, self._jpeg)
             make = self._hub.make_jpeg if self._jpeg and item in COMPRESSED else self._hub.make
-            payload = await make(item, version, maker)
+            try:
+                payload = await make(item, version, maker)
+            except Exception:
+                log.exception("%s could not be made; the viewer waits for the next one", item)
+                self._had[item] = version
+                continue
             if showing != (self._scan, self._moment, self._jpeg):
                 return 0.0  # the viewer has turned to something else meanwhile
             self._wanted.discard(item)

@@ -36,6 +36,7 @@ let key = null;
 let moments = [];
 let chosen = null;
 let moment = null;
+let exact = null;
 
 window.streamptycho = { painted, phase, pattern, spectrum };
 
@@ -97,7 +98,7 @@ function takeStatus(header) {
 /** Another scan: nothing of the last one stays but zoom, contrast and tools. */
 function begin(next) {
   if (key !== null) {
-    for (const view of [phase, spectrum.view, amplitude, pattern, ...quad, curve, ring, probe]) view.clear();
+    for (const view of [phase, spectrum, amplitude, pattern, ...quad, curve, ring, probe]) view.clear();
     for (const note of document.querySelectorAll(".note")) write(note, "");
     moments = [];
     uncover();
@@ -109,14 +110,22 @@ function begin(next) {
   key = next;
 }
 
+/** The newest phase gets its exact values, whichever of them came first. */
+function join() {
+  const { image } = phase;
+  if (image && exact && image.scan === exact.scan && image.sequence === exact.sequence) image.exact = exact.data;
+}
+
 function takeImage(item, header, data) {
   images[item].set({ ...header, data });
+  if (item === "phase") join();
   const [lo, hi] = [small(header.lo), small(header.hi)];
   images[item].canvas.setAttribute("aria-label", `Object ${item} from ${header.frames} frames, ${lo} to ${hi} ${header.unit}`);
 }
 
 function takeExact(header, data) {
-  if (phase.image && phase.image.sequence === header.sequence) phase.image.exact = data;
+  exact = { ...header, data };
+  join();
   phase.schedule();
   if (needsExact()) again("exact");
 }

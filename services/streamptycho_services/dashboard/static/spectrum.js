@@ -79,7 +79,7 @@ function region(view) {
 }
 
 export class Spectrum {
-  /** Shows the spectrum of what `source`, an ImageView with exact values, has in view. */
+  /** Shows the spectrum of what `source`, an ImageView, has in view: of exact values where it has them. */
   constructor(canvas, source) {
     this.source = source;
     this.on = false;
@@ -90,10 +90,14 @@ export class Spectrum {
     this.view.overlays = [axes];
   }
 
-  show(on) {
-    this.on = on;
+  clear() {
     this.made = "";
     this.view.clear();
+  }
+
+  show(on) {
+    this.on = on;
+    this.clear();
     this.source.schedule();
   }
 
@@ -119,8 +123,8 @@ export class Spectrum {
 
   make() {
     const { image } = this.source;
-    const part = this.on && image?.exact ? region(this.source) : null;
-    const key = JSON.stringify([image?.scan, image?.sequence, part]);
+    const part = this.on && image ? region(this.source) : null;
+    const key = JSON.stringify([image?.scan, image?.sequence, part, Boolean(image?.exact)]);
     if (!part || key === this.made) return;
     [this.made, this.madeAt] = [key, performance.now()];
     this.set(image, part);
@@ -128,7 +132,10 @@ export class Spectrum {
 
   set(image, { top, left, n }) {
     const nx = image.shape[1];
-    const power = powerSpectrum(Float32Array.from({ length: n * n }, (_, i) => image.exact[(top + Math.floor(i / n)) * nx + left + (i % n)]), n);
+    const { data: bytes, lo: low, hi: high } = image;
+    const coarse = (at) => (bytes[at] ? low + ((bytes[at] - 1) / 254) * (high - low) : NaN); // looking back there is no other
+    const value = image.exact ? (at) => image.exact[at] : coarse;
+    const power = powerSpectrum(Float32Array.from({ length: n * n }, (_, i) => value((top + Math.floor(i / n)) * nx + left + (i % n))), n);
     const ordered = power.slice().sort();
     const [lo, hi] = [0.05, 0.999].map((part) => ordered[Math.floor(part * (ordered.length - 1))]);
     const span = hi - lo || 1;

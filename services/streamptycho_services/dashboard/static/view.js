@@ -44,6 +44,7 @@ export class ImageView {
 
   clear() {
     this.image = null;
+    this.fresh = false;
     this.schedule();
   }
 
