@@ -65,6 +65,7 @@ def test_a_right_scan(tmp_path, faults):
     assert 2 <= heard[-1].figures["resolution_m"] / SimulatedScan(SCAN).pixel_m[0] < 4
 
 
+@pytest.mark.slow
 def test_lost_frames_and_positions(tmp_path):
     last = said(tmp_path, LOSSY)[-1]
     assert list(last.findings) == ["missing"]

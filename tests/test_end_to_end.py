@@ -311,6 +311,7 @@ class TestDemo:
         assert "live page" not in err
         assert_frames(tmp_path / "second" / "tiny.cxi", pixels(scan))
 
+    @pytest.mark.slow
     def test_simulator_that_refuses(self, tmp_path: Path) -> None:
         (tmp_path / "bad.cxi").write_bytes(b"not HDF5")
         with Command(PROGRAM, "demo", "--replay", tmp_path / "bad.cxi", "--output", tmp_path) as demo:

@@ -170,6 +170,7 @@ def test_the_figures_are_named_and_come_last(scan: scans.BenchScan, capsys: pyte
     assert figures["update_over_ptylab"] is None, "it was not asked for"
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_run(scan: scans.BenchScan):
     assert 0.9 < memory.ratio(scan) < 50  # frames of 32 pixels weigh nothing beside the buffers of a run
 
