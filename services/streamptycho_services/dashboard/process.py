@@ -17,7 +17,7 @@ from streamptycho_services.runtime import Control
 log = logging.getLogger(__name__)
 
 JOIN_S = 5.0
-NICENESS = 10
+NICENESS = 5
 """The reconstruction goes first."""
 
 
