@@ -82,7 +82,7 @@ class Peer:
             raise PeerError("installed, but there is no script that runs it here")
         self.python = environment(name)
         folder = ROOT / ".bench" / "peers"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         given, self.result = folder / "scan.npz", folder / f"{name}.npz"
         np.savez(given, frames=scan.counts()[:frames], corners=scan.corners[:frames], probe=scan.probe)
         self.scan, self.frames = scan, frames
