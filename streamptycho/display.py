@@ -14,6 +14,8 @@ _NICE = (1, 2, 5)
 RAMP_PIXELS = 1 << 19
 """Of a larger picture, the ramp is taken from rows and columns with about so many pixels each."""
 STRIP_PIXELS = 1 << 15
+_CUT = (0.5, 99.5)
+"""Percentiles between which contrast lies."""
 
 
 def covered_part(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -83,12 +85,23 @@ def _wrapped(phase: NDArray[np.float64]) -> NDArray[np.float32]:
     return (phase - 2 * np.pi * np.rint(phase / (2 * np.pi))).astype(np.float32)
 
 
+def contrast(values: NDArray[np.float32]) -> tuple[float, float]:
+    """The range to show: all but the outermost half per cent."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, _CUT)
+    if not high > low:
+        low, high = low - 0.5, low + 0.5
+    return float(low), float(high)
+
+
 def to_gray(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """8-bit gray with contrast from the finite values, half a per cent cut off at either end; black elsewhere."""
     finite = np.isfinite(values)
     if not finite.any():
         return np.zeros(values.shape, np.uint8)
-    low, high = np.percentile(values[finite], (0.5, 99.5))
+    low, high = np.percentile(values[finite], _CUT)
     scaled = (values - low) / max(float(high - low), 1e-6)
     return np.where(finite, 1 + np.clip(np.nan_to_num(scaled), 0, 1) * 254, 0).astype(np.uint8)
 

@@ -5,6 +5,7 @@ All of it is for the eye: it may be lost, repeated or late, and nothing is recon
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from streamptycho.errors import GrammarError
 from streamptycho.invariants import check_counts, check_index, check_scan_id, seal
 
 MAX_BINNING = 1 << 16
+"""Pixels along a block of a preview, at most: more than any detector has."""
+
+_T = TypeVar("_T", bound=np.generic)
 
 
 class PointState(IntEnum):
@@ -140,6 +144,15 @@ class Assessment:
         seal(self, "assessment", frequency_per_m=np.float32, ring_correlation=np.float32)
         if self.frequency_per_m.ndim != 1 or self.ring_correlation.shape != self.frequency_per_m.shape:
             raise GrammarError("assessment.ring_correlation", f"{self.ring_correlation.shape} differs from the frequencies'")
+
+
+def largest_of_blocks(array: NDArray[_T], size: int) -> NDArray[_T]:
+    """Largest value of each block of `size` squared, as a preview has them; blocks at the far edges may be smaller."""
+    if size == 1:
+        return array
+    rows, columns = (np.arange(0, n, size) for n in array.shape)
+    largest: NDArray[_T] = np.maximum.reduceat(np.maximum.reduceat(array, rows, axis=0), columns, axis=1)
+    return largest
 
 
 class Action(StrEnum):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.feed import Preview
+from streamptycho.feed import Preview, largest_of_blocks
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.points import Points
 
@@ -23,23 +23,15 @@ def pattern_data(preview: Preview) -> dict[str, Any]:
     binning = math.ceil(max(preview.pattern.shape) / MAX_PATTERN_SIDE)
     counts = np.nan_to_num(preview.pattern, posinf=0.0, neginf=0.0)
     return {
-        "pattern_counts": _largest(counts, binning),
-        "pattern_valid": _largest(preview.valid, binning).astype(np.uint8),
-        "pattern_saturated": _largest(preview.saturated, binning).astype(np.uint8),
+        "pattern_counts": largest_of_blocks(counts, binning),
+        "pattern_valid": largest_of_blocks(preview.valid, binning).astype(np.uint8),
+        "pattern_saturated": largest_of_blocks(preview.saturated, binning).astype(np.uint8),
         "pattern_index": preview.index,
         "pattern_binning": preview.binning * binning,
         "pattern_centre_px": np.array(preview.centre_px, np.float64),
         "pattern_crop_px": np.array(preview.crop_px, np.float64),
         "pattern_crop_shape_px": np.array(preview.crop_shape_px, np.float64),
     }
-
-
-def _largest(array: NDArray[Any], b: int) -> NDArray[Any]:
-    """Largest value of each block of `b` squared; blocks at the far edges may be smaller."""
-    if b == 1:
-        return array
-    rows, columns = (np.arange(0, n, b) for n in array.shape)
-    return np.maximum.reduceat(np.maximum.reduceat(array, rows, axis=0), columns, axis=1)
 
 
 def maps_data(points: Points) -> dict[str, Any]:

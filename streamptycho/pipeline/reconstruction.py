@@ -3,14 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.assess import Assessor, Evidence
 from streamptycho.errors import CodecError, ScanError
-from streamptycho.feed import Action, Assessment, Command, PointState, Preview, Survey
+from streamptycho.feed import Action, Assessment, Command, PointState, Preview, Survey, largest_of_blocks
 from streamptycho.messages import Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
 from streamptycho.pipeline.points import MOST_PLANNED, PointLog
 from streamptycho.pipeline.receive import Rate
@@ -26,7 +25,6 @@ from streamptycho.solve.trust import Trust
 _RESERVE_BYTES = 1 << 30
 """Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
 
-_T = TypeVar("_T", bound=np.generic)
 _SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
 
 PREVIEW_SIDE = 512
@@ -272,9 +270,9 @@ class Reconstruction:
             started_ns=self.start.started_ns,
             time_ns=time_ns,
             index=index,
-            pattern=_blocks(_numbers(sight.counts), binning).astype(np.float32),
-            valid=_blocks(sight.valid, binning),
-            saturated=_blocks(sight.saturated, binning),
+            pattern=largest_of_blocks(_numbers(sight.counts), binning).astype(np.float32),
+            valid=largest_of_blocks(sight.valid, binning),
+            saturated=largest_of_blocks(sight.saturated, binning),
             binning=binning,
             centre_px=(float(corner[0] + shape[0] // 2), float(corner[1] + shape[1] // 2)),
             crop_px=corner,
@@ -343,12 +341,3 @@ class Reconstruction:
 def _numbers(counts: NDArray[np.generic]) -> NDArray[np.generic]:
     """Counts with 0 for what is no number."""
     return counts if counts.dtype.kind in "iu" else np.nan_to_num(counts)
-
-
-def _blocks(array: NDArray[_T], size: int) -> NDArray[_T]:
-    """Largest value of each block of `size` squared; what is left over at the far edges counts with the last ones."""
-    if size == 1:
-        return array
-    rows, columns = (np.arange(0, n, size) for n in array.shape)
-    largest: NDArray[_T] = np.maximum.reduceat(np.maximum.reduceat(array, rows, axis=0), columns, axis=1)
-    return largest

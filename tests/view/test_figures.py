@@ -14,7 +14,8 @@ from tests.view.helpers import BEGUN_S, Run, diffraction, maps, marked_object, p
 pytest.importorskip("bluesky_widgets", reason="needs streamptycho[view]")
 pytest.importorskip("matplotlib", reason="needs streamptycho[view]")
 
-from streamptycho_services.view.artists import extent_um, limits
+from streamptycho.display import contrast
+from streamptycho_services.view.artists import extent_um
 from streamptycho_services.view.figures import ReconFigures, headline, tiled
 from streamptycho_services.view.headless import DPI, PngWriter
 from streamptycho_services.view.model import ReconModel
@@ -289,8 +290,8 @@ def test_what_is_not_finite_is_survived(shown: Shown):
 
 
 def test_limits():
-    assert limits(np.full((2, 2), np.nan, np.float32)) == (0.0, 1.0)
-    assert limits(np.full((2, 2), 3.0, np.float32)) == (2.5, 3.5)
+    assert contrast(np.full((2, 2), np.nan, np.float32)) == (0.0, 1.0)
+    assert contrast(np.full((2, 2), 3.0, np.float32)) == (2.5, 3.5)
     assert extent_um((2, 4), (1e-6, 2e-6), (10e-6, 0)) == pytest.approx((-1, 7, 11.5, 9.5))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.display import covered_part, ramp, strips, unramped
+from streamptycho.display import contrast, covered_part, ramp, strips, unramped
 from streamptycho.feed import PointState, Preview
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.messages import Snapshot
@@ -32,8 +32,6 @@ _ENOUGH = 1000
 """Of these, covered ones that are enough."""
 COVERAGE_POINTS = 20_000
 """Points shown over the object, and a quarter as many planned, and refused or lost ones; of more, every so many."""
-_CUT = (0.5, 99.5)
-"""Percentiles between which contrast lies."""
 
 
 def pack(header: dict[str, Any], array: NDArray[Any]) -> bytes:
@@ -48,17 +46,6 @@ def unpack(message: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
     (length,) = struct.unpack_from("<I", message)
     header = json.loads(message[4 : 4 + length])
     return header, np.frombuffer(message, header["dtype"], offset=4 + length).reshape(header["shape"])
-
-
-def contrast(values: NDArray[np.float32]) -> tuple[float, float]:
-    """The range to show: all but the outermost half per cent."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = np.percentile(finite, _CUT)
-    if not high > low:
-        low, high = low - 0.5, low + 0.5
-    return float(low), float(high)
 
 
 def to_bytes(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:

@@ -9,8 +9,6 @@ from bluesky_widgets.models.plot_specs import Axes, Image, Line
 from numpy.typing import NDArray
 
 MICROMETRE_M = 1e-6
-CUT = (0.5, 99.5)
-"""Percentiles of the covered area between which the colours lie."""
 _NOTHING = np.full((2, 2), np.nan, np.float32)
 _NO_CURVE = np.zeros(0)
 
@@ -86,15 +84,6 @@ def set_title(axes: Axes, text: str) -> None:
     """Change the title if it is another one: each change costs a drawing in some views."""
     if axes.title != text:
         axes.title = text
-
-
-def limits(shown: NDArray[np.float32]) -> tuple[float, float]:
-    """Colour limits from what is not NaN in (ny, nx) `shown`."""
-    finite = shown[np.isfinite(shown)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(finite, CUT))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def extent(shape: Sequence[int], pixel: Any, origin: Any) -> tuple[float, float, float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 from bluesky_widgets.models.plot_specs import Figure
 from numpy.typing import NDArray
 
-from streamptycho.display import covered_part
+from streamptycho.display import contrast, covered_part
 from streamptycho_services.view.artists import (
     MICROMETRE_M,
     Layout,
@@ -17,7 +17,6 @@ from streamptycho_services.view.artists import (
     Placed,
     extent,
     extent_um,
-    limits,
     picture_axes,
     set_title,
 )
@@ -101,7 +100,7 @@ class DataPanels:
         where = extent_um(covered[part].shape, pixel_m, arrays["map_origin_m"] + (part[0].start, part[1].start) * pixel_m)
         for name, image in self.maps.items():
             shown = np.where(covered[part], arrays[name][part], np.nan).astype(np.float32)
-            image.put(shown, where, limits(shown))
+            image.put(shown, where, contrast(shown))
 
     def _show_coverage(self, state: State) -> None:
         listed, mapped = int(state.last("points_listed")), state.last("points_mapped")

@@ -12,7 +12,7 @@ import numpy as np
 from bluesky_widgets.models.plot_specs import Axes, Figure, FigureList
 from numpy.typing import NDArray
 
-from streamptycho.display import covered_part
+from streamptycho.display import contrast, covered_part
 from streamptycho_services.view.artists import (
     MICROMETRE_M,
     Layout,
@@ -20,7 +20,6 @@ from streamptycho_services.view.artists import (
     LiveLine,
     Placed,
     extent_um,
-    limits,
     picture_axes,
     set_title,
 )
@@ -131,7 +130,7 @@ class ReconFigures:
         where = extent_um(covered[part].shape, pixel_m, origin_m + (part[0].start, part[1].start) * pixel_m)
         for image, name in ((self.phase, "object_phase"), (self.amplitude, "object_amplitude")):
             shown = np.where(covered[part], arrays[name][part], np.nan).astype(np.float32)
-            image.put(shown, where, limits(shown))
+            image.put(shown, where, contrast(shown))
 
     def _show_probe(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         amplitude, pixel_m = arrays["probe_amplitude"], arrays["probe_pixel_m"]
