@@ -30,7 +30,7 @@ from streamptycho_sim.faults import FaultOptions, inject
 from streamptycho_sim.scan import SimulatedScan
 from streamptycho_sim.stream import Items
 from streamptycho_sim.tally import ScanTally, Tally
-from tests.sim.helpers import free_address
+from tests.ports import free_address
 
 LIVE = "/entry_1/streamptycho"
 PROGRAM = [sys.executable, "-m", "streamptycho_services.cli"]

@@ -19,7 +19,7 @@ from streamptycho.reasons import ServiceState
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
 from streamptycho_services.dashboard.server import PageOptions, PageThread
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
-from tests.sim.helpers import free_address
+from tests.ports import free_address
 
 BLOCK = 2000
 

@@ -24,7 +24,7 @@ from streamptycho_services.dashboard.security import Access
 from streamptycho_services.dashboard.state import State
 from streamptycho_services.dashboard.viewer import MAX_MESSAGE, RefusedError, parse
 from tests.dashboard.show import Show
-from tests.sim.helpers import free_address
+from tests.ports import free_address
 
 HERE = "http://127.0.0.1:8000"
 LIVE = "ws://127.0.0.1:8000/ws"

@@ -21,7 +21,7 @@ from tests.chain import PROGRAM, wait_until
 from tests.chain import Command as Program
 from tests.dashboard.browser import CHROMIUM, FLAGS
 from tests.dashboard.show import Show, Stage
-from tests.sim.helpers import free_address
+from tests.ports import free_port
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -385,7 +385,7 @@ class TestStale:
         assert "final" in page.text("#facts")
 
     def test_server_killed_and_restarted(self, chromium, stage, show):
-        port = free_address().rpartition(":")[2]
+        port = free_port()
         settings = [f"services.{name}={value}" for name, value in stage.services.model_dump().items()]
         flags = [part for setting in settings for part in ("--set", setting)]
         with Program(PROGRAM, "dashboard", "--port", port, *flags) as first:

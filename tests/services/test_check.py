@@ -11,8 +11,8 @@ from streamptycho.config import load
 from streamptycho.messages import Message
 from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
 from streamptycho_services.check import check_streams
+from tests.ports import free_address
 from tests.scans import broken_frame, frame, positions, start
-from tests.sim.helpers import free_address
 
 
 class Stream:

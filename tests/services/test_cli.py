@@ -24,7 +24,7 @@ from streamptycho_services.documents.client import past
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
 from tests import chain
 from tests.chain import PROGRAM, SIMULATOR, Command, assert_adds_up, assert_frames, facts, wait_until
-from tests.sim.helpers import free_address
+from tests.ports import free_address
 
 SMALL = SyntheticOptions(scan_id="small", frames=80, shape=48)
 COMMANDS = [

@@ -11,7 +11,7 @@ from streamptycho.documents import Document, unframe
 from streamptycho.files.result import read_result
 from tests.chain import PROGRAM, Command
 from tests.documents.helpers import check
-from tests.sim.helpers import free_address
+from tests.ports import free_address
 
 
 class Hearing:

@@ -1,6 +1,5 @@
 """What several tests of the simulator share."""
 
-import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -60,13 +59,6 @@ def through_codec(item: Item) -> Message | ProtocolError:
         return decode([memoryview(bytes(part)) for part in parts])
     except ProtocolError as error:
         return error
-
-
-def free_address() -> str:
-    """A TCP address that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Collector:

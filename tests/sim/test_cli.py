@@ -31,7 +31,8 @@ from streamptycho_sim.publisher import OutletOptions, Progress, PublishOptions
 from streamptycho_sim.replay import ReplayOptions
 from streamptycho_sim.scan import SyntheticOptions
 from tests.files.factories import cxi_ev
-from tests.sim.helpers import Collector, collecting, free_address
+from tests.ports import free_address
+from tests.sim.helpers import Collector, collecting
 
 SCAN = SyntheticOptions(frames=12, shape=32)
 INPROC = OutletOptions(frames_address="inproc://frames", positions_address="inproc://positions")

@@ -18,7 +18,8 @@ from streamptycho_sim.forward import DetectorOptions
 from streamptycho_sim.publisher import Clock, OutletOptions, Pacer, Progress, PublishOptions, publish
 from streamptycho_sim.stream import Item
 from streamptycho_sim.tally import Tally
-from tests.sim.helpers import collecting, free_address, plain_items, small
+from tests.ports import free_address
+from tests.sim.helpers import collecting, plain_items, small
 
 
 class FakeTime:

@@ -14,7 +14,7 @@ from streamptycho.errors import ConfigError
 from streamptycho_services import cli
 from streamptycho_services.view import need
 from tests.chain import PROGRAM, Command
-from tests.sim.helpers import free_address
+from tests.ports import free_address
 from tests.view.helpers import Run, maps, marked_object, progress, quality
 from tests.view.served import service
 

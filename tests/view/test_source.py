@@ -12,7 +12,7 @@ from streamptycho.documents import dumps, frame
 from streamptycho.errors import ConfigError
 from streamptycho_services.view.model import ReconModel, State
 from streamptycho_services.view.source import ASK_S, Addresses, DocumentSource, addresses
-from tests.sim.helpers import free_address
+from tests.ports import free_address
 from tests.view.helpers import BEGUN_S, Run, marked_object, progress
 from tests.view.served import Service, service, wait_until
 
