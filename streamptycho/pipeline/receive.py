@@ -3,21 +3,19 @@
 import dataclasses
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from streamptycho.errors import ProtocolError
 from streamptycho.join import Edge, MatchOptions, OpenScan, Routed
 from streamptycho.match import Matcher
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.pipeline.backlog import Backlog
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.reasons import DropReason, EndReason, ServiceState
 
 log = logging.getLogger(__name__)
 
-MAX_OWED_DARKS = 64
-"""Messages with dark exposures that are owed to the engine on top of its backlog."""
 START_AGAIN_S = 2.0
 """Time between two copies of the start message of an open scan for who watches: some come late."""
 WARN_S = 10.0
@@ -39,9 +37,7 @@ class ReceiveStage:
         self.matcher = Matcher(options)
         self._clock = clock
         self._wall_ns = wall_ns
-        self._owed: deque[Message] = deque()
-        """What the engine has not taken yet, in order: it gets it before anything else."""
-        self._owed_bytes = 0
+        self._owed = Backlog(options)
         self._refused = False
         self._rates: dict[str, Rate] = {}
         self._next_warning_s: dict[str, float] = {}
@@ -107,23 +103,20 @@ class ReceiveStage:
         """Try what is owed, in order, up to the first that is not taken."""
         self._refused = False
         while self._owed:
-            yield Port.ENGINE, self._owed[0]
+            yield Port.ENGINE, self._owed.first
             if self._refused:
                 return
-            self._owed_bytes -= _held_bytes(self._owed.popleft())
+            self._owed.pop()
 
     def unsent(self, port: Port, message: Message) -> None:
         """Keep what the engine could not take, within bounds; count frames that do not fit."""
         if port is not Port.ENGINE:
             return
         self._refused = True
-        if self._owed and message is self._owed[0]:
+        if self._owed and message is self._owed.first:
             return
-        if isinstance(message, ScanStart):  # always kept: without what may be large and is for the eye only
-            message = dataclasses.replace(message, planned_yx_m=None)
-        if self._has_room(message):
-            self._owed.append(message)
-            self._owed_bytes += _held_bytes(message)
+        if self._owed.add(message):
+            self._make_room()
         elif isinstance(message, Frame):
             self.matcher.rejected["dark_engine_full"] += len(message)
         elif isinstance(message, ScanPoint):
@@ -132,13 +125,12 @@ class ReceiveStage:
                 scan.matched -= 1
                 scan.drop(DropReason.ENGINE_FULL)
 
-    def _has_room(self, message: Message) -> bool:
-        """Starts and ends are always kept; dark exposures have room of their own, as all frames of the scan need them."""
-        size, limit = _held_bytes(message), self.matcher.options.max_backlog_bytes
-        if not size or self._owed_bytes + size <= limit:
-            return True
-        darks = [_held_bytes(owed) for owed in self._owed if isinstance(owed, Frame)]
-        return isinstance(message, Frame) and len(darks) < MAX_OWED_DARKS and sum(darks) + size <= limit
+    def _make_room(self) -> None:
+        """Give up scans that ended long ago; their counts are closed, so that what is lost counts for no open scan."""
+        while (gone := self._owed.make_room()) is not None:
+            self.matcher.rejected["engine_full"] += gone.points
+            self.matcher.rejected["dark_engine_full"] += gone.darks
+            log.warning("there is no reconstruction: it will not see scan %s, which is in the file", gone.scan_id)
 
     def statuses(self) -> list[Status]:
         """One per open scan, or an idle one; then the last ones of scans that have just ended."""
@@ -179,14 +171,6 @@ class ReceiveStage:
 def _without_arrays(start: ScanStart) -> ScanStart:
     """What a display needs of a start: masks and probes would be sent again and again."""
     return dataclasses.replace(start, valid=None, dark=None, probe=None, planned_yx_m=None)
-
-
-def _held_bytes(message: Message) -> int:
-    """Memory that a message ties up; starts and ends are not counted, they are always kept."""
-    if isinstance(message, Positions):
-        return message.index.nbytes + message.yx_m.nbytes + 1024
-    frame = message.frame if isinstance(message, ScanPoint) else message
-    return frame.payload.nbytes + 1024 if isinstance(frame, Frame) else 0
 
 
 class Rate:

@@ -281,6 +281,57 @@ def test_dark_frames_go_to_writer_and_engine():
     assert run(frame(0)).engine[-1].yx_m == place(0)
 
 
+def test_scans_long_over_are_given_up_for_those_that_run(caplog):
+    run = Run(max_open_scans=2, max_backlog_bytes=6 * (FRAME_BYTES + 1024))
+    run.takes = nobody
+    with caplog.at_level(logging.WARNING):
+        for scan_id in "abcd":
+            run(
+                start(scan_id),
+                frame(0, scan_id, dark=True),
+                frame([0, 1], scan_id),
+                positions([0, 1], scan_id),
+                *ends(2, scan_id),
+            )
+    assert [record.getMessage() for record in caplog.records] == [
+        f"there is no reconstruction: it will not see scan {scan_id}, which is in the file" for scan_id in "ab"
+    ]
+    figures = run.statuses()[0].figures
+    assert (figures["rejected_engine_full"], figures["rejected_dark_engine_full"]) == (4, 2)
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == [f"{kind} {scan_id}" for scan_id in "cd" for kind in ("start", "dark", "point", "point", "end")]
+
+
+def test_a_scan_that_runs_is_not_given_up_nor_one_that_the_engine_has_begun():
+    run = Run(max_open_scans=2)
+    run(start("a"), positions([0, 1], "a"))
+    run.takes = nobody
+    run(frame([0, 1], "a"), start("b"), *ends(2, "a"), start("c"), *ends(0, "c"), start("d"))
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start a", "point a", "point a", "start b", "end a", "start d"]
+
+
+def test_of_runs_with_the_same_name_the_first_is_given_up():
+    run = Run(max_open_scans=1)
+    run.takes = nobody
+    run(
+        start(started_ns=1),
+        positions(0),
+        frame(0),
+        *ends(1),
+        start(started_ns=2),
+        positions([0, 1]),
+        frame([0, 1]),
+        *ends(2),
+    )
+    assert run.statuses()[0].figures["rejected_engine_full"] == 1
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start s", "point s", "point s", "end s"]
+
+
 def test_dark_frames_that_the_engine_refuses_are_owed():
     run = Run(max_backlog_bytes=10 * (FRAME_BYTES + 1024))
     run.takes = nobody

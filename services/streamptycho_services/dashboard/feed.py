@@ -96,7 +96,10 @@ class Feed:
             if message is None:
                 self._on_news()
         for scan in due.values():
-            self.state.keep(scan)
+            try:
+                self.state.keep(scan)
+            except Exception:  # what comes next is worth more than looking back
+                log.exception("a picture of scan %s could not be kept for looking back", scan.scan_id)
             self._on_news()
 
     def _send_waiting(self, sender: Sender) -> None:
