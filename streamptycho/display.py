@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +34,13 @@ def displayed_phase(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> N
     those of some rows and columns, which under strong noise leaves a few times more of the tilt.
     """
     part = covered_part(covered)
-    shown, valid = obj[part], covered[part]
-    along_y, along_x = ramp(shown, valid)
-    phase = np.full(obj.shape, np.nan, np.float32)
-    target = phase[part]
-    for strip in strips(shown.shape):
-        np.copyto(target[strip], unramped(shown[strip], along_y[strip], along_x), where=valid[strip])
-    return phase
+    phase, valid = phase_of(obj[part], covered[part])
+    along_y, along_x = ramp(phase, valid)
+    shown = np.full(obj.shape, np.nan, np.float32)
+    target = shown[part]
+    for strip in strips(phase.shape):
+        np.copyto(target[strip], unramped(phase[strip], along_y[strip], along_x), where=valid[strip])
+    return shown
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -48,41 +49,50 @@ def strips(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(top, top + step) for top in range(0, shape[0], step))
 
 
-def ramp(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Phase of each row (ny,) and each column (nx,) that together make the ramp and constant of (ny, nx) `obj`."""
-    ny, nx = obj.shape
-    every = max(1, obj.size // RAMP_PIXELS) | 1  # odd: lines in the object have even periods more often
-    # whole lines, whose differences add up to those of their ends: zeros add nothing
-    columns, rows = _unit(obj[:, ::every], valid[:, ::every]), _unit(obj[::every], valid[::every])
-    slope_y = np.angle((columns[1:] * columns[:-1].conj()).sum(dtype=np.complex128))
-    slope_x = np.angle((rows[:, 1:] * rows[:, :-1].conj()).sum(dtype=np.complex128))
-    along_y, along_x = slope_y * np.arange(ny), slope_x * np.arange(nx)
-    # no matrix product: the threads of a BLAS go on spinning for a while, which takes a core from the reconstruction
-    rows *= np.exp(-1j * along_y[::every]).astype(np.complex64)[:, None]
-    rows *= np.exp(-1j * along_x).astype(np.complex64)
-    level = np.angle(rows.sum(dtype=np.complex128))
-    return _wrapped(along_y + level), _wrapped(along_x)
-
-
-def unramped(obj: NDArray[np.complex64], along_y: NDArray[np.float32], along_x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Phase of (ny, nx) `obj` without that of its rows and columns, between -pi and pi."""
+def phase_of(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Phase of (ny, nx) `obj` in radians, 0 where it is not valid, and where it is: covered, and a number."""
     phase: NDArray[np.float32] = np.angle(obj)
-    phase -= along_y[:, None]
-    phase -= along_x
-    phase -= np.float32(2 * np.pi) * np.rint(phase * np.float32(0.5 / np.pi))
-    return phase
+    valid = np.isfinite(phase) & covered
+    if not valid.all():
+        np.copyto(phase, 0, where=~valid)
+    return phase, valid
 
 
-def _unit(obj: NDArray[np.complex64], valid: NDArray[np.bool_]) -> NDArray[np.complex64]:
-    """Numbers of modulus 1 with the phase of `obj`, 0 where not valid."""
-    flat = np.where(valid & np.isfinite(obj), obj, np.complex64(0))
-    flat /= np.maximum(abs(flat), 1e-12)
+def ramp(phase: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Phase of each row (ny,) and each column (nx,) that together make the ramp and constant of (ny, nx) `phase`."""
+    ny, nx = phase.shape
+    every = max(1, phase.size // RAMP_PIXELS) | 1  # odd: lines in the object have even periods more often
+    # along whole lines, where the differences add up to those of the ends
+    columns, inside = phase[:, ::every], valid[:, ::every]
+    along_y = _wrapped(_mean_turn(columns[1:] - columns[:-1], inside[1:] & inside[:-1]) * np.arange(ny))
+    rows, inside = phase[::every], valid[::every]
+    along_x = _wrapped(_mean_turn(rows[:, 1:] - rows[:, :-1], inside[:, 1:] & inside[:, :-1]) * np.arange(nx))
+    flat = rows - along_y[::every, None]
+    flat -= along_x
+    return _wrapped(along_y + _mean_turn(flat, inside)), along_x
+
+
+def unramped(phase: NDArray[np.float32], along_y: NDArray[np.float32], along_x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(ny, nx) `phase` without that of its rows and columns, between -pi and pi."""
+    flat = phase - along_y[:, None]
+    flat -= along_x
+    flat -= np.float32(2 * np.pi) * np.rint(flat * np.float32(0.5 / np.pi))
     return flat
 
 
-def _wrapped(phase: NDArray[np.float64]) -> NDArray[np.float32]:
+def _mean_turn(turns: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
+    """Direction of the mean of the unit vectors at angles `turns`, radians; 0 if none is valid."""
+    ahead, aside = np.cos(turns), np.sin(turns)
+    if not valid.all():
+        ahead *= valid
+        aside *= valid
+    # no matrix product: the threads of a BLAS go on spinning for a while, which takes a core from the reconstruction
+    return math.atan2(*(float(part.sum(axis=1).sum(dtype=np.float64)) for part in (aside, ahead)))
+
+
+def _wrapped(phase: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Between -pi and pi, so that little is lost to single precision."""
-    return (phase - 2 * np.pi * np.rint(phase / (2 * np.pi))).astype(np.float32)
+    return np.asarray(phase - 2 * np.pi * np.rint(phase / (2 * np.pi)), np.float32)
 
 
 def contrast(values: NDArray[np.float32]) -> tuple[float, float]:

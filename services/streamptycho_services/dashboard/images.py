@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.display import contrast, covered_part, ramp, strips, unramped
+from streamptycho.display import contrast, covered_part, phase_of, ramp, strips, unramped
 from streamptycho.feed import PointState, Preview
 from streamptycho.maps import grid, scanning_maps
 from streamptycho.messages import Snapshot
@@ -48,13 +48,18 @@ def unpack(message: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
     return header, np.frombuffer(message, header["dtype"], offset=4 + length).reshape(header["shape"])
 
 
-def to_bytes(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
-    """1 to 255 for `low` to `high`, 0 where not finite."""
+def to_bytes(
+    values: NDArray[np.float32], low: float, high: float, valid: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """1 to 255 for `low` to `high`, 0 where not valid, or not finite."""
     scaled = values - np.float32(low)
     scaled *= np.float32(254 / (high - low))
-    np.clip(scaled, 0, 254, out=scaled)
+    np.fmax(scaled, 0, out=scaled)  # which makes a number of what is none
+    np.fmin(scaled, 254, out=scaled)
     scaled += np.float32(1.5)
-    return np.where(np.isfinite(values), scaled, 0).astype(np.uint8)
+    shown = scaled.astype(np.uint8)
+    shown *= np.isfinite(values) if valid is None else valid
+    return shown
 
 
 class _View:
@@ -62,26 +67,30 @@ class _View:
 
     def __init__(self, snapshot: Snapshot, item: str) -> None:
         part = covered_part(snapshot.covered)
-        self._obj, self._covered = snapshot.object[part], snapshot.covered[part]
-        self.stride = math.ceil(max(self._obj.shape) / MAX_SIDE)
+        obj, covered = snapshot.object[part], snapshot.covered[part]
+        self.stride = math.ceil(max(obj.shape) / MAX_SIDE)
         self.origin_m = [snapshot.origin_m[i] + part[i].start * snapshot.pixel_m[i] for i in (0, 1)]
-        lines = ramp(self._obj, self._covered) if item == "phase" else None
-        thin = slice(None, None, self.stride)
-        self._obj, self._covered = self._obj[thin, thin], self._covered[thin, thin]
-        self.shape = self._obj.shape
-        self._lines = (lines[0][thin], lines[1][thin]) if lines is not None else None
+        obj, covered = obj[:: self.stride, :: self.stride], covered[:: self.stride, :: self.stride]
+        self.shape = obj.shape
+        self._lines = None
+        if item == "phase":
+            self._values, self.valid = phase_of(obj, covered)
+            self._lines = ramp(self._values, self.valid)
+        else:
+            self._values = abs(obj)
+            self.valid = covered & np.isfinite(self._values)
 
     def values(self, rows: slice) -> NDArray[np.float32]:
-        """What is shown of some rows, float32, NaN where not covered or not finite."""
-        obj, covered = self._obj[rows], self._covered[rows]
-        shown = abs(obj) if self._lines is None else unramped(obj, self._lines[0][rows], self._lines[1])
-        return np.where(covered & np.isfinite(shown), shown, np.float32(np.nan))
+        """What is shown of some rows, float32; anything where not valid."""
+        values = self._values[rows]
+        return values if self._lines is None else unramped(values, self._lines[0][rows], self._lines[1])
 
     def limits(self) -> tuple[float, float]:
         """Contrast from some rows, or all of them if these hold nothing."""
-        step = max(1, self._obj.size // _SAMPLES) | 1  # odd: lines in the object have even periods more often
-        sample = self.values(slice(step // 2, None, step))
-        return contrast(sample if np.isfinite(sample).sum() >= _ENOUGH else self.values(slice(None)))
+        step = max(1, self._values.size // _SAMPLES) | 1  # odd: lines in the object have even periods more often
+        some = slice(step // 2, None, step)
+        rows = some if np.count_nonzero(self.valid[some]) >= _ENOUGH else slice(None)
+        return contrast(self.values(rows)[self.valid[rows]])
 
 
 def picture(snapshot: Snapshot, item: str, scan: str = "") -> bytes:
@@ -90,14 +99,14 @@ def picture(snapshot: Snapshot, item: str, scan: str = "") -> bytes:
     low, high = view.limits()
     shown = np.empty(view.shape, np.uint8)
     for strip in strips(view.shape):
-        shown[strip] = to_bytes(view.values(strip), low, high)
+        shown[strip] = to_bytes(view.values(strip), low, high, view.valid[strip])
     return pack(_placed(snapshot, item, scan, view) | {"lo": low, "hi": high, "dtype": "|u1"}, shown)
 
 
 def exact_phase(snapshot: Snapshot, scan: str = "") -> bytes:
     """The phase that is shown, float32 radians, NaN where not covered."""
     view = _View(snapshot, "phase")
-    values = np.concatenate([view.values(strip) for strip in strips(view.shape)])
+    values = np.where(view.valid, view.values(slice(None)), np.float32(np.nan))
     return pack(_placed(snapshot, "phase", scan, view) | {"item": "exact", "dtype": "<f4"}, values.astype("<f4"))
 
 
