@@ -18,7 +18,7 @@ ITEMS = ("status", "phase", "pattern", "maps", "curve", "coverage", "probe", "am
 """All that can be asked for, most needed first."""
 LOOKED_BACK = ("phase", "amplitude", "probe")
 """What is kept of earlier snapshots."""
-_LEAST_S = {"status": 0.2, "maps": 1.0, "coverage": 1.0, "curve": 0.4, "ring": 1.0, "moments": 0.4}
+_LEAST_S = {"status": 0.4, "maps": 1.0, "coverage": 1.0, "curve": 0.4, "ring": 1.0, "moments": 0.4, "probe": 0.5}
 """Least time between two of the same for one viewer, where it is not :data:`_PICTURE_S`."""
 _FAR_S = {"probe": 1.0, "maps": 2.0}
 """The same for viewers far away, of what is not compressed for them."""
