@@ -58,8 +58,10 @@ class Backlog:
         size, limit = _held_bytes(message), self._options.max_backlog_bytes
         if not size or self._bytes + size <= limit:
             return True
+        if not isinstance(message, Frame):
+            return False
         darks = [_held_bytes(owed) for owed in self._owed if isinstance(owed, Frame)]
-        return isinstance(message, Frame) and len(darks) < MAX_DARKS and sum(darks) + size <= limit
+        return len(darks) < MAX_DARKS and sum(darks) + size <= limit
 
     def make_room(self) -> GivenUp | None:
         """Let the oldest scan that is over go, if more are owed than may run at once: what is being measured comes first."""

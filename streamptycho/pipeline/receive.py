@@ -116,7 +116,8 @@ class ReceiveStage:
         if self._owed and message is self._owed.first:
             return
         if self._owed.add(message):
-            self._make_room()
+            if isinstance(message, ScanStart):
+                self._make_room()
         elif isinstance(message, Frame):
             self.matcher.rejected["dark_engine_full"] += len(message)
         elif isinstance(message, ScanPoint):
