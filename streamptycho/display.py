@@ -50,9 +50,10 @@ def strips(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def phase_of(obj: NDArray[np.complex64], covered: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Phase of (ny, nx) `obj` in radians, 0 where it is not valid, and where it is: covered, and a number."""
+    """Phase of (ny, nx) `obj` in radians, 0 where it is not valid, and where it is: covered, finite and not 0."""
     phase: NDArray[np.float32] = np.angle(obj)
-    valid = np.isfinite(phase) & covered
+    magnitude = abs(obj)
+    valid = covered & (magnitude > 0) & (magnitude < np.inf)
     if not valid.all():
         np.copyto(phase, 0, where=~valid)
     return phase, valid

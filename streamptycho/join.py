@@ -26,7 +26,8 @@ class MatchOptions(Options):
     max_index: int = Field(10_000_000, gt=0)
     """Frame indices must be below this."""
     max_open_scans: int = Field(8, ge=1)
-    """Scans that may run at once; beyond it the oldest is closed as superseded."""
+    """Scans that may run at once; beyond it the oldest is closed as superseded. As many are kept for a reconstruction that
+    takes nothing."""
     settle_s: float = Field(2.0, ge=0)
     """After the end of the frames, or the start of the next scan: how long the stream must be silent before the scan is
     closed although something is missing. So long a frame may be later than those after it before it is told as lost."""

@@ -99,6 +99,15 @@ def test_nan_amid_the_covered_spoils_nothing_else():
     np.testing.assert_allclose(np.nan_to_num(phase), np.where(np.isnan(phase), 0, displayed_phase(OBJECT, ALL)), atol=0.02)
 
 
+@pytest.mark.parametrize("rubbish", [0, np.inf, complex(0, np.inf), np.nan])
+def test_half_a_picture_without_a_phase_does_not_tilt_the_other(rubbish: complex):
+    y, x = np.mgrid[:60, :60]
+    spoiled = np.where(x < 30, np.exp(1j * (0.3 * y - 0.2 * x)), rubbish).astype(np.complex64)
+    phase = displayed_phase(spoiled, np.ones(spoiled.shape, np.bool_))
+    assert np.isnan(phase[:, 30:]).all()
+    np.testing.assert_allclose(phase[:, :30], 0, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
 def test_slivers(shape: tuple[int, int]):
     assert displayed_phase(np.ones(shape, np.complex64), np.ones(shape, np.bool_)).tolist() == np.zeros(shape).tolist()

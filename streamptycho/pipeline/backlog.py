@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from streamptycho.join import MatchOptions
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
 
 MAX_DARKS = 64
 """Messages with dark exposures on top of the bytes of the backlog."""
@@ -16,7 +16,8 @@ _HELD_BYTES = 1024
 class GivenUp:
     """A scan that the engine will not see."""
 
-    scan_id: str
+    status: Status
+    """The receiver's last word about it."""
     points: int
     """Frames with positions that were owed."""
     darks: int
@@ -28,8 +29,11 @@ class Backlog:
 
     def __init__(self, options: MatchOptions) -> None:
         self._options = options
-        self._owed: deque[Message] = deque()
+        self._owed: deque[tuple[Message, Status | None]] = deque()
+        """With the end of a scan goes the last word about it."""
         self._bytes = 0
+        self._some_are_over = False
+        """There may be a scan, owed as a whole, that has ended."""
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -37,20 +41,21 @@ class Backlog:
     @property
     def first(self) -> Message:
         """What is to be delivered next."""
-        return self._owed[0]
+        return self._owed[0][0]
 
     def pop(self) -> None:
         """The first has been delivered."""
-        self._bytes -= _held_bytes(self._owed.popleft())
+        self._bytes -= _held_bytes(self._owed.popleft()[0])
 
-    def add(self, message: Message) -> bool:
-        """Put a message at the end; False if there is no room for it."""
+    def add(self, message: Message, last_word: Status | None = None) -> bool:
+        """Put a message at the end; False if there is no room for it. An end comes with the last word about its scan."""
         if not self._has_room(message):
             return False
         if isinstance(message, ScanStart):  # without what may be large and is for the eye only
             message = replace(message, planned_yx_m=None)
-        self._owed.append(message)
+        self._owed.append((message, last_word))
         self._bytes += _held_bytes(message)
+        self._some_are_over |= last_word is not None
         return True
 
     def _has_room(self, message: Message) -> bool:
@@ -60,37 +65,39 @@ class Backlog:
             return True
         if not isinstance(message, Frame):
             return False
-        darks = [_held_bytes(owed) for owed in self._owed if isinstance(owed, Frame)]
+        darks = [_held_bytes(owed) for owed, _ in self._owed if isinstance(owed, Frame)]
         return len(darks) < MAX_DARKS and sum(darks) + size <= limit
 
-    def make_room(self) -> GivenUp | None:
-        """Let the oldest scan that is over go, if more are owed than may run at once: what is being measured comes first."""
-        starts = {place: owed.scan_id for place, owed in enumerate(self._owed) if isinstance(owed, ScanStart)}
-        if len(starts) <= self._options.max_open_scans:
+    @property
+    def too_many_scans(self) -> bool:
+        """True if more starts are owed than scans may run at once."""
+        return sum(isinstance(owed, ScanStart) for owed, _ in self._owed) > self._options.max_open_scans
+
+    def give_up(self) -> GivenUp | None:
+        """Let go of the oldest scan that is over and of which the engine has seen nothing; None if there is none."""
+        if not self._some_are_over:
             return None
-        for first, scan_id in starts.items():
-            last = self._end_of(scan_id, first)
-            if last is not None:
-                return self._give_up(scan_id, first, last)
+        starts: dict[str, int] = {}
+        for place, (owed, last_word) in enumerate(self._owed):
+            if isinstance(owed, ScanStart):
+                starts[owed.scan_id] = place
+            elif isinstance(owed, ScanEnd) and owed.scan_id in starts and last_word is not None:
+                return self._let_go(starts[owed.scan_id], place, last_word)
+        self._some_are_over = False
         return None
 
-    def _end_of(self, scan_id: str, first: int) -> int | None:
-        """Where the scan that starts at `first` ends, if it is over."""
-        ends = (place for place, owed in enumerate(self._owed) if isinstance(owed, ScanEnd) and owed.scan_id == scan_id)
-        return next((place for place in ends if place > first), None)
-
-    def _give_up(self, scan_id: str, first: int, last: int) -> GivenUp:
-        kept: deque[Message] = deque()
+    def _let_go(self, first: int, last: int, last_word: Status) -> GivenUp:
+        kept: deque[tuple[Message, Status | None]] = deque()
         points = darks = 0
-        for place, message in enumerate(self._owed):
-            if message.scan_id != scan_id or not first <= place <= last:
-                kept.append(message)
+        for place, (message, word) in enumerate(self._owed):
+            if message.scan_id != last_word.scan_id or not first <= place <= last:
+                kept.append((message, word))
                 continue
             self._bytes -= _held_bytes(message)
             points += isinstance(message, ScanPoint)
             darks += len(message) if isinstance(message, Frame) else 0
         self._owed = kept
-        return GivenUp(scan_id, points, darks)
+        return GivenUp(last_word, points, darks)
 
 
 def _held_bytes(message: Message) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from streamptycho.errors import ProtocolError
@@ -71,6 +72,7 @@ class ReceiveStage:
         scans = dict(self.matcher.scans)
         for edge, message in routed:
             scans |= self.matcher.scans
+            status = None
             if isinstance(message, ScanEnd):
                 # before the end, so that a file which closes with the end has the final counts
                 status = self._status(scans[message.scan_id], ServiceState.DONE)
@@ -83,7 +85,7 @@ class ReceiveStage:
             if edge is not Edge.ENGINE:
                 yield Port.WRITER, message
             if edge is not Edge.WRITER:
-                yield from self._to_engine(message)
+                yield from self._to_engine(message, status)
 
     def _show_starts_if_due(self) -> Iterator[Output]:
         if self._clock() >= self._start_again_s:
@@ -91,11 +93,11 @@ class ReceiveStage:
             for scan in self.matcher.scans.values():
                 yield Port.DISPLAY, _without_arrays(scan.start)
 
-    def _to_engine(self, message: Message) -> Iterator[Output]:
+    def _to_engine(self, message: Message, last_word: Status | None) -> Iterator[Output]:
         """Nothing overtakes what is still owed."""
         yield from self._pay_owed()
         if self._owed:
-            self.unsent(Port.ENGINE, message)
+            self._owe(message, last_word)
         else:
             yield Port.ENGINE, message
 
@@ -113,12 +115,21 @@ class ReceiveStage:
         if port is not Port.ENGINE:
             return
         self._refused = True
-        if self._owed and message is self._owed.first:
-            return
-        if self._owed.add(message):
-            if isinstance(message, ScanStart):
-                self._make_room()
-        elif isinstance(message, Frame):
+        if not self._owed or message is not self._owed.first:
+            self._owe(message, None)
+
+    def _owe(self, message: Message, last_word: Status | None) -> None:
+        """Put a message into the backlog; scans that are over make room for those that run."""
+        while not self._owed.add(message, last_word):
+            if not self._give_up_one():
+                self._drop(message)
+                return
+        if isinstance(message, ScanStart):
+            while self._owed.too_many_scans and self._give_up_one():
+                pass
+
+    def _drop(self, message: Message) -> None:
+        if isinstance(message, Frame):
             self.matcher.rejected["dark_engine_full"] += len(message)
         elif isinstance(message, ScanPoint):
             scan = self.matcher.scans.get(message.scan_id)
@@ -126,12 +137,19 @@ class ReceiveStage:
                 scan.matched -= 1
                 scan.drop(DropReason.ENGINE_FULL)
 
-    def _make_room(self) -> None:
-        """Give up scans that ended long ago; their counts are closed, so that what is lost counts for no open scan."""
-        while (gone := self._owed.make_room()) is not None:
-            self.matcher.rejected["engine_full"] += gone.points
+    def _give_up_one(self) -> bool:
+        """Give a scan up that is over; its counts are told anew. False if there is none."""
+        gone = self._owed.give_up()
+        if gone is None:
+            return False
+        told = gone.status
+        log.warning("the reconstruction has taken nothing of scan %s and will not see it; it is in the file", told.scan_id)
+        dropped = Counter(told.dropped) + Counter({DropReason.ENGINE_FULL.value: gone.points})
+        used = told.used - gone.points
+        self._last_words.add(dataclasses.replace(told, time_ns=self._wall_ns(), used=used, dropped=dict(dropped)))
+        if gone.darks:
             self.matcher.rejected["dark_engine_full"] += gone.darks
-            log.warning("there is no reconstruction: it will not see scan %s, which is in the file", gone.scan_id)
+        return True
 
     def statuses(self) -> list[Status]:
         """One per open scan, or an idle one; then the last ones of scans that have just ended."""

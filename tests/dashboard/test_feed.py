@@ -11,10 +11,11 @@ from tests.dashboard.show import Show, Stage
 
 @pytest.mark.expects_errors
 def test_a_picture_that_cannot_be_kept_costs_that_moment_only(caplog):
-    broken = True
+    tried = []
 
     def encode(snapshot, key):
-        if broken:
+        tried.append(snapshot)
+        if not snapshot.final:
             raise MemoryError("no room")
         return snapshot_images(snapshot, key)
 
@@ -23,10 +24,10 @@ def test_a_picture_that_cannot_be_kept_costs_that_moment_only(caplog):
     with Stage() as stage, Feed(stage.services, state, lambda: None, control=False) as feed:
         stage.wait()
         stage.send(*show.everything(0.5))
-        wait_until(lambda: "could not be kept" in caplog.text, "the complaint")
-        broken = False
-        stage.send(*show.everything(0.6))
-        wait_until(lambda: state.newest and state.newest.history.moments, "the next moment")
+        wait_until(lambda: f"scan {show.scan_id} could not be kept" in caplog.text, "the complaint")
+        for fraction in (0.6, 0.7, 0.8):
+            stage.send(*show.everything(fraction))
+        stage.send(*show.everything(1.0, final=True))
+        wait_until(lambda: state.newest.history.moments, "the last moment")
         assert feed.alive
-    assert f"scan {show.scan_id} could not be kept" in caplog.text
-    assert state.newest.snapshot.sequence == state.newest.history.moments[0].sequence
+    assert [snapshot.final for snapshot in tried] == [False, True], "no try at each snapshot"

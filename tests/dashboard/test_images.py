@@ -79,10 +79,18 @@ def test_nothing_sensible_is_shown_as_nothing(obj):
 
 
 def test_large_pictures_are_thinned():
-    snapshot = snapshot_of(np.ones((30, 3 * images.MAX_SIDE)), pixel_m=(1e-9, 1e-9))
+    y, x = np.ogrid[:30, : 3 * images.MAX_SIDE]
+    step = np.where((abs(x - 3000) < 900) & (abs(y - 15) < 12), 0.8, 0)
+    snapshot = snapshot_of(np.exp(1j * (step + 0.2 * x - 0.3 * y)), pixel_m=(1e-9, 1e-9))
     header, data = images.unpack(images.picture(snapshot, "phase"))
     assert data.shape == (10, images.MAX_SIDE)
     assert header["pixel_m"] == pytest.approx([3e-9, 3e-9])
+    exact = images.unpack(images.exact_phase(snapshot))[1]
+    assert np.ptp(exact[step[::3, ::3] > 0]) < 1e-3
+    assert np.ptp(exact[step[::3, ::3] == 0]) < 1e-3
+    assert exact[5, 1000] - exact[0, 0] == pytest.approx(0.8, abs=1e-3)
+    assert data[5, 1000] == 255
+    assert data[0, 0] == 1
 
 
 def test_probe_modes_and_their_power(show):

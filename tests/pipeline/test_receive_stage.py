@@ -281,29 +281,43 @@ def test_dark_frames_go_to_writer_and_engine():
     assert run(frame(0)).engine[-1].yx_m == place(0)
 
 
-def test_scans_long_over_are_given_up_for_those_that_run(caplog):
-    run = Run(max_open_scans=2, max_backlog_bytes=6 * (FRAME_BYTES + 1024))
+def whole(scan_id: str, count: int, started_ns: int = 0) -> list[Message]:
+    """A scan with one dark exposure, all of it."""
+    rows = list(range(count))
+    first = start(scan_id, started_ns=started_ns)
+    return [first, frame(0, scan_id, dark=True), frame(rows, scan_id), positions(rows, scan_id), *ends(count, scan_id)]
+
+
+def test_scans_that_are_over_are_given_up_if_there_are_too_many(caplog):
+    run = Run(max_open_scans=2)
     run.takes = nobody
     with caplog.at_level(logging.WARNING):
         for scan_id in "abcd":
-            run(
-                start(scan_id),
-                frame(0, scan_id, dark=True),
-                frame([0, 1], scan_id),
-                positions([0, 1], scan_id),
-                *ends(2, scan_id),
-            )
+            run(*whole(scan_id, 2))
     assert [record.getMessage() for record in caplog.records] == [
-        f"there is no reconstruction: it will not see scan {scan_id}, which is in the file" for scan_id in "ab"
+        f"the reconstruction has taken nothing of scan {scan_id} and will not see it; it is in the file" for scan_id in "ab"
     ]
-    figures = run.statuses()[0].figures
-    assert (figures["rejected_engine_full"], figures["rejected_dark_engine_full"]) == (4, 2)
+    statuses = {status.scan_id: (status.used, status.dropped) for status in run.statuses()}
+    gone, there = (0, {"engine_full": 2}), (2, {})
+    assert statuses == {None: (0, {}), "a": gone, "b": gone, "c": there, "d": there}
+    assert run.statuses()[0].figures["rejected_dark_engine_full"] == 2
     run.takes = lambda message: True
     run.idle()
     assert run.kinds() == [f"{kind} {scan_id}" for scan_id in "cd" for kind in ("start", "dark", "point", "point", "end")]
 
 
-def test_a_scan_that_runs_is_not_given_up_nor_one_that_the_engine_has_begun():
+def test_scans_that_are_over_make_room_for_the_one_that_runs():
+    run = Run(max_backlog_bytes=4 * (FRAME_BYTES + 1024))
+    run.takes = nobody
+    run(*whole("a", 2), start("b"), positions(range(5), "b"), frame(range(5), "b"))
+    statuses = {status.scan_id: (status.used, status.dropped) for status in run.statuses()}
+    assert statuses == {"b": (4, {"engine_full": 1}), "a": (0, {"engine_full": 2})}
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start b"] + ["point b"] * 4
+
+
+def test_a_scan_that_the_engine_has_begun_is_not_given_up():
     run = Run(max_open_scans=2)
     run(start("a"), positions([0, 1], "a"))
     run.takes = nobody
@@ -313,23 +327,23 @@ def test_a_scan_that_runs_is_not_given_up_nor_one_that_the_engine_has_begun():
     assert run.kinds() == ["start a", "point a", "point a", "start b", "end a", "start d"]
 
 
+def test_a_scan_that_runs_is_not_given_up():
+    run = Run(max_backlog_bytes=2 * (FRAME_BYTES + 1024))
+    run.takes = nobody
+    run(start("a"), positions([0, 1], "a"), frame([0, 1], "a"), start("b"), positions(0, "b"), frame(0, "b"))
+    assert {status.scan_id: status.used for status in run.statuses()} == {"a": 2, "b": 0}
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start a", "point a", "point a", "start b"]
+
+
 def test_of_runs_with_the_same_name_the_first_is_given_up():
     run = Run(max_open_scans=1)
     run.takes = nobody
-    run(
-        start(started_ns=1),
-        positions(0),
-        frame(0),
-        *ends(1),
-        start(started_ns=2),
-        positions([0, 1]),
-        frame([0, 1]),
-        *ends(2),
-    )
-    assert run.statuses()[0].figures["rejected_engine_full"] == 1
+    run(*whole("s", 1, started_ns=1), *whole("s", 2, started_ns=2))
     run.takes = lambda message: True
     run.idle()
-    assert run.kinds() == ["start s", "point s", "point s", "end s"]
+    assert run.kinds() == ["start s", "dark s", "point s", "point s", "end s"]
 
 
 def test_dark_frames_that_the_engine_refuses_are_owed():

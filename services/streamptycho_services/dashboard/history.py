@@ -39,14 +39,16 @@ class History:
         self.version = 0
         self._limit = limit
         self._interval_ns = 0
-        self.least_ns = 0
-        """Least time between two moments: keeping them must not cost much of the machine."""
+        self.not_before_ns = 0
+        """Snapshots before are not due, but for the final one: keeping them must not cost much of the machine."""
 
     def wants(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot is due to be kept."""
-        if snapshot.final or not self.moments:
+        if snapshot.final:
             return True
-        return snapshot.time_ns - self.moments[-1].time_ns >= max(self._interval_ns, self.least_ns)
+        if snapshot.time_ns < self.not_before_ns:
+            return False
+        return not self.moments or snapshot.time_ns - self.moments[-1].time_ns >= self._interval_ns
 
     def add(self, moment: Moment) -> None:
         """Keep a moment."""

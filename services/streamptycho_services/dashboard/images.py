@@ -51,7 +51,7 @@ def unpack(message: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
 def to_bytes(
     values: NDArray[np.float32], low: float, high: float, valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
-    """1 to 255 for `low` to `high`, 0 where not valid, or not finite."""
+    """1 to 255 for `low` to `high`, 0 where not `valid`; where that is None, where not finite."""
     scaled = values - np.float32(low)
     scaled *= np.float32(254 / (high - low))
     np.fmax(scaled, 0, out=scaled)  # which makes a number of what is none
@@ -63,7 +63,10 @@ def to_bytes(
 
 
 class _View:
-    """The part of the object that holds all that is covered, thinned out if it is large, as ``phase`` or ``amplitude``."""
+    """The part of the object that holds all that is covered, thinned out if it is large, as ``phase`` or ``amplitude``.
+
+    The ramp is that of the pixels that are shown; under strong noise it is not quite that of all.
+    """
 
     def __init__(self, snapshot: Snapshot, item: str) -> None:
         part = covered_part(snapshot.covered)

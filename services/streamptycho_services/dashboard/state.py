@@ -21,6 +21,8 @@ HISTORY_BYTES = 256 << 20
 """Memory for pictures to look back at, of all scans together."""
 KEEP_TIMES = 50
 """A moment is kept at most every so many times as long as it takes to encode it: a fiftieth of a core."""
+RETRY_NS = 10_000_000_000
+"""Time to the next try where a moment could not be encoded."""
 
 Encode = Callable[[Snapshot, str], dict[str, bytes]]
 """Pictures of a snapshot, given the key of its scan."""
@@ -167,6 +169,7 @@ class State:
         snapshot = scan.snapshot
         if snapshot is None:
             return
+        scan.history.not_before_ns = snapshot.time_ns + RETRY_NS  # unless all goes well
         begun_s = self._clock()
         images = self._encode(snapshot, scan.key)
         spent_s = self._clock() - begun_s
@@ -180,7 +183,7 @@ class State:
         )
         with self.lock:
             self.version += 1
-            scan.history.least_ns = int(KEEP_TIMES * 1e9 * spent_s)
+            scan.history.not_before_ns = snapshot.time_ns + int(KEEP_TIMES * 1e9 * spent_s)
             scan.history.add(moment)
             self._make_room()
 
