@@ -47,8 +47,8 @@ Routed: TypeAlias = tuple[Edge, Message]
 
 LOST_BLOCK = 1000
 """Positions of lost frames in one message."""
-_HELD_BYTES = 1024
-"""What a frame that is held needs besides its pixels."""
+HELD_BYTES = 1024
+"""What a message that is held needs besides its arrays."""
 
 
 class OpenScan:
@@ -142,10 +142,10 @@ class OpenScan:
 
     def _hold(self, index: int, frame: Frame) -> None:
         self.frames[index] = frame
-        self._waiting_bytes += _held_bytes(frame)
+        self._waiting_bytes += held_bytes(frame)
         while self._waiting_bytes > self.options.max_waiting_bytes and len(self.frames) > 1:
             _, oldest = self.frames.popitem(last=False)
-            self._waiting_bytes -= _held_bytes(oldest)
+            self._waiting_bytes -= held_bytes(oldest)
             self.drop(DropReason.NO_POSITION)
 
     def take_positions(self, positions: Positions) -> Iterator[Routed]:
@@ -162,7 +162,7 @@ class OpenScan:
         for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
             frame = self.frames.pop(index, None)
             if frame is not None:
-                self._waiting_bytes -= _held_bytes(frame)
+                self._waiting_bytes -= held_bytes(frame)
                 self.matched += 1
                 yield Edge.ENGINE, ScanPoint(frame=frame, yx_m=(y, x))
             elif index not in self._seen:
@@ -224,5 +224,6 @@ class OpenScan:
         return ScanEnd(scan_id=self.scan_id, stream=Stream.SCAN, count=self.unique, reason=reason, started_ns=started_ns)
 
 
-def _held_bytes(frame: Frame) -> int:
-    return frame.payload.nbytes + _HELD_BYTES
+def held_bytes(frame: Frame) -> int:
+    """Memory that a frame ties up while it is held."""
+    return frame.payload.nbytes + HELD_BYTES

@@ -3,13 +3,11 @@
 from collections import deque
 from dataclasses import dataclass, replace
 
-from streamptycho.join import MatchOptions
+from streamptycho.join import HELD_BYTES, MatchOptions, held_bytes
 from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
 
 MAX_DARKS = 64
 """Messages with dark exposures on top of the bytes of the backlog."""
-_HELD_BYTES = 1024
-"""What a message needs besides its arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +101,6 @@ class Backlog:
 def _held_bytes(message: Message) -> int:
     """Memory that a message ties up, but for starts and ends."""
     if isinstance(message, Positions):
-        return message.index.nbytes + message.yx_m.nbytes + _HELD_BYTES
+        return message.index.nbytes + message.yx_m.nbytes + HELD_BYTES
     frame = message.frame if isinstance(message, ScanPoint) else message
-    return frame.payload.nbytes + _HELD_BYTES if isinstance(frame, Frame) else 0
+    return held_bytes(frame) if isinstance(frame, Frame) else 0
