@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from streamptycho.errors import ProtocolError
 from streamptycho.join import Edge, MatchOptions, OpenScan, Routed
 from streamptycho.match import Matcher
-from streamptycho.messages import Frame, Message, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
 from streamptycho.pipeline.backlog import Backlog
 from streamptycho.pipeline.last_words import LastWords
 from streamptycho.pipeline.stage import Output, Port
@@ -119,9 +119,9 @@ class ReceiveStage:
             self._owe(message, None)
 
     def _owe(self, message: Message, last_word: Status | None) -> None:
-        """Put a message into the backlog; scans that are over make room for those that run."""
+        """Put a message into the backlog; scans that are over make room for the frames of those that run."""
         while not self._owed.add(message, last_word):
-            if not self._give_up_one():
+            if isinstance(message, Positions) or not self._give_up_one():  # positions of lost frames are for the eye only
                 self._drop(message)
                 return
         if isinstance(message, ScanStart):

@@ -317,6 +317,18 @@ def test_scans_that_are_over_make_room_for_the_one_that_runs():
     assert run.kinds() == ["start b"] + ["point b"] * 4
 
 
+def test_scans_that_are_over_make_no_room_for_what_is_only_shown():
+    run = Run(max_backlog_bytes=4 * (FRAME_BYTES + 1024), settle_s=1)
+    run.takes = nobody
+    run(*whole("a", 3), start("b"), positions([0], "b"), frame(3, "b"))
+    for _ in range(3):
+        run.clock.now += 1.1
+        run.idle()
+    run.takes = lambda message: True
+    run.idle()
+    assert run.kinds() == ["start a", "dark a"] + ["point a"] * 3 + ["end a", "start b"]
+
+
 def test_a_scan_that_the_engine_has_begun_is_not_given_up():
     run = Run(max_open_scans=2)
     run(start("a"), positions([0, 1], "a"))
