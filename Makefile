@@ -1,12 +1,14 @@
-# Everything a newcomer needs: `make demo` and `make test`. Both set up .venv with nothing but Python 3.11+ and make.
+# A newcomer needs `make demo` and `make test`. Both set up .venv and require only Python 3.11+ and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 BENCH ?=
+CHAOS ?= --events 500 --seed 0
+FUZZ ?=
 GPU ?= gpu13
 
-.PHONY: demo test slow check format bench gpu clean
+.PHONY: demo test slow quality check format bench chaos fuzz gpu clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -21,8 +23,11 @@ demo: $(BIN)/.ready  ## simulated scan, live picture, CXI file; DEMO="--rate 200
 test: $(BIN)/.ready  ## the default tests
 	$(BIN)/python -m pytest
 
-slow: $(BIN)/.ready  ## the long ones
-	$(BIN)/python -m pytest -m slow
+slow: $(BIN)/.ready  ## the tests marked slow, some 15 minutes on two cores
+	$(BIN)/python -m pytest -m "slow and not quality"
+
+quality: $(BIN)/.ready  ## convergence on benchmark scans, which differs from processor to processor; not in CI
+	$(BIN)/python -m pytest -m quality
 
 check: $(BIN)/.ready  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -34,10 +39,16 @@ format: $(BIN)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BIN)/.ready  ## costs and live quality on this CPU beside transforms and peers; BENCH="--peers ptylab" passes flags on
+bench: $(BIN)/.ready  ## costs and live quality on this CPU, compared with transforms and peers; BENCH="--peers ptylab" passes flags on
 	$(BIN)/python -m tests.bench.cpu $(BENCH)
 
-gpu: $(BIN)/.ready  ## on a machine with a CUDA device: correctness against NumPy first, then figures; GPU=gpu12 for CUDA 12
+chaos: $(BIN)/.ready  ## kills, stops, cuts and full disks against the real services; CHAOS="--events 100 --short" or "--soak 30" passes flags on
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+fuzz: $(BIN)/.ready  ## a million bad messages to every port, good scans between them; FUZZ="--messages 50000 --resume state.json" passes flags on
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+gpu: $(BIN)/.ready  ## on a CUDA device: correctness against NumPy, then figures; GPU=gpu12 for CUDA 12
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(GPU)]"
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m tests.bench.gpu

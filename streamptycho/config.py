@@ -5,30 +5,25 @@ saturation) comes from there; the file holds what the data acquisition does not 
 """
 
 import difflib
+import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from streamptycho.compose.options import ScanOptions
 from streamptycho.errors import ConfigError
 from streamptycho.files.options import ReadOptions
-from streamptycho.join import MatchOptions
+from streamptycho.join.open_scan import MatchOptions
 from streamptycho.options import Options
 from streamptycho.pipeline.options import ReconstructOptions, WriteOptions
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.solve.settings import EngineOptions
-from streamptycho.transport import Endpoint, SocketKind
-
-
-class DetectorEndpoints(Options):
-    """Where the detector's streams come from."""
-
-    frames: Endpoint = Endpoint(address="tcp://127.0.0.1:5555", socket=SocketKind.PULL)
-    """Start messages, frames and their end."""
-    positions: Endpoint = Endpoint(address="tcp://127.0.0.1:5556", socket=SocketKind.SUB)
-    """Positions and their end."""
+from streamptycho.sources.options import DetectorEndpoints
+from streamptycho.wire.endpoint import LinkOptions
+from streamptycho.wire.security import NO_KEYS, SecurityOptions
 
 
 class ServiceEndpoints(Options):
@@ -51,7 +46,43 @@ class ServiceEndpoints(Options):
     documents: str = "tcp://127.0.0.1:5568"
     """bluesky documents, for anyone; see docs/documents.md."""
     catch_up: str = "tcp://127.0.0.1:5569"
-    """What those documents have been so far, for who asks."""
+    """Answers late subscribers with the documents so far."""
+    hung_s: float = Field(30.0, gt=0)
+    """Silence after which a service is taken for hung, ended and started again; ten times as long while it computes."""
+
+    @classmethod
+    def addresses(cls) -> list[str]:
+        """Names of the settings that are addresses."""
+        return [name for name, field in cls.model_fields.items() if field.annotation is str]
+
+
+class LogOptions(Options):
+    """Log lines of a process, besides those on standard error."""
+
+    file: Path | None = None
+    """They go here as well. Processes that `run` starts have files beside it, with their service before the suffix."""
+    max_bytes: int = Field(10 << 20, ge=1024)
+    """Size at which a file is put aside and a new one begun."""
+    kept: int = Field(5, ge=1)
+    """Files put aside that are kept; the oldest goes."""
+
+
+class PageSettings(Options):
+    """What lies between the live page and its viewers."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed. Then the page is
+    public, also on loopback: it answers to any name and wants a token."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{proxy!r} is no IP address or network; name those of the proxies") from error
+        return proxies
 
 
 class Config(Options):
@@ -59,6 +90,9 @@ class Config(Options):
 
     detector: DetectorEndpoints = DetectorEndpoints()
     services: ServiceEndpoints = ServiceEndpoints()
+    security: SecurityOptions = NO_KEYS
+    links: LinkOptions = LinkOptions()
+    scan: ScanOptions = ScanOptions()
     match: MatchOptions = MatchOptions()
     preprocess: FrameOptions = FrameOptions()
     positions: PositionOptions = PositionOptions()
@@ -66,27 +100,33 @@ class Config(Options):
     reconstruct: ReconstructOptions = ReconstructOptions()
     write: WriteOptions = WriteOptions()
     read: ReadOptions = ReadOptions()
+    page: PageSettings = PageSettings()
+    log: LogOptions = LogOptions()
 
 
-def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read `path` (TOML) and lay `overrides` over it, dotted keys such as ``{"engine.modes": 2}``.
+def load(base: Path | Config | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read `base` (TOML) and lay `overrides` over it, dotted keys such as ``{"engine.modes": 2}``.
 
     Raises :class:`ConfigError` naming each offending key and the remedy.
     """
     table: dict[str, Any] = {}
-    if path is not None:
+    if isinstance(base, Config):
+        table = base.model_dump(exclude_unset=True)
+    elif base is not None:
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(base.expanduser().read_text(encoding="utf-8"))
+        except RuntimeError as error:
+            raise ConfigError(f"{base}: no such home directory is known here; write the path without ~") from error
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror}); give an existing file") from error
+            raise ConfigError(f"{base}: cannot be read ({error.strerror}); give an existing file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not valid TOML ({error})") from error
+            raise ConfigError(f"{base}: not valid TOML ({error})") from error
     for key, value in (overrides or {}).items():
         _put(table, key, value)
     try:
         return Config.model_validate(table)
     except ValidationError as error:
-        where = str(path) if path is not None else "configuration"
+        where = str(base) if isinstance(base, Path) else "configuration"
         raise ConfigError("\n".join(f"{where}: {line}" for line in _explain(error))) from error
 
 
@@ -108,8 +148,10 @@ def _explain(error: ValidationError) -> list[str]:
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
             lines.append(f"{key}: unknown key; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: missing; set it")
         else:
-            lines.append(f"{key}: {item['input']!r} - {item['msg']}")
+            lines.append(f"{key}: {item['input']!r} - {item['msg'].removeprefix('Value error, ')}")
     return lines
 
 
@@ -117,6 +159,7 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     table: type[BaseModel] = Config
     for part in location:
         annotation = table.model_fields[part].annotation if part in table.model_fields else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            table = annotation
+        for kind in (annotation, *get_args(annotation)):  # of an optional table too
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                table = kind
     return sorted(table.model_fields)

@@ -5,6 +5,7 @@ Whatever is started here is gone when its ``with`` block ends, also if the test 
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,20 +13,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from streamptycho.config import Config, DetectorEndpoints, ServiceEndpoints, load
+from streamptycho.config import Config, ServiceEndpoints, load
 from streamptycho.files.scan import open_scan
-from streamptycho.messages import Frame, ScanStart
-from streamptycho.transport import Endpoint, SocketKind
-from streamptycho_services.runtime import Control
-from streamptycho_services.services import SERVICES
-from streamptycho_services.watch import Watcher
+from streamptycho.messages.stream import Frame, ScanStart
+from streamptycho.sources.options import DetectorEndpoint, DetectorEndpoints
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho_services.commands.session import service_works
+from streamptycho_services.processes import started
+from streamptycho_services.processes.runtime import Control
+from streamptycho_services.processes.services import SERVICES
+from streamptycho_services.processes.supervisor import Supervisor
+from streamptycho_services.processes.watch import Watcher
 from streamptycho_sim.faults import FaultOptions, inject
 from streamptycho_sim.scan import SimulatedScan
 from streamptycho_sim.stream import Items
@@ -123,17 +128,21 @@ class Command:
         """JSON lines on standard error."""
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
-    def children(self) -> list[int]:
-        """Process ids of what the program itself has started with multiprocessing, oldest first."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    def services(self) -> dict[str, int]:
+        """Process ids of the services that the program itself runs now, by their names."""
+        found = {}
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                if started.__name__.encode() in arguments:
+                    found[arguments[arguments.index(started.__name__.encode()) + 1].decode()] = int(child)
+        return found
 
 
 def config(directory: Path, detector: DetectorEndpoints | None = None, **overrides: Any) -> Config:
     """Services at free TCP ports of this machine, writing to `directory`; ``engine__modes=2`` sets ``engine.modes``."""
     made = load(None, {"write.directory": directory} | {key.replace("__", "."): v for key, v in overrides.items()})
-    services = ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.model_fields})
+    services = ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.addresses()})
     return made.model_copy(update={"services": services, "detector": detector or detector_at()})
 
 
@@ -142,9 +151,33 @@ def detector_at(
 ) -> DetectorEndpoints:
     """The receiver's side of a detector."""
     return DetectorEndpoints(
-        frames=Endpoint(address=frames or free_address(), socket=kind, bind=bind),
-        positions=Endpoint(address=positions or free_address(), socket=SocketKind.SUB, bind=bind),
+        frames=DetectorEndpoint(address=frames or free_address(), socket=kind, bind=bind),
+        positions=DetectorEndpoint(address=positions or free_address(), socket=SocketKind.SUB, bind=bind),
     )
+
+
+def address_flags() -> list[str]:
+    """Flags that put both detector streams, and what others listen to, at free ports."""
+    frames, positions = free_address(), free_address()
+    return [
+        "--set", f"detector.frames={{address='{frames}', socket='pull'}}",
+        "--set", f"detector.positions={{address='{positions}', socket='sub'}}",
+        "--set", f"services.documents='{free_address()}'",
+        "--set", f"services.catch_up='{free_address()}'",
+    ]  # fmt: skip
+
+
+def at(flags: Sequence[str]) -> list[str]:
+    """The simulator's flags for the same detector streams."""
+    frames, positions = (re.findall(r"address='([^']+)'", flag)[0] for flag in flags if "address" in flag)
+    return ["--frames-address", frames, "--positions-address", positions]
+
+
+def handles_signals(process: int) -> bool:
+    """True once a process handles SIGTERM, which no program does before it is asked to."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def outlets(detector: DetectorEndpoints) -> tuple[Endpoint, Endpoint]:
@@ -156,9 +189,10 @@ def outlets(detector: DetectorEndpoints) -> tuple[Endpoint, Endpoint]:
 
 
 @contextmanager
-def in_threads(settings: Config, context: Any) -> Iterator[Callable[[], None]]:
+def in_threads(settings: Config, context: Any, others: dict[str, Config] | None = None) -> Iterator[Callable[[], None]]:
     """All services in threads of this process; ends them in order, and fails if one has failed.
 
+    `others`: settings of services that have their own.
     What the block is given raises, when called, what a service has failed with.
     """
     controls = {name: Control(finish=threading.Event(), kill=threading.Event()) for name in SERVICES}
@@ -166,7 +200,7 @@ def in_threads(settings: Config, context: Any) -> Iterator[Callable[[], None]]:
 
     def run(name: str) -> None:
         try:
-            SERVICES[name](settings, controls[name], context)
+            SERVICES[name]((others or {}).get(name, settings), controls[name], context)
         except BaseException as error:  # noqa: BLE001 - raised again below, in the test's own thread
             failures.append(error)
 
@@ -188,6 +222,15 @@ def in_threads(settings: Config, context: Any) -> Iterator[Callable[[], None]]:
             controls[name].finish.set()
             threads[name].join(LONG_S)
         check()
+
+
+@contextmanager
+def in_processes(settings: Config) -> Iterator[Supervisor]:
+    """All services in processes of their own; fails if one has died."""
+    with Supervisor(service_works(settings), hung_s=settings.services.hung_s) as services:
+        yield services
+        services.look(serving=True)
+        assert set(services.pids) == set(SERVICES)
 
 
 def wait_written(watcher: Watcher, *scans: str, check: Callable[[], Any] = lambda: None, timeout_s: float = LONG_S) -> None:
@@ -243,7 +286,8 @@ def facts(path: Path) -> dict[str, Any]:
     with h5py.File(path, "r") as file:
         live = file[LIVE]
         dropped = {name: int(value[()]) for name, value in live["counters/dropped"].items() if value[()]}
-        counters = {name: int(live[f"counters/{name}"][()]) for name in ("n_frames", "received", "used", "waiting")}
+        names = ("n_frames", "received", "used", "waiting", "missing", "missing_positions")
+        counters = {name: int(live[f"counters/{name}"][()]) for name in names}
         snapshots = live["snapshots"]
         return {
             "complete": int(live["complete"][()]),

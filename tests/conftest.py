@@ -1,4 +1,4 @@
-"""What every test shares: the data beside the checkout, and a watch over threads and errors that nobody looked at."""
+"""What every test shares: the data beside the checkout, and a watch over forgotten threads and errors."""
 
 import importlib.util
 import logging

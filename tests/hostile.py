@@ -1,6 +1,6 @@
 """Multipart messages that no program should send: malformed, insane, or plainly wrong.
 
-``CORPUS`` lists ``(name, parts)``; :func:`streamptycho.codec.decode` must refuse each with a ProtocolError. ``FIELDS`` says
+``CORPUS`` lists ``(name, parts)``; :func:`codec.decode` must refuse each with a ProtocolError. ``FIELDS`` says
 which field that error names, where only one answer is right. ``CORRUPT_PIXELS`` are frames that only the decompression of
 their pixels can tell from good ones.
 """
@@ -15,16 +15,36 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, encode
-from streamptycho.feed import Action, Assessment, Command, Preview, Survey
-from streamptycho.geometry import Geometry
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.payload import Payload
-from streamptycho.reasons import ServiceState, Stream
+from streamptycho.messages.geometry import Geometry
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import Action, Command, Preview, Survey
+from streamptycho.messages.payload import Payload
+from streamptycho.messages.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.results import Assessment, Estimates, Snapshot
+from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, WriteStatus
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
+from streamptycho.wire.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, encode
 from tests.strategies import bslz4
 
 PIXELS = np.arange(2 * 16 * 24, dtype=np.uint16).reshape(2, 16, 24)
 _ONE = Frame(scan_id="s1", index=np.array([7]), timestamp_ns=np.array([70]), payload=Payload.raw(PIXELS[:1]), dark=False)
+
+_LEDGER: dict[str, Any] = {
+    "scan_id": "s1",
+    "time_ns": 5,
+    "started_ns": 1_700_000_000_000_000_000,
+    "received": 6,
+    "used": 3,
+    "waiting": 2,
+    "dropped": {"duplicate": 1},
+    "rejected": {"late": 4},
+    "failure": "the disk is full",
+    "restarts": 2,
+    "unacknowledged": {"write": 3},
+    "unacknowledged_bytes": {"write": 4096},
+    "silence_s": {"write": 0.5},
+}
+"""What the statuses of all services hold."""
 
 GOOD: dict[str, Message] = {
     "start": ScanStart(
@@ -42,7 +62,12 @@ GOOD: dict[str, Message] = {
         planned_yx_m=np.array([[0, 1], [2, 3]]) * 1e-6,
     ),
     "frame": Frame(
-        scan_id="s1", index=np.array([3, 4]), timestamp_ns=np.array([30, 40]), payload=Payload.raw(PIXELS), dark=False
+        scan_id="s1",
+        index=np.array([3, 4]),
+        timestamp_ns=np.array([30, 40]),
+        payload=Payload.raw(PIXELS),
+        dark=False,
+        taken_yx_m=np.array([[0, 1], [2, 3]]) * 1e-6,
     ),
     "positions": Positions(scan_id="s1", index=np.array([0, 1, 5]), yx_m=np.array([[0, 1], [2, 3], [4, 5]]) * 1e-6),
     "end": ScanEnd(scan_id="s1", stream=Stream.FRAMES, count=100, started_ns=1_700_000_000_000_000_000),
@@ -64,19 +89,51 @@ GOOD: dict[str, Message] = {
         origin_m=(0.0, 0.0),
         pixel_m=(1e-8, 1e-8),
         newest_ns=4,
+        service="reconstruct",
     ),
-    "status": Status(
+    "receive_status": ReceiveStatus(
         service="receive",
-        scan_id="s1",
+        **_LEDGER,
         state=ServiceState.RECEIVING,
-        time_ns=5,
-        started_ns=1_700_000_000_000_000_000,
-        received=6,
-        used=3,
-        waiting=2,
-        dropped={"duplicate": 1},
-        figures={"rate_hz": 10.5},
-        notes={"file": "s1.cxi"},
+        rate_hz=10.5,
+        unique=5,
+        expected=100,
+        positions=4,
+        announced=8,
+        announced_positions=9,
+        gaps=1,
+        missing=95,
+        missing_positions=5,
+        remarks=("set scan.pairing", "µ"),
+    ),
+    "reconstruct_status": ReconstructStatus(
+        service="reconstruct",
+        **_LEDGER,
+        state=ServiceState.RECONSTRUCTING,
+        error=0.25,
+        updates=30,
+        updates_hz=120.5,
+        passes=2,
+        position_shift_px=0.5,
+        unexplained=0.125,
+        lag_s=1.5,
+        device="CPU, 2 threads",
+        probe="found in the data",
+        trust="confident",
+        no_picture=True,
+    ),
+    "write_status": WriteStatus(
+        service="write",
+        **_LEDGER,
+        state=ServiceState.DONE,
+        file="s1.cxi",
+        result="s1_result.cxi",
+        picture="s1.png",
+        end=EndReason.COMPLETE,
+        trouble="no space left on device",
+        free_bytes=10**12,
+        frame_bytes=26_000,
+        positions=4,
     ),
     "survey": Survey(
         scan_id="s1",
@@ -89,6 +146,7 @@ GOOD: dict[str, Message] = {
         dark_field=np.array([10, 11, 9], np.float32),
         centre_px=np.array([[0, 0.5], [0.25, 0], [-0.5, 1]], np.float32),
         state=np.array([1, 0, 3], np.uint8),
+        service="reconstruct",
     ),
     "preview": Preview(
         scan_id="s1",
@@ -102,6 +160,7 @@ GOOD: dict[str, Message] = {
         centre_px=(8.0, 12.0),
         crop_px=(0, 4),
         crop_shape_px=(16, 16),
+        service="reconstruct",
     ),
     "assessment": Assessment(
         scan_id="s1",
@@ -112,19 +171,64 @@ GOOD: dict[str, Message] = {
         figures={"resolution_m": 2e-8},
         frequency_per_m=np.array([1e6, 2e6], np.float32),
         ring_correlation=np.array([1, 0.5], np.float32),
+        criterion="half-bit",
+        trusted=True,
+        final=True,
+        service="reconstruct",
+    ),
+    "estimates": Estimates(
+        scan_id="s1",
+        started_ns=1_700_000_000_000_000_000,
+        time_ns=5,
+        index=np.array([0, 1, 5]),
+        recorded_yx_m=np.array([[0, 1], [2, 3], [4, 5]]) * 1e-6,
+        refined_yx_m=np.array([[0, 1.5], [2, 3.5], [4, 5.5]]) * 1e-6,
+        flux=np.array([1, 0.5, 1.5], np.float32),
+        background=np.ones((8, 12), np.float32),
+        mode_powers=(0.75, 0.25),
+        trust="confident",
+        unexplained=0.125,
+        probe_origin="found in the data",
+        service="reconstruct",
     ),
     "command": Command(action=Action.MODES, scan_id="s1", started_ns=1_700_000_000_000_000_000, value=2),
+    "resume": Resume(
+        scan_id="s1",
+        started_ns=1_700_000_000_000_000_000,
+        frames=np.array([True, False, True]),
+        index=np.array([0, 1, 5]),
+        yx_m=np.array([[0, 1], [2, 3], [4, 5]]) * 1e-6,
+    ),
 }
 """One good message of each kind, from which the bad ones are made."""
 
+STATUSES = ("receive_status", "reconstruct_status", "write_status")
+_HEALTH = {"service", "scan_id", "rejected", "failure", "restarts", "unacknowledged", "unacknowledged_bytes", "silence_s"}
 OPTIONAL = {
-    "start": {"expected", "saturation", "beam_center_px"},
+    "start": {"expected", "saturation", "beam_center_px", "repeated"},
+    "frame": {"taken_yx_m"},
     "end": {"started_ns"},
-    "snapshot": {"newest_ns"},
-    "status": {"scan_id"},
+    "snapshot": {"newest_ns", "service"},
+    "assessment": {"criterion", "trusted", "final", "service"},
+    "estimates": {"mode_powers", "trust", "unexplained", "probe_origin", "service"},
+    "receive_status": _HEALTH
+    | {"rate_hz", "unique", "expected", "positions", "announced", "announced_positions", "gaps", "missing"}
+    | {"missing_positions", "remarks"},
+    "reconstruct_status": _HEALTH
+    | {"error", "updates", "updates_hz", "passes", "position_shift_px", "unexplained", "lag_s", "device", "probe", "trust"}
+    | {"no_picture"},
+    "write_status": _HEALTH | {"file", "result", "picture", "end", "positions", "trouble", "free_bytes", "frame_bytes"},
+    "survey": {"service"},
+    "preview": {"service"},
     "command": {"started_ns"},
 }
 """Fields that may be nil or missing."""
+OPTIONAL_ARRAYS = {
+    "start": {"valid", "dark", "probe", "planned_yx_m"},
+    "estimates": {"refined_yx_m", "flux", "background"},
+    "resume": {"index", "yx_m"},
+}
+"""Arrays that may be missing."""
 
 CORPUS: list[tuple[str, list[bytes]]] = []
 FIELDS: dict[str, str] = {}
@@ -211,7 +315,8 @@ def _envelope() -> None:
         _edit(f"{key} missing", "end", lambda header, key=key: header.pop(key), f"header.{key}")
     for kind in GOOD:
         for other in GOOD.keys() - {kind, "point" if kind == "frame" else ""}:
-            if (kind, other) != ("point", "frame"):
+            # what the statuses have of their own may be missing, and what is not known is ignored
+            if (kind, other) != ("point", "frame") and not {kind, other} <= set(STATUSES):
                 _edit(f"called {other}", kind, lambda header, other=other: header.update(kind=other))
 
 
@@ -232,6 +337,10 @@ def _fields_of_every_kind() -> None:
             for value in wrong[type(good)]:
                 if (value is None and key in optional) or (value == [1] and kind == "point"):
                     continue
+                if key == "mode_powers" and value in ([], [1], [1, 2, 3, 4, 5]):
+                    continue
+                if key == "remarks" and value in ([], ["a", "b"]):
+                    continue
                 text = f"{key} = {value!r}"
                 _edit(text, kind, lambda h, key=key, value=value: h["fields"].update({key: value}))
                 if not isinstance(good, list) and not (isinstance(value, int) and value < 0):
@@ -239,7 +348,8 @@ def _fields_of_every_kind() -> None:
     for key, good in header_of("start")["fields"]["geometry"].items():
         _edit(f"geometry.{key} missing", "start", lambda h, key=key: h["fields"]["geometry"].pop(key))
         FIELDS[f"start: geometry.{key} missing"] = f"start.geometry.{key}"
-        bad = (math.nan, math.inf, -math.inf, 0, 0.0, -1, -1.0, True, "1", None, [1.0])
+        bad = (math.inf, -math.inf, 0, 0.0, -1, -1.0, True, "1", None, [1.0])
+        bad += (math.nan,) if key == "frame_shape" else ()  # a length that is not known
         for value in bad:
             replaced = [value, good[1]] if isinstance(good, list) else value
             _edit(
@@ -262,8 +372,15 @@ def _values() -> None:
         _set("end", "count", value)
         for key in ("sequence", "time_ns", "frames_used", "updates"):
             _set("snapshot", key, value)
-        for key in ("received", "used", "waiting", "time_ns"):
-            _set("status", key, value)
+        for kind in STATUSES:
+            for key in ("received", "used", "waiting", "time_ns", "started_ns"):
+                _set(kind, key, value)
+        for key in ("unique", "expected", "positions"):
+            _set("receive_status", key, value)
+        for key in ("updates", "passes"):
+            _set("reconstruct_status", key, value)
+        for key in ("started_ns", "time_ns"):
+            _set("estimates", key, value)
     for shape in ([2**13, 2**13 + 1], [10**6, 10**6], [2**63 - 1, 2**63 - 1]):
         text = f"geometry.frame_shape = {shape!r}"
         _edit(text, "start", lambda h, shape=shape: h["fields"]["geometry"].update(frame_shape=shape), "start.geometry")
@@ -277,17 +394,37 @@ def _values() -> None:
     for value in ({"a": None}, {"a": [1]}, {"a": {"b": 1}}, {"a": b"x"}, {b"a": 1}, {"a": 2**63}, {"a": 2**64 - 1}):
         _set("start", "metadata", value)
     _set("start", "metadata", {"a": msgpack.Timestamp(1, 1)})
-    for value in ({"a": "1"}, {"a": True}, {"a": 1.0}, {b"a": 1}, {"a": None}, {"duplicate": -1}, {"a": -5, "b": 6}):
-        _set("status", "dropped", value)
-    for value in ({"a": "1"}, {"a": True}, {b"a": 1.0}, {"a": [1.0]}):
-        _set("status", "figures", value)
-    for value in ({"a": 1}, {"a": None}, {b"a": "b"}):
-        _set("status", "notes", value)
-    _set("status", "received", 7)
-    _set("status", "dropped", {}, "status.received")
+    for kind in STATUSES:
+        for value in ({"a": "1"}, {"a": True}, {"a": 1.0}, {b"a": 1}, {"a": None}, {"duplicate": -1}, {"a": -5, "b": 6}):
+            _set(kind, "dropped", value)
+            _set(kind, "rejected", value)
+        for value in ({"a": 2**63}, {"a": 2**64 - 1}, {"a": [1]}, {"a": {}}):
+            _set(kind, "dropped", value)
+            _set(kind, "rejected", value)
+        _set(kind, "received", 7)
+        for key in ("received", "used", "waiting"):
+            _set(kind, key, 0, f"{kind}.received")
+        _set(kind, "dropped", {}, f"{kind}.received")
+        _set(kind, "dropped", {"duplicate": 1, "late": 1}, f"{kind}.received")
+        for value in ("asleep", "DONE", "done ", ""):
+            _set(kind, "state", value)
+    for value in ("bored", "COMPLETE", ""):
+        _set("write_status", "end", value)
+    for value in ({"a": "1"}, {"a": True}, {b"a": 1.0}, {"a": [1.0]}, {"a": None}):
+        _set("assessment", "figures", value)
+    for value in ({"a": 1}, {"a": None}, {b"a": "b"}, {"a": b"b"}):
+        _set("assessment", "findings", value)
+    for value, field in (
+        ([1.0, None], "[1]"),
+        (["1"], "[0]"),
+        ([True], "[0]"),
+        ([[1.0]], "[0]"),
+        ("11", ""),
+        ({"a": 1.0}, ""),
+    ):
+        _set("estimates", "mode_powers", value, f"estimates.mode_powers{field}")
     _set("end", "stream", "detector")
     _set("end", "reason", "bored")
-    _set("status", "state", "asleep")
     _set("command", "action", "explode")
     for value in (None, 0, -1, 17, 10**6):
         _set("command", "value", value)
@@ -322,7 +459,7 @@ def _values() -> None:
 
 
 def _arrays() -> None:
-    for kind in ("start", "positions", "snapshot", "survey", "preview", "assessment"):
+    for kind in ("start", "positions", "snapshot", "survey", "preview", "assessment", "estimates"):
         good = header_of(kind)["arrays"]
         for i, (name, dtype, shape) in enumerate(good):
             field = f"{kind}.{name}"
@@ -399,7 +536,7 @@ def _arrays() -> None:
             header = header_of(kind)
             header["arrays"].append(header["arrays"][i])
             _add(f"{kind}: {name} twice", [msgpack.packb(header), *rest, rest[i]], field)
-            if kind != "start":
+            if name not in OPTIONAL_ARRAYS.get(kind, set()):
                 header = header_of(kind)
                 del header["arrays"][i]
                 parts = [msgpack.packb(header), *rest[:i], *rest[i + 1 :]]
@@ -417,7 +554,7 @@ def _arrays() -> None:
         _add(f"{kind}: arrays not announced", [parts_of(kind)[0], *parts_of(kind)[1:], b"more"], "header.arrays")
         _edit("all arrays announced a thousand times", kind, lambda h: h.update(arrays=h["arrays"] * 1000), "header")
 
-    for kind in ("end", "status", "command"):
+    for kind in ("end", *STATUSES, "command"):
         _add(f"{kind}: parts not announced", [*parts_of(kind), b"\0" * 8], "header.arrays")
         _edit("array announced", kind, lambda h: h.update(arrays=[["index", "int64", [1]]]), "header.arrays")
         header = header_of(kind)
@@ -450,6 +587,18 @@ def _arrays() -> None:
     header = header_of("snapshot")
     header["arrays"][3][2] = [8, 8]
     _add("snapshot: probe of two axes", [msgpack.packb(header), *parts_of("snapshot")[1:]], "snapshot.probe")
+    for i, (name, _, shape) in enumerate(header_of("estimates")["arrays"]):
+        header, parts = header_of("estimates"), parts_of("estimates")
+        header["arrays"][i][2] = [shape[0] - 1, *shape[1:]] if name != "background" else [96]
+        parts[1 + i] = (
+            parts[1 + i][: len(parts[1 + i]) * (shape[0] - 1) // shape[0]] if name != "background" else parts[1 + i]
+        )
+        field = "recorded_yx_m" if name == "index" else name
+        _add(f"estimates: {name} of another shape", [msgpack.packb(header), *parts[1:]], f"estimates.{field}")
+    parts = parts_of("estimates")
+    for index in ([5, 1, 0], [1, 1, 5], [-1, 0, 1], [2**63 - 1, -(2**63), 0]):
+        changed = [parts[0], np.array(index, np.int64).tobytes(), *parts[2:]]
+        _add(f"estimates: index {index}", changed, "estimates.index")
     header = header_of("start")
     header["arrays"][0][2] = [24, 16]
     _add("start: valid transposed", [msgpack.packb(header), *parts_of("start")[1:]], "start.valid")

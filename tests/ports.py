@@ -47,7 +47,7 @@ def _free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody uses at the moment and that no other call has been given."""
+    """A free TCP port of this machine that no other call has returned."""
     return next(filter(_free, _ports))
 
 

@@ -1,14 +1,16 @@
-"""Messages of small scans, and a clock that only moves when told to."""
+"""Messages of small scans, and a clock that only moves on request."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from streamptycho.geometry import Geometry
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
-from streamptycho.payload import Encoding, Payload
-from streamptycho.reasons import EndReason, Stream
+from streamptycho.messages.geometry import Geometry
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.payload import Encoding, Payload
+from streamptycho.messages.reasons import EndReason, Stream
+from streamptycho.messages.status import Status
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
 
 SHAPE = (8, 8)
 FRAME_BYTES = 2 * SHAPE[0] * SHAPE[1]

@@ -10,11 +10,14 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamptycho.feed import LARGEST_VALUE, Action, Assessment, Command, PointState, Preview, Survey
-from streamptycho.geometry import Geometry
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
-from streamptycho.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.geometry import Geometry
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import LARGEST_VALUE, Action, Command, PointState, Preview, Survey
+from streamptycho.messages.payload import PIXEL_DTYPES, Encoding, Payload
+from streamptycho.messages.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.results import Assessment, Estimates, Snapshot
+from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, WriteStatus
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
 
 INT64_MAX = 2**63 - 1
 
@@ -108,6 +111,7 @@ def starts(draw: st.DrawFn) -> ScanStart:
         beam_center_px=draw(st.none() | _pair(finite)),
         metadata=draw(st.dictionaries(texts, scalars, max_size=4)),
         planned_yx_m=draw(st.none() | _array(np.float64, (draw(sizes), 2), finite)),
+        repeated=draw(st.booleans()),
     )
 
 
@@ -138,6 +142,7 @@ def frames(draw: st.DrawFn, n: int | None = None) -> Frame:
         timestamp_ns=draw(_array(np.int64, len(payload))),
         payload=payload,
         dark=draw(st.booleans()),
+        taken_yx_m=draw(st.none() | _array(np.float64, (len(payload), 2), st.floats(allow_nan=True))),
     )
 
 
@@ -178,25 +183,81 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         origin_m=draw(_pair(finite)),
         pixel_m=draw(_pair(positive)),
         newest_ns=draw(counts),
+        service=draw(texts),
     )
 
 
 @st.composite
-def statuses(draw: st.DrawFn) -> Status:
+def ledgers(draw: st.DrawFn) -> dict[str, Any]:
+    """What the statuses of all services hold."""
     used, waiting = draw(st.integers(0, 10**9)), draw(st.integers(0, 10**9))
     dropped = draw(st.dictionaries(texts, st.integers(0, 10**9), max_size=3))
-    return Status(
-        service=draw(texts),
-        scan_id=draw(st.none() | names),
-        state=draw(st.sampled_from(ServiceState)),
-        time_ns=draw(counts),
-        started_ns=draw(counts),
-        received=used + waiting + sum(dropped.values()),
-        used=used,
-        waiting=waiting,
-        dropped=dropped,
-        figures=draw(st.dictionaries(texts, st.floats(), max_size=3)),
-        notes=draw(st.dictionaries(texts, texts, max_size=3)),
+    return {
+        "service": draw(texts),
+        "scan_id": draw(st.none() | names),
+        "state": draw(st.sampled_from(ServiceState)),
+        "time_ns": draw(counts),
+        "started_ns": draw(counts),
+        "received": used + waiting + sum(dropped.values()),
+        "used": used,
+        "waiting": waiting,
+        "dropped": dropped,
+        "rejected": draw(st.dictionaries(texts, counts, max_size=3)),
+        "failure": draw(st.none() | texts),
+        "restarts": draw(counts),
+        "unacknowledged": draw(st.dictionaries(texts, counts, max_size=2)),
+        "unacknowledged_bytes": draw(st.dictionaries(texts, counts, max_size=2)),
+        "silence_s": draw(st.dictionaries(texts, st.floats(0, 1e9), max_size=2)),
+    }
+
+
+@st.composite
+def receive_statuses(draw: st.DrawFn) -> ReceiveStatus:
+    return ReceiveStatus(
+        **draw(ledgers()),
+        rate_hz=draw(st.floats()),
+        unique=draw(counts),
+        expected=draw(st.none() | counts),
+        positions=draw(counts),
+        announced=draw(st.none() | counts),
+        announced_positions=draw(st.none() | counts),
+        remarks=draw(st.lists(st.text(max_size=20), max_size=3).map(tuple)),
+        gaps=draw(counts),
+        missing=draw(st.none() | counts),
+        missing_positions=draw(st.none() | counts),
+    )
+
+
+@st.composite
+def reconstruct_statuses(draw: st.DrawFn) -> ReconstructStatus:
+    return ReconstructStatus(
+        **draw(ledgers()),
+        error=draw(st.floats()),
+        updates=draw(counts),
+        updates_hz=draw(st.floats()),
+        passes=draw(counts),
+        position_shift_px=draw(st.floats()),
+        unexplained=draw(st.floats()),
+        lag_s=draw(st.none() | st.floats()),
+        device=draw(texts),
+        probe=draw(texts),
+        trust=draw(texts),
+        no_picture=draw(st.booleans()),
+    )
+
+
+@st.composite
+def write_statuses(draw: st.DrawFn) -> WriteStatus:
+    return WriteStatus(
+        **draw(ledgers()),
+        file=draw(st.none() | texts),
+        result=draw(st.none() | texts),
+        picture=draw(st.none() | texts),
+        end=draw(st.none() | st.sampled_from(EndReason)),
+        positions=draw(counts),
+        trouble=draw(st.none() | texts),
+        free_bytes=draw(st.none() | counts),
+        frame_bytes=draw(counts),
     )
 
 
@@ -214,6 +275,7 @@ def surveys(draw: st.DrawFn) -> Survey:
         dark_field=draw(_array(np.float32, n, _finite32)),
         centre_px=draw(_array(np.float32, (n, 2), _finite32)),
         state=draw(_array(np.uint8, n, st.sampled_from([int(state) for state in PointState]))),
+        service=draw(texts),
     )
 
 
@@ -232,6 +294,7 @@ def previews(draw: st.DrawFn) -> Preview:
         centre_px=draw(_pair(finite)),
         crop_px=draw(_pair(st.integers(-1000, 1000))),
         crop_shape_px=draw(_pair(st.integers(1, 1000))),
+        service=draw(texts),
     )
 
 
@@ -247,6 +310,30 @@ def assessments(draw: st.DrawFn) -> Assessment:
         figures=draw(st.dictionaries(texts, st.floats(), max_size=3)),
         frequency_per_m=draw(_array(np.float32, n)),
         ring_correlation=draw(_array(np.float32, n)),
+        criterion=draw(texts),
+        trusted=draw(st.booleans()),
+        final=draw(st.booleans()),
+        service=draw(texts),
+    )
+
+
+@st.composite
+def estimates(draw: st.DrawFn) -> Estimates:
+    n = draw(st.integers(1, 8))
+    return Estimates(
+        scan_id=draw(names),
+        started_ns=draw(counts),
+        time_ns=draw(counts),
+        index=draw(indices(n)),
+        recorded_yx_m=draw(_array(np.float64, (n, 2), finite)),
+        refined_yx_m=draw(st.none() | _array(np.float64, (n, 2), finite)),
+        flux=draw(st.none() | _array(np.float32, n, _finite32)),
+        background=draw(st.none() | _array(np.float32, (draw(sizes), draw(sizes)), _finite32)),
+        mode_powers=tuple(draw(st.lists(st.floats(0, 1), max_size=16))),
+        trust=draw(texts),
+        unexplained=draw(st.floats()),
+        probe_origin=draw(texts),
+        service=draw(texts),
     )
 
 
@@ -258,6 +345,18 @@ def commands(draw: st.DrawFn) -> Command:
     return Command(action=action, scan_id=draw(names), started_ns=draw(counts), value=value)
 
 
+@st.composite
+def resumes(draw: st.DrawFn) -> Resume:
+    n = draw(st.integers(0, 8))
+    return Resume(
+        scan_id=draw(names),
+        started_ns=draw(counts),
+        frames=draw(_array(bool, draw(st.integers(0, 12)))),
+        index=draw(indices(n)) if n else None,
+        yx_m=draw(_array(np.float64, (n, 2), finite)) if n else None,
+    )
+
+
 BY_KIND: dict[str, st.SearchStrategy[Message]] = {
     "start": starts(),
     "frame": frames(),
@@ -265,10 +364,14 @@ BY_KIND: dict[str, st.SearchStrategy[Message]] = {
     "end": ends,
     "point": points,
     "snapshot": snapshots(),
-    "status": statuses(),
+    "receive_status": receive_statuses(),
+    "reconstruct_status": reconstruct_statuses(),
+    "write_status": write_statuses(),
     "survey": surveys(),
     "preview": previews(),
     "assessment": assessments(),
+    "estimates": estimates(),
     "command": commands(),
+    "resume": resumes(),
 }
 messages: st.SearchStrategy[Message] = st.one_of(*BY_KIND.values())

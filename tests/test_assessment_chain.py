@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from streamptycho.feed import Assessment
-from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
-from streamptycho_services.watch import Watcher
+from streamptycho.messages.results import Assessment
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Receiver, new_context
+from streamptycho_services.processes.watch import Watcher
 from streamptycho_sim.faults import FaultOptions, inject
 from streamptycho_sim.publisher import PublishOptions, publish
 from streamptycho_sim.scan import ProbeStart, SimulatedScan, SyntheticOptions
@@ -47,7 +48,7 @@ def said(directory: Path, faults: FaultOptions, **overrides: Any) -> list[Assess
             items = inject(encode(SimulatedScan(SCAN).items(), made.encoding), faults, Tally())
             publish(items, *chain.outlets(settings.detector), made, context=context, tally=Tally())
             chain.wait_written(watcher, "scan", check=check)
-            chain.wait_until(lambda: heard and heard[-1].verdict.startswith(("Fin", "The", "Fra")), "a last word")
+            chain.wait_until(lambda: heard and heard[-1].final, "a last word")
         finally:
             enough.set()
             listener.join()

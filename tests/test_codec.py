@@ -1,43 +1,56 @@
 """Every message survives the wire, and nothing else gets through."""
 
+import gc
 import hashlib
 import random
 import tracemalloc
-from dataclasses import fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Annotated, ClassVar
 
 import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from streamptycho import codec
-from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
 from streamptycho.errors import CodecError, ProtocolError
-from streamptycho.messages import Frame, Message, Positions, ScanPoint, Status
-from streamptycho.payload import Encoding, Payload
-from tests.hostile import CORPUS, CORRUPT_PIXELS, FIELDS, GOOD, OPTIONAL, PIXELS, header_of, parts_of
+from streamptycho.messages.kinds import KINDS, Message
+from streamptycho.messages.marks import Wire
+from streamptycho.messages.payload import Encoding, Payload
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.status import ReceiveStatus
+from streamptycho.messages.stream import Frame, Positions, ScanPoint
+from streamptycho.wire.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
+from streamptycho.wire.forms import form_of
+from tests.hostile import CORPUS, CORRUPT_PIXELS, FIELDS, GOOD, OPTIONAL, OPTIONAL_ARRAYS, PIXELS, header_of, parts_of
 from tests.strategies import BY_KIND, arrays_of, bslz4, messages, same
 
 # The bytes of the messages in hostile.GOOD. They may change only together with WIRE_VERSION, or with a field that is added.
 GOLDEN_VERSION = 1
+GOLDEN_FRAME_ALONE = "50cffc783a373ccf6f7b71f8865df28edb66c28c5cdeb25c76f9cd3544039bfc"
+"""Of a frame without its positions."""
 GOLDEN_END = (
     "84a17601a46b696e64a3656e64a66669656c647385a77363616e5f6964a27331a673747265616da66672616d6573"
     "a5636f756e7464a6726561736f6ea8636f6d706c657465aa737461727465645f6e73cf17979cfe362a0000a66172"
     "7261797390"
 )
 GOLDEN = {
-    "start": "8d17a848fb64cffb5a5fcaf575c3edd435005f92705b82da44f1acbc2d97cff7",
-    "frame": "50cffc783a373ccf6f7b71f8865df28edb66c28c5cdeb25c76f9cd3544039bfc",
+    "start": "b372b74eaf5b7cd6cc50296a0dbd0429576896cbc58125fe8cd846ff852a95a6",
+    "frame": "bf31cb3caf124dfabce219699ecf83ca3c1d1ae255b5c5a7743c6a073fbae45e",
     "positions": "6300d6f644e331774cabe4aadb7b59b3aa4a03885a04365adcac53896e10d601",
     "end": "24135e1049bc892c9eebd1b60c9a22b7d9a58a94cde752e2583cdffdf82aacf5",
     "point": "38bdca345d82bc4c0f928a31276e5a70ee7d800cbda6a66a644d55e53f47b7fd",
-    "snapshot": "c7093ecaa66268a14f7f3249069e4c6ee15ed7ddb39a6288f6297bf193e43368",
-    "status": "70dd9aaa7725b3c765891cfd61cabb38ab5771715844c9436e6aa6877b161a83",
-    "survey": "7610cd5f67c3cc33febf1a3b1ca48bcb450dc4817218478f83a07c5cc90a6f96",
-    "preview": "727414045eee9f16b6d10f15e244928869a5d01b7f5534b99ef48445a7c8bd27",
-    "assessment": "e513501dd8573057fb17cdfe7c31d88c5c6408ce576de46a24275ae40b627ed9",
+    "snapshot": "0c5e2dd78871f2700ce6f26a48754e5e7a397e99551ba8a858953726e069648b",
+    "receive_status": "b0809c7b2d3668e2e0814db461d9886e1b6d8f6ab5aac6e625d63b527d723cd9",
+    "reconstruct_status": "71fe3ac20eb77bd65c4dec2db3416aabf51f0a519b5756b79f1fd0d81d9f014e",
+    "write_status": "c50eb0d3980f0626e69d9a4ffdc5987ea63b5f0e0776cae6fb2990edc7612d76",
+    "survey": "212266cc0aae0a3758e258315400ac1a9342bd2791094912e5e8b85fa7f10c78",
+    "preview": "c5c92013f906d78f47ab0c90213ef37789a8ebb5113e5c8f7d72169063b94a11",
+    "assessment": "24770a9c92b8f8e06cb35ebcbb1754552875b3c328bd0d4dea78a2e25bb68166",
+    "estimates": "e7e12ca8577029a5e4ebe81d7f5cdd8bcbb5f9f758a380179d117b95c8904f64",
     "command": "dfa89ddbb4f387938392b75ff3d6f5f2114633736906c2cd967337c014bfd0aa",
+    "resume": "0be1c983645a38aa113ff5d0f3b53f642efb7b6cc8dde047fbbf84cad35ee9c4",
 }
 
 
@@ -78,7 +91,7 @@ def test_same_tells_messages_apart():
     assert not same(start, replace(start, geometry=replace(start.geometry, distance_m=2.1)))
     assert not same(GOOD["frame"], replace(GOOD["frame"], payload=Payload.raw(PIXELS + 1)))
     assert not same(GOOD["frame"], replace(GOOD["frame"], payload=bslz4(PIXELS)))
-    assert not same(GOOD["status"], replace(GOOD["status"], figures={"rate_hz": 10.0}))
+    assert not same(GOOD["receive_status"], replace(GOOD["receive_status"], rate_hz=10.0))
     assert not same(GOOD["frame"], GOOD["point"])
 
 
@@ -93,6 +106,33 @@ def test_bytes_on_the_wire_do_not_change(kind: str):
     assert WIRE_VERSION == GOLDEN_VERSION, "a new version: write its bytes down here"
     parts = wire(GOOD[kind])
     assert hashlib.sha256(b"|".join(parts)).hexdigest() == GOLDEN[kind]
+
+
+def test_positions_of_frames_cost_no_bytes_where_there_are_none():
+    alone, positions = GOOD["frame"].apart()
+    assert hashlib.sha256(b"|".join(wire(alone))).hexdigest() == GOLDEN_FRAME_ALONE
+    assert positions.yx_m.tolist() == GOOD["frame"].taken_yx_m.tolist()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[0, 1]],
+        [[0, 1], [2, 3], [4, 5]],
+        [[0, 1], [2]],
+        [[0, 1], [2, 3, 4]],
+        [[0, 1], 2],
+        [["0", 1], [2, 3]],
+        [[True, 1]] * 2,
+    ],
+)
+def test_positions_of_frames_are_as_many_pairs(value: list):
+    header = header_of("frame")
+    header["fields"]["taken_yx_m"] = value
+    error = decoded_or_refused([msgpack.packb(header), *parts_of("frame")[1:]])
+    assert isinstance(error, ProtocolError)
+    assert error.field.startswith("frame.taken_yx_m")
+    assert error.frames == 2, "the frames are counted as lost"
 
 
 def test_golden_end_by_the_byte():
@@ -145,14 +185,19 @@ def test_optional_fields_may_be_missing_or_nil(kind: str):
         for key in OPTIONAL[kind]:
             change(header["fields"], key)
         message = decode([msgpack.packb(header), *parts_of(kind)[1:]])
-        assert all(getattr(message, key) in (None, 0) for key in OPTIONAL[kind])
+        for item in fields(message):
+            if item.name in OPTIONAL[kind]:
+                default = item.default if item.default_factory is MISSING else item.default_factory()
+                assert same(getattr(message, item.name), default), item.name
 
 
-def test_arrays_of_a_start_are_optional():
-    header = header_of("start")
-    header["arrays"] = []
-    start = decode([msgpack.packb(header)])
-    assert (start.valid, start.dark, start.probe, start.planned_yx_m) == (None, None, None, None)
+@pytest.mark.parametrize("kind", OPTIONAL_ARRAYS)
+def test_optional_arrays_may_be_missing(kind: str):
+    header, parts = header_of(kind), parts_of(kind)[1:]
+    kept = [i for i, (name, _, _) in enumerate(header["arrays"]) if name not in OPTIONAL_ARRAYS[kind]]
+    header["arrays"] = [header["arrays"][i] for i in kept]
+    message = decode([msgpack.packb(header), *(parts[i] for i in kept)])
+    assert [getattr(message, name) for name in OPTIONAL_ARRAYS[kind]] == [None] * len(OPTIONAL_ARRAYS[kind])
 
 
 def test_a_plan_that_cannot_be_shown_costs_no_scan(caplog):
@@ -186,10 +231,13 @@ def test_integers_stand_for_floats(kind: str):
 
 
 def test_numpy_scalars_and_broken_file_names_can_be_sent():
-    status = replace(GOOD["status"], received=np.int64(6), figures={"error": np.float32(0.5)}, notes={"file": "a\udcffb"})
+    status = replace(GOOD["receive_status"], received=np.int64(6), rate_hz=np.float32(0.5), failure="a\udcffb")
     again = decode(wire(status))
-    assert isinstance(again, Status)
-    assert (again.received, again.figures, again.notes) == (6, {"error": 0.5}, {"file": "a?b"})
+    assert isinstance(again, ReceiveStatus)
+    assert (again.received, again.rate_hz, again.failure) == (6, 0.5, "a?b")
+    assessment = replace(GOOD["assessment"], figures={"error": np.float32(0.5)}, findings={"file": "a\udcffb"})
+    again = decode(wire(assessment))
+    assert (again.figures, again.findings) == ({"error": 0.5}, {"file": "a?b"})
 
 
 def test_largest_block_of_frames_goes_through():
@@ -213,12 +261,12 @@ def test_largest_block_of_frames_goes_through():
 
 
 def test_largest_header_goes_through():
-    spare = MAX_HEADER_BYTES - len(encode(replace(GOOD["status"], notes={"a": "x" * 100_000}))[0])
-    status = replace(GOOD["status"], notes={"a": "x" * (100_000 + spare)})
+    spare = MAX_HEADER_BYTES - len(encode(replace(GOOD["write_status"], file="x" * 100_000))[0])
+    status = replace(GOOD["write_status"], file="x" * (100_000 + spare))
     assert len(encode(status)[0]) == MAX_HEADER_BYTES
     assert same(decode(wire(status)), status)
     with pytest.raises(CodecError) as caught:
-        encode(replace(status, notes={"a": "x" * (100_001 + spare)}))
+        encode(replace(status, file="x" * (100_001 + spare)))
     assert caught.value.field == "header"
 
 
@@ -283,6 +331,81 @@ def test_no_loss_is_told_for_a_scan_id_that_is_none(scan_id: object):
         decode([msgpack.packb(header), *parts_of("frame")[1:]])
     assert not caught.value.scan_id
     assert caught.value.frames == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "text"),
+    [
+        ("start", {"expected": "many"}, "start.expected: must be a valid integer, not 'many'"),
+        ("start", {"started_ns": None}, "start.started_ns: missing"),
+        ("start", {"beam_center_px": [1.0]}, "start.beam_center_px: 1 values instead of 2"),
+        ("start", {"metadata": {"a": [1]}}, "start.metadata: entry 'a' must be one of str, int, float, bool, not list"),
+        ("frame", {"index": [3, 4.5]}, "frame.index: must be a list of 64-bit integers, not list"),
+        ("frame", {"shape": [16, True]}, "frame.shape[1]: must be a valid integer, not True"),
+        (
+            "frame",
+            {"dtype": "float64"},
+            "frame.dtype: must be 'uint8', 'uint16', 'uint32', 'int16', 'int32' or 'float32', not 'float64'",
+        ),
+        (
+            "end",
+            {"reason": "x" * 10**6},
+            "end.reason: must be 'complete', 'incomplete', 'aborted', 'superseded', 'timeout' or 'interrupted', not 'xxx",
+        ),
+        ("write_status", {"dropped": {"late": 1.0}}, "write_status.dropped: entry 'late' must be a valid integer, not 1.0"),
+    ],
+)
+def test_a_refusal_names_field_value_and_what_would_be_right(kind: str, change: dict[str, object], text: str):
+    header = header_of(kind)
+    header["fields"].update(change)
+    with pytest.raises(CodecError) as caught:
+        decode([msgpack.packb(header), *parts_of(kind)[1:]])
+    assert str(caught.value).startswith(text)
+
+
+def test_a_table_of_very_many_wrong_entries_is_refused_at_the_first():
+    header = header_of("write_status")
+    header["fields"]["dropped"] = {f"{i:x}": None for i in range(140_000)}
+    parts = [msgpack.packb(header)]
+    decoded_or_refused(parts)
+    peaks = []
+    for _ in range(3):  # once without what the collector has yet to free
+        gc.collect()
+        tracemalloc.start()
+        unpacked = msgpack.unpackb(parts[0])
+        needed = tracemalloc.get_traced_memory()[1]
+        del unpacked
+        tracemalloc.reset_peak()
+        refused = decoded_or_refused(parts)
+        peaks.append(tracemalloc.get_traced_memory()[1] / needed)
+        tracemalloc.stop()
+    assert isinstance(refused, CodecError)
+    assert refused.field == "write_status.dropped"
+    assert min(peaks) < 1.5, peaks
+
+
+def test_the_form_of_a_message_follows_from_its_annotations(monkeypatch: pytest.MonkeyPatch):
+    """A field or a kind that is added needs nothing in the codec."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Weather:
+        kind: ClassVar[str] = "weather"
+        wind: tuple[float, float]
+        station: Stream
+        cloud: NDArray[np.float32] | None = None
+        rain: Annotated[int, Wire.REQUIRED] = 0
+        notes: dict[str, str | int] = field(default_factory=dict)
+
+    monkeypatch.setitem(KINDS, "weather", Weather)
+    form = form_of("weather")
+    assert (form.arrays, form.required) == ({"cloud": np.dtype("<f4")}, [])
+    full = Weather(wind=(1.0, 2.0), station=Stream.SCAN, cloud=np.ones((2, 3), np.float32), rain=3, notes={"a": 1, "b": "c"})
+    for sent in (full, replace(full, cloud=None)):
+        assert same(decode(wire(sent)), sent)
+    for missing, field_name in (({"wind": None}, "wind"), ({"rain": None}, "rain"), ({"notes": {"a": True}}, "notes")):
+        with pytest.raises(CodecError, match=f"weather.{field_name}"):
+            form.read({"wind": [1, 2], "station": "scan", "rain": 1} | missing)
+    assert form.build(form.read({"wind": [1, 2], "station": "scan", "rain": 1, "notes": None})).notes == {}
 
 
 def mutate(rng: random.Random, parts: list[bytes]) -> list[bytes]:
@@ -363,7 +486,7 @@ def test_every_field_of_every_message_is_sent():
         sent = set(header["fields"]) | {name for name, _, _ in header["arrays"]}
         inner = {"frame", "payload"}
         assert {item.name for item in fields(message)} - inner <= sent, kind
-    assert set(codec._KINDS) == set(GOOD)
+    assert set(KINDS) == set(GOOD)
 
 
 def test_a_spoilt_block_of_dark_exposures_costs_no_frame_of_the_scan():

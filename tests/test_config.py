@@ -11,7 +11,7 @@ from streamptycho.config import Config, load
 from streamptycho.errors import ConfigError
 from streamptycho.files.options import ReadOptions
 from streamptycho.options import Options
-from streamptycho.transport import SocketKind
+from streamptycho.wire.endpoint import SocketKind
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,6 +73,19 @@ def test_overrides_win_over_the_file_and_the_file_over_defaults(write):
     assert (config.engine.modes, config.engine.seed, config.reconstruct.max_scans) == (2, 7, 5)
 
 
+def test_what_an_endpoint_leaves_out_is_as_its_format_wants_it(write):
+    def ends(text: str) -> list[tuple[str, str]]:
+        return [(end.address, end.socket) for end in load(write(text)).detector.by_role.values()]
+
+    usual = [("tcp://127.0.0.1:5555", "pull"), ("tcp://127.0.0.1:5556", "sub")]
+    assert ends("") == usual
+    address = 'address = "tcp://there:1"'
+    assert ends(f"[detector.frames]\n{address}") == [("tcp://there:1", "pull"), usual[1]]
+    assert ends(f"[detector.positions]\n{address}") == [usual[0], ("tcp://there:1", "sub")]
+    assert ends('[detector.frames]\nsocket = "sub"') == [("tcp://127.0.0.1:5555", "sub"), usual[1]]
+    assert ends(f"[detector.documents]\n{address}") == [*usual, ("tcp://there:1", "sub")]
+
+
 def test_an_override_below_a_value_is_refused(write):
     assert "engine.modes: engine is a value, not a table" in refused(write("engine = 5\n"), {"engine.modes": 2})
 
@@ -83,12 +96,14 @@ def test_an_override_below_a_value_is_refused(write):
         ("[engine]\nmods = 2\n", "engine.mods: unknown key; did you mean 'modes'?"),
         ("[enginee]\nmodes = 2\n", "enginee: unknown key; did you mean 'engine'?"),
         ("[engine.rule]\ngama_object = 1\n", "engine.rule.gama_object: unknown key; did you mean 'gamma_object'?"),
-        ("[detector]\nzzz = 1\n", "detector.zzz: unknown key; known keys: frames, positions"),
+        ("[detector]\nzzz = 1\n", "detector.zzz: unknown key; known keys: documents, frames, positions"),
         ("[engine]\nmodes = 'many'\n", "engine.modes: 'many' - "),
         ("[engine]\nmodes = 0\n", "engine.modes: 0 - Input should be greater than or equal to 1"),
         ("[match]\nsettle_s = -1.5\n", "match.settle_s: -1.5 - "),
-        ("[detector.frames]\naddress = 'a'\nsocket = 'dealer'\n", "detector.frames.socket: 'dealer' - "),
-        ("[detector.frames]\nsocket = 'pull'\n", "detector.frames.address: "),
+        ("[detector.frames]\naddress = 'a'\nsocket = 'pair'\n", "detector.frames.socket: 'pair' - "),
+        ("[detector.documents]\nsocket = 'sub'\n", "detector.documents.address: missing; set it"),
+        ("[detector.frames]\nsocket = 'push'\n", "detector.frames.socket: 'push' - cannot receive; use pull, sub, stream"),
+        ("[detector.frames]\nsocket = 'stream'\naddress = 'tcp://x'\n", "'tcp://x' does not name a host and a port"),
         ("[detector.frames]\naddress = 'a'\nsocket = 'pull'\nqueue = 0\n", "detector.frames.queue: 0 - "),
         ("match = 3\n", "match: 3 - "),
     ],

@@ -1,4 +1,4 @@
-"""Pictures for the eye."""
+"""Pictures for display."""
 
 import os
 import threading
@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from streamptycho.display import (
+from streamptycho.display.phase import (
     RAMP_PIXELS,
     STRIP_PIXELS,
-    _length,
-    _scale_bar,
     displayed_phase,
+    length_words,
     phase_picture,
     save_phase,
+    scale_bar,
     to_gray,
 )
-from streamptycho.messages import Snapshot
+from streamptycho.messages.results import Snapshot
 from streamptycho_sim.specimen import SpecimenOptions, draw
 
 OBJECT = draw((90, 110), SpecimenOptions(phase_rad=1.0), 0)
@@ -145,12 +145,12 @@ BARS = [
 
 @pytest.mark.parametrize(("pixel_m", "width", "length_m", "pixels"), BARS)
 def test_scale_bars_by_hand(pixel_m: float, width: int, length_m: float, pixels: int):
-    assert _scale_bar(pixel_m, width) == (pytest.approx(length_m), pixels)
+    assert scale_bar(pixel_m, width) == (pytest.approx(length_m), pixels)
 
 
 @given(st.floats(1e-13, 1e-2), st.integers(1, 4000))
 def test_scale_bar_is_round_and_about_a_quarter(pixel_m: float, width: int):
-    length, pixels = _scale_bar(pixel_m, width)
+    length, pixels = scale_bar(pixel_m, width)
     digits = f"{length:.3e}"
     assert digits[0] in "125"
     assert digits[1:5] == ".000"
@@ -160,7 +160,7 @@ def test_scale_bar_is_round_and_about_a_quarter(pixel_m: float, width: int):
 
 def test_scale_bar_where_the_logarithm_rounds_up():
     target = np.nextafter(1e-6, 0)
-    assert _scale_bar(target / 100, 400)[0] == pytest.approx(1e-6, rel=0.61)
+    assert scale_bar(target / 100, 400)[0] == pytest.approx(1e-6, rel=0.61)
 
 
 LENGTHS = [
@@ -176,7 +176,7 @@ LENGTHS = [
 
 @pytest.mark.parametrize(("metres", "text"), LENGTHS)
 def test_lengths_in_words(metres: float, text: str):
-    assert _length(metres) == text
+    assert length_words(metres) == text
 
 
 @pytest.mark.parametrize("shape", [(90, 110), (700, 300), (1500, 2100)])
@@ -190,7 +190,7 @@ def test_picture_holds_the_phase_and_a_bar_of_the_right_length(shape: tuple[int,
     assert picture.size == (max(width, 320), height + 40)
     gray = to_gray(displayed_phase(snapshot(shape).object, np.ones(shape, np.bool_))[::stride, ::stride])
     np.testing.assert_array_equal(pixels[:height, :width], np.kron(gray, np.ones((zoom, zoom), np.uint8)))
-    length, _ = _scale_bar(28e-9 * stride / zoom, width)
+    length, _ = scale_bar(28e-9 * stride / zoom, width)
     bar = np.flatnonzero(pixels[height + 9, : width // 2] == 255)
     bar = bar[: int(np.argmax(np.diff(bar, append=1 << 20) > 1)) + 1]
     assert bar[0] == 8

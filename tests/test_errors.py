@@ -15,7 +15,7 @@ from streamptycho.errors import (
 
 def test_every_error_is_in_the_tree():
     found = [item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, BaseException)]
-    assert len(found) == 9
+    assert len(found) == 13
     assert all(issubclass(item, StreamPtychoError) for item in found)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamptycho.geometry import HC_EV_M, JOULE_PER_EV, Geometry, Orientation, wavelength_from_ev
+from streamptycho.messages.geometry import HC_EV_M, JOULE_PER_EV, Geometry, Orientation, wavelength_from_ev
 from tests.strategies import geometries
 
 FRAME = np.arange(6).reshape(2, 3)
@@ -52,7 +52,7 @@ def test_object_pixel_takes_each_axis_from_its_own_side():
     assert geometry.object_pixel_m((100, 400)) == pytest.approx((1e-8, 1.25e-9))
 
 
-@pytest.mark.parametrize("bad", [0, 0.0, -1, -1e-9, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [0, 0.0, -1, -1e-9, math.inf, -math.inf])
 @pytest.mark.parametrize(
     ("field", "name"),
     [
@@ -70,6 +70,14 @@ def test_refuses_what_is_not_positive_and_finite(field: str, name: str, bad: flo
     values[field] = (bad, good[1]) if name.endswith("[y]") else (good[0], bad) if name.endswith("[x]") else bad
     with pytest.raises(ValueError, match=name.replace("[", r"\[")):
         Geometry(**values)
+
+
+def test_what_is_not_known_is_nan_and_named():
+    values = {"wavelength_m": 1e-10, "distance_m": 1.0, "pitch_m": (1e-4, 1e-4), "frame_shape": (4, 4)}
+    assert Geometry(**values).unknown == []
+    for name, nan in (("wavelength_m", math.nan), ("distance_m", math.nan), ("pitch_m", (1e-4, math.nan))):
+        assert Geometry(**values | {name: nan}).unknown == [name]
+    assert math.isnan(Geometry(**values | {"distance_m": math.nan}).object_pixel_m((4, 4))[0])
 
 
 def test_orientations_by_hand():

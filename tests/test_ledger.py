@@ -5,35 +5,25 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamptycho.ledger import Ledger, combine, not_written
-from streamptycho.messages import Status
-from streamptycho.reasons import ServiceState
+from streamptycho.display.ledger import Ledger, combine, not_written
+from streamptycho.messages.status import AnyStatus
+from tests import statuses
 
 reasons = st.dictionaries(st.sampled_from(["duplicate", "corrupt", "no_position"]), st.integers(0, 20))
 
 
-def status(used: int = 0, waiting: int = 0, dropped: dict[str, int] | None = None, service: str = "receive") -> Status:
-    dropped = dropped or {}
-    return Status(
-        service=service,
-        scan_id="s",
-        state=ServiceState.RECEIVING,
-        time_ns=1,
-        received=used + waiting + sum(dropped.values()),
-        used=used,
-        waiting=waiting,
-        dropped=dropped,
-    )
+def status(used: int = 0, waiting: int = 0, dropped: dict[str, int] | None = None, service: str = "receive") -> AnyStatus:
+    return statuses.status(service, used=used, waiting=waiting, dropped=dropped or {})
 
 
-statuses = st.none() | st.builds(status, st.integers(0, 50), st.integers(0, 50), reasons)
+some = st.none() | st.builds(status, st.integers(0, 50), st.integers(0, 50), reasons)
 
 
 def balanced(ledger: Ledger) -> bool:
     return ledger.received == ledger.used + ledger.waiting + sum(ledger.dropped.values())
 
 
-@given(statuses, statuses)
+@given(some, some)
 def test_the_balance_holds(receive, reconstruct):
     ledger = combine(receive, reconstruct)
     assert balanced(ledger)
@@ -47,7 +37,7 @@ def test_the_balance_holds(receive, reconstruct):
 @given(st.data())
 def test_no_count_falls_while_frames_move_on(data):
     """A scan of any course; each service's word reaches us late, by any amount."""
-    words: list[list[Status]] = [[status()], [status(service="reconstruct")]]
+    words: list[list[AnyStatus]] = [[status()], [status(service="reconstruct")]]
     waiting = matched = lost = taken = used = failed = 0
     for _ in range(data.draw(st.integers(1, 25))):
         step = data.draw(st.sampled_from(["arrive", "match", "lose", "take", "use", "fail"]))
@@ -99,9 +89,9 @@ def test_what_is_not_written_is_told():
     assert not_written(status(used=5, waiting=2, service="write")) is None
     lost = status(used=5, waiting=2, dropped={"corrupt": 1, "bad_index": 2, "failed": 0}, service="write")
     assert not_written(lost) == "3 of 10 frames not written (2 bad_index, 1 corrupt)"
-    failed = replace(lost, notes={"error": "disk full"})
+    failed = replace(lost, failure="disk full")
     assert not_written(failed) == "3 of 10 frames not written (2 bad_index, 1 corrupt); disk full"
-    assert not_written(replace(status(), notes={"error": "disk full"})) == "disk full"
+    assert not_written(replace(status(service="write"), failure="disk full")) == "disk full"
 
 
 def test_as_plain_numbers():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamptycho.maps import MAX_SIDE, grid, scanning_maps
+from streamptycho.display.maps import MAX_SIDE, grid, scanning_maps
 
 PITCH_M = 100e-9
 

@@ -1,8 +1,9 @@
-"""The join: what can happen to a stream, and the pairs, counts and bounds that hold all the same."""
+"""The join: what can happen to a stream, and the pairs, counts and bounds that hold nevertheless."""
 
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pydantic import ValidationError
 
 from streamptycho.errors import CodecError
-from streamptycho.join import Edge, MatchOptions, OpenScan
-from streamptycho.match import Matcher
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot
-from streamptycho.reasons import EndReason, Stream
+from streamptycho.join import matcher as matcher_module
+from streamptycho.join.indices import IndexSet
+from streamptycho.join.matcher import Matcher
+from streamptycho.join.open_scan import Edge, MatchOptions, OpenScan
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import EndReason, Stream
+from streamptycho.messages.results import Snapshot
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
 from tests.hostile import GOOD
 from tests.scans import FRAME_BYTES, Clock, end, ends, frame, only, place, positions, start
 from tests.strategies import same
@@ -56,7 +61,7 @@ class Run:
                 self.writer.append(message)
             if edge is not Edge.WRITER:
                 self.engine.append(message)
-            self.check_balance()  # also in the middle: who sends may be held up there, and is asked for the counts
+            self.check_balance()  # also in the middle: a sender may block there, and its counts are read
         self.check()
 
     def check_balance(self) -> None:
@@ -137,7 +142,11 @@ def test_any_order_of_any_stream_gives_the_offline_join(stream):
     complete = len(frames) == len(places) == n
     assert bool(run.ends()) == complete, "without loss the last message closes the scan, else it stays open"
     run.wait(2.0)
-    assert run.ends() == [("s", EndReason.COMPLETE, len(frames))]
+    reason = EndReason.COMPLETE if complete else EndReason.INCOMPLETE
+    assert run.ends() == [("s", reason, len(frames))]
+    assert (run.scans[0].missing(reason), run.scans[0].missing_positions(reason)) == (n - len(frames), n - len(places))
+    alone = Run()(start(), *(message for message in messages if not isinstance(message, ScanEnd)))
+    assert alone.scans[0].missing_positions(reason) == len(frames - places)
     assert sorted(run.indices_written()) == sorted(frames)
     assert run.positions_written() == {i: place(i) for i in places}
     assert run.pairs() == {i: place(i) for i in frames & places}
@@ -269,6 +278,22 @@ def test_blocks_go_to_the_writer_whole_and_to_the_engine_one_by_one():
     assert sorted(run.pairs()) == [3, 4, 9]
 
 
+def test_positions_that_come_with_their_frames_are_positions():
+    """Those that are not known may follow; writer and engine get frames and positions as from two senders."""
+    taken = np.array([place(0), (np.nan, 0.0), place(2)])
+    both = replace(frame([0, 1, 2]), taken_yx_m=taken)
+    run = Run()(start(expected=3), both, replace(frame([7], dark=True), taken_yx_m=taken[:1]))
+    assert run.indices_written() == [0, 1, 2]
+    assert run.positions_written() == {0: place(0), 2: place(2)}
+    assert run.pairs() == {0: place(0), 2: place(2)}
+    assert all(message.taken_yx_m is None for message in only(Frame, run.writer))
+    assert all(message.frame.taken_yx_m is None for message in only(ScanPoint, run.engine))
+    run(positions(1), *ends(3))
+    assert run.pairs() == {i: place(i) for i in range(3)}
+    assert run.ends() == [("s", EndReason.COMPLETE, 3)]
+    assert not run.rejected
+
+
 def test_of_a_block_with_repeats_the_new_frames_are_kept():
     run = Run()(start(), frame([0, 2]), frame([0, 1, 2, 3]))
     assert run.indices_written() == [0, 2, 1, 3]
@@ -298,7 +323,7 @@ def test_positions_that_overtake_their_start_wait_for_it():
 
 def test_frames_and_their_end_need_a_start():
     run = Run()(frame([0, 1]), end(2, Stream.FRAMES))
-    assert run.rejected == {"no_start": 2}
+    assert run.rejected == {"no_start": 2, "unrecorded": 2}
     assert run.writer == run.engine == []
 
 
@@ -320,11 +345,124 @@ def test_a_scan_with_losses_closes_after_silence():
     run(frame(2)).wait(1.9)
     assert run.ends() == [], "each message restarts the wait"
     run.wait(0.1)
-    assert run.ends() == [("s", EndReason.COMPLETE, 3)]
+    assert run.ends() == [("s", EndReason.INCOMPLETE, 3)]
     assert run.dropped() == {"no_position": 2}
 
 
-# what is told of frames that were lost
+class TestComplete:
+    """A scan is complete if all who count agree; else the number says how much is missing."""
+
+    def closed(self, *messages: object, wait_s: float = 2.0, **plan: int) -> tuple[EndReason, int, int]:
+        """Reason, missing frames and missing positions of a scan of these messages, after silence."""
+        run = Run(settle_s=2.0)(start(**plan), *messages).wait(wait_s)
+        ((_, reason, count),) = run.ends()
+        assert count == run.scans[0].unique
+        return reason, run.scans[0].missing(reason), run.scans[0].missing_positions(reason)
+
+    def test_with_all_that_was_announced(self):
+        assert self.closed(frame(range(900)), positions(range(900)), *ends(900)) == (EndReason.COMPLETE, 0, 0)
+
+    def test_not_with_fewer_frames_than_announced(self):
+        assert self.closed(frame(range(900)), positions(range(1000)), *ends(1000)) == (EndReason.INCOMPLETE, 100, 0)
+
+    def test_not_with_fewer_frames_than_planned(self):
+        sent = frame(range(900)), positions(range(900)), *ends(900)
+        assert self.closed(*sent, expected=1000) == (EndReason.INCOMPLETE, 100, 0)
+
+    def test_with_more_than_planned_as_the_sender_says(self):
+        sent = frame(range(1000)), positions(range(1000)), *ends(1000)
+        assert self.closed(*sent, expected=900) == (EndReason.COMPLETE, 0, 0)
+
+    def test_not_if_an_index_beyond_the_plan_stands_in_for_one_within(self):
+        sent = frame([*range(9), 500]), positions([*range(9), 500]), *ends(10)
+        assert self.closed(*sent, expected=10) == (EndReason.INCOMPLETE, 1, 0)
+
+    def test_not_with_fewer_positions_than_announced(self):
+        assert self.closed(frame(range(10)), positions(range(7)), *ends(10)) == (EndReason.INCOMPLETE, 0, 3)
+
+    def test_not_with_gaps_that_nobody_has_announced(self):
+        index = [0, 1, 2, 5, 6, 9]
+        assert self.closed(frame(index), positions(index), *ends(6)) == (EndReason.INCOMPLETE, 4, 0)
+
+    def test_not_with_frames_that_could_not_be_kept(self):
+        corrupt = CodecError("frame.payload", "bad", scan_id="s", frames=1)
+        assert self.closed(frame([0, 1]), positions([0, 1, 2]), corrupt, *ends(3)) == (EndReason.INCOMPLETE, 1, 0)
+        assert self.closed(frame([0, 1]), positions([0, 1]), corrupt, *ends(2)) == (EndReason.INCOMPLETE, 0, 0)
+        other = frame([2], pixels=np.zeros((1, 4, 4), np.uint16))
+        assert self.closed(frame([0, 1]), positions([0, 1, 2]), other, *ends(3)) == (EndReason.INCOMPLETE, 1, 0)
+
+    def test_with_frames_for_which_no_position_was_sent(self):
+        """All that was sent has come; that some frames are of no use for the picture is in the ledger."""
+        sent = frame(range(10)), positions(range(8)), end(10, Stream.FRAMES), end(8, Stream.POSITIONS)
+        assert self.closed(*sent) == (EndReason.COMPLETE, 0, 0)
+
+    def test_without_an_end_of_positions_each_frame_needs_one(self):
+        sent = frame(range(10)), end(10, Stream.FRAMES)
+        assert self.closed(*sent, positions(range(12))) == (EndReason.COMPLETE, 0, 0)
+        assert self.closed(*sent, positions(range(1, 12)), wait_s=60) == (EndReason.INCOMPLETE, 0, 1)
+        assert self.closed(*sent, wait_s=60) == (EndReason.INCOMPLETE, 0, 10)
+
+    def test_positions_that_have_not_ended_are_waited_for(self):
+        run = Run(settle_s=2.0)(start(), frame(range(10)), positions(range(4)), end(10, Stream.FRAMES)).wait(30)
+        assert run.ends() == []
+        run(positions(range(4, 10))).wait(2)
+        assert run.ends() == [("s", EndReason.COMPLETE, 10)]
+        assert run.scans[0].matched == 10
+
+    def test_a_scan_that_waits_costs_the_others_nothing(self, monkeypatch):
+        run = Run()(start(), frame(range(1000)), end(1000, Stream.FRAMES), start("t"))
+        monkeypatch.setattr(IndexSet, "without", None)  # looks at all frames that have come
+        run(*(frame(i, "t") for i in range(10)))
+        assert run.scans[0].awaited_positions == 1000
+
+    def test_positions_of_a_later_scan_end_the_wait(self):
+        run = Run(settle_s=2.0)(start(), frame(range(10)), positions(range(4)), end(10, Stream.FRAMES))
+        run(start("t"), frame(range(3), "t"), positions(range(3), "t")).wait(2)
+        assert ("s", EndReason.INCOMPLETE, 10) in run.ends()
+
+    def test_positions_of_a_later_scan_wait_while_their_own_run(self):
+        run = Run(settle_s=2.0)(start(), frame(range(10)), positions(range(4)), end(10, Stream.FRAMES))
+        run(start("t"), frame(range(3), "t")).wait(30)
+        assert run.ends() == []
+
+    def test_a_plan_that_is_carried_out_needs_no_end(self):
+        plan = start(expected=10), frame(range(10)), positions(range(10))
+        run = Run(settle_s=2.0)(*plan).wait(1)
+        assert run.ends() == []
+        assert run.wait(1).ends() == [("s", EndReason.COMPLETE, 10)]
+
+    def test_a_plan_of_no_frames_is_none(self):
+        run = Run(settle_s=2.0)(start(expected=0)).wait(30)
+        assert run.ends() == []
+        run(frame(range(3)), positions(range(3)), *ends(3))
+        assert run.ends() == [("s", EndReason.COMPLETE, 3)]
+        assert run.indices_written() == [0, 1, 2]
+
+    def test_what_was_only_planned_is_not_missing_from_an_aborted_scan(self):
+        stopped = [end(4, stream, reason=EndReason.ABORTED) for stream in (Stream.FRAMES, Stream.POSITIONS)]
+        assert self.closed(frame(range(4)), positions(range(4)), *stopped, expected=100) == (EndReason.ABORTED, 0, 0)
+        assert self.closed(frame(range(3)), positions(range(4)), *stopped, expected=100) == (EndReason.ABORTED, 1, 0)
+
+    def test_without_any_end_the_plan_tells(self):
+        run = Run(timeout_s=60)(start(expected=10), frame(range(4)), positions(range(4))).wait(60)
+        assert run.ends() == [("s", EndReason.TIMEOUT, 4)]
+        assert (run.scans[0].missing(EndReason.TIMEOUT), run.scans[0].missing(EndReason.INTERRUPTED)) == (6, 0)
+
+    def test_positions_still_on_their_way_are_not_missing_from_an_interrupted_scan(self):
+        run = Run()(start(), frame(range(4)), positions(range(3)))
+        run.finish(EndReason.INTERRUPTED)
+        scan = run.scans[0]
+        assert (scan.missing_positions(EndReason.INTERRUPTED), scan.missing_positions(EndReason.TIMEOUT)) == (0, 1)
+
+
+def test_positions_and_dark_frames_that_are_of_no_use_are_counted():
+    run = Run(max_index=10, max_waiting_positions=3)(start(), positions([0, 1, 12]), positions([1, 2, 3]))
+    run(frame([0, 1], dark=True, pixels=np.zeros((2, 4, 4), np.uint16)))
+    assert run.rejected == {"position_index": 1, "position_repeated": 1, "position_forgotten": 1, "dark_wrong_shape": 2}
+    assert run.matcher.rejected.latest == dict.fromkeys(run.rejected, "s")
+
+
+# reports of lost frames
 
 
 def told_lost(run: Run) -> list[list[int]]:
@@ -443,7 +581,7 @@ def test_only_the_receiver_ends_a_scan():
 
 
 def test_other_messages_are_refused():
-    run = Run()(start(), GOOD["point"], GOOD["snapshot"], GOOD["status"])
+    run = Run()(start(), GOOD["point"], GOOD["snapshot"], GOOD["receive_status"])
     assert run.rejected == {"unexpected_kind": 3}
     assert not only(Snapshot, run.writer)
 
@@ -615,6 +753,16 @@ def test_positions_that_wait_are_bounded():
     assert len(run.positions_written()) == 10
 
 
+def test_a_sender_cannot_say_that_its_start_is_repeated():
+    run = Run()(start(repeated=True), frame(0))
+    assert [message.repeated for message in only(ScanStart, run.writer)] == [False]
+
+
+def test_counts_that_senders_announce_stay_numbers_that_can_be_told():
+    run = Run()(*(end(2**63 - 1, Stream.FRAMES, f"s{i}") for i in range(3)))
+    assert run.rejected == {"no_start": 3, "unrecorded": 2**63 - 1}
+
+
 def test_early_positions_are_bounded_in_rows():
     run = Run(max_waiting_positions=5)(positions([0, 1, 2]), positions([3, 4, 5]), positions(0, "other"))
     assert run.rejected == {"no_start": 2}
@@ -625,6 +773,16 @@ def test_early_positions_are_bounded_in_rows():
 def test_early_ends_are_bounded():
     run = Run(max_waiting_positions=5)(*(end(i, Stream.POSITIONS) for i in range(6)))
     assert run.rejected == {"no_start": 6}
+
+
+def test_early_messages_are_bounded_however_little_they_say(monkeypatch):
+    monkeypatch.setattr(matcher_module, "_EARLY_MESSAGES", 3)
+    run = Run()(positions(0), positions(1), end(0, Stream.POSITIONS, "other"))
+    assert run.rejected == {}
+    run(positions(2))
+    assert run.rejected == {"no_start": 3}
+    run(start("other"), *(positions(i, "third") for i in range(3)))
+    assert run.rejected == {"no_start": 3}
 
 
 def test_early_scans_are_bounded():
@@ -654,7 +812,7 @@ def test_indices_are_bounded():
 
 def test_a_count_that_nobody_can_reach_closes_after_silence():
     run = Run()(start(), frame(0), positions(0), *ends(2**63 - 1)).wait(2.0)
-    assert run.ends() == [("s", EndReason.COMPLETE, 1)]
+    assert run.ends() == [("s", EndReason.INCOMPLETE, 1)]
 
 
 @pytest.mark.parametrize(

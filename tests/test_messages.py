@@ -1,4 +1,4 @@
-"""A message that exists is valid, and nobody can change what another one reads."""
+"""A message that exists is valid, and no consumer can change what another one reads."""
 
 import dataclasses
 import math
@@ -11,22 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamptycho import messages as messages_module
 from streamptycho.errors import GrammarError
-from streamptycho.invariants import MAX_METADATA_BYTES, MAX_SCAN_ID
-from streamptycho.messages import (
-    Frame,
-    Message,
-    Positions,
-    ScanEnd,
-    ScanPoint,
-    ScanStart,
-    Snapshot,
-    Status,
-)
-from streamptycho.payload import Payload
-from streamptycho.reasons import EndReason, Stream
-from tests.hostile import GOOD, PIXELS
+from streamptycho.messages import stream as messages_module
+from streamptycho.messages.checks import MAX_METADATA_BYTES, MAX_SCAN_ID
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.payload import Payload
+from streamptycho.messages.reasons import EndReason, Stream
+from streamptycho.messages.results import Snapshot
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from tests.hostile import GOOD, PIXELS, STATUSES
 from tests.strategies import arrays_of, frames, messages, same
 
 NAN = math.nan
@@ -113,7 +106,11 @@ def test_scan_ids_that_beamlines_use_are_accepted(scan_id: str):
     [("start", name) for name in ("started_ns", "expected", "saturation")]
     + [("end", "count")]
     + [("snapshot", name) for name in ("sequence", "time_ns", "frames_used", "updates")]
-    + [("status", name) for name in ("time_ns", "received", "used", "waiting")],
+    + [(kind, name) for kind in STATUSES for name in ("time_ns", "started_ns", "received", "used", "waiting")]
+    + [("receive_status", name) for name in ("unique", "expected", "positions", "announced", "gaps", "missing")]
+    + [("write_status", "positions")]
+    + [("reconstruct_status", name) for name in ("updates", "passes")]
+    + [("estimates", name) for name in ("started_ns", "time_ns")],
 )
 @pytest.mark.parametrize("value", [-1, 2**63, 10**30])
 def test_counts_outside_their_range_are_refused(kind: str, name: str, value: int):
@@ -150,6 +147,8 @@ def test_selected_rows_share_the_bytes(block: Frame, data: st.DataObject):
     assert np.array_equal(part.index, block.index[rows])
     assert np.array_equal(part.timestamp_ns, block.timestamp_ns[rows])
     assert (part.scan_id, part.dark) == (block.scan_id, block.dark)
+    assert (part.taken_yx_m is None) == (block.taken_yx_m is None)
+    assert part.taken_yx_m is None or np.array_equal(part.taken_yx_m, block.taken_yx_m[rows], equal_nan=True)
     for i, row in enumerate(rows):
         assert part.payload.chunks[i] is block.payload.chunks[row]
         assert part.payload.decode(i).tobytes() == block.payload.decode(row).tobytes()
@@ -207,15 +206,29 @@ def test_snapshot():
     assert math.isnan(first.error)
 
 
-def test_ledger_of_a_status_must_balance():
-    status = GOOD["status"]
-    assert isinstance(status, Status)
+@pytest.mark.parametrize("kind", STATUSES)
+def test_ledger_of_a_status_must_balance(kind: str):
+    status = GOOD[kind]
     assert status.received == status.used + status.waiting + sum(status.dropped.values())
-    bad("status", "status.received", received=7)
-    bad("status", "status.received", dropped={})
-    bad("status", "status.dropped", dropped={"duplicate": -1, "late": 2})
-    bad("status", "scan_id", scan_id="a/b")
+    bad(kind, f"{kind}.received", received=7)
+    bad(kind, f"{kind}.received", dropped={})
+    bad(kind, f"{kind}.dropped", dropped={"duplicate": -1, "late": 2})
+    bad(kind, f"{kind}.rejected", rejected={"late": 4, "unreadable": -1})
+    bad(kind, "scan_id", scan_id="a/b")
     assert replace(status, scan_id=None).scan_id is None
+
+
+def test_estimates():
+    bad("estimates", "estimates.index", index=np.array([], np.int64))
+    bad("estimates", "estimates.index", index=np.array([1, 0, 2]))
+    bad("estimates", "estimates.recorded_yx_m", recorded_yx_m=np.zeros((2, 2)))
+    bad("estimates", "estimates.refined_yx_m", refined_yx_m=np.zeros((3, 3)))
+    bad("estimates", "estimates.flux", flux=np.ones((3, 1)))
+    bad("estimates", "estimates.flux", flux=np.ones(3, np.complex64))
+    bad("estimates", "estimates.background", background=np.ones(3))
+    bad("estimates", "estimates.background", background=np.ones((0, 3)))
+    bare = replace(GOOD["estimates"], refined_yx_m=None, flux=None, background=None)
+    assert (bare.refined_yx_m, bare.flux, bare.background) == (None, None, None)
 
 
 def test_metadata_is_limited_in_size():

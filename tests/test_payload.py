@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamptycho.errors import CodecError
-from streamptycho.payload import BSLZ4_HEADER, MAX_LZ4_RATIO, PIXEL_DTYPES, Encoding, Payload
+from streamptycho.messages.payload import BSLZ4_HEADER, MAX_LZ4_RATIO, PIXEL_DTYPES, Encoding, Payload
 from tests.strategies import bslz4, compress, stacks
 
 RNG = np.random.default_rng(0)
@@ -159,7 +159,7 @@ def test_header_and_shape_that_agree_on_a_lie_allocate_nothing(side: int):
 
 @pytest.mark.parametrize("returned", [b"", bytes(SPECKLE.nbytes - 1), bytes(SPECKLE.nbytes + 2)], ids=len)
 def test_decompressor_is_not_trusted_with_the_size(monkeypatch: pytest.MonkeyPatch, returned: bytes):
-    monkeypatch.setattr("streamptycho.payload.decompress", lambda *_, **__: returned)
+    monkeypatch.setattr("streamptycho.messages.payload.decompress", lambda *_, **__: returned)
     with pytest.raises(CodecError, match=f"give {len(returned)} bytes"):
         bslz4(SPECKLE).decode()
 

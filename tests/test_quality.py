@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamptycho.quality import MIN_PIXELS, compare
+from streamptycho.assess.truth import MIN_PIXELS, compare
 from streamptycho_sim.specimen import SpecimenOptions, draw
 
 TRUTH = draw((150, 170), SpecimenOptions(), 0).astype(np.complex128)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamptycho.files.scan import open_scan
-from streamptycho.messages import Frame, Positions, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanStart
 from streamptycho_sim.faults import FaultOptions, inject
 from streamptycho_sim.replay import ReplayOptions, replay
 from streamptycho_sim.tally import ScanTally, Tally

@@ -1,31 +1,27 @@
-"""Sockets: who waits, who loses, and that no peer can do harm to another one's messages."""
+"""Sockets: waiting, loss, and no peer that can harm the messages of another."""
 
 import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from streamptycho.codec import MAX_PARTS, encode
 from streamptycho.errors import ConfigError, ProtocolError
-from streamptycho.messages import Frame, Message, Positions
-from streamptycho.payload import Payload
-from streamptycho.transport import (
-    MAX_QUESTION_BYTES,
-    Endpoint,
-    Listener,
-    Receiver,
-    Replier,
-    Sender,
-    SocketKind,
-    ask,
-    new_context,
-)
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.payload import Payload
+from streamptycho.messages.stream import Frame, Positions
+from streamptycho.wire.codec import MAX_PARTS, encode
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.questions import MAX_QUESTION_BYTES, Listener, Replier, ask
+from streamptycho.wire.sockets import Receiver, Sender, new_context
+from tests.fuzz.raw import GREETING, connect, ready
 from tests.hostile import CORPUS, GOOD
 from tests.strategies import same
 
@@ -92,7 +88,7 @@ def numbered(i: int, size: int = 4) -> Frame:
 
 
 def fill(sender: Sender, size: int = 4, limit: int = 2000, first: int = 0) -> int:
-    """Send until nobody takes any more, not even after a while; how many were taken."""
+    """Send until no message is accepted, not even after a while; how many were."""
     for i in range(limit):
         if not sender.send(numbered(first + i, size), wait_s=0.0 if i < 5 else 0.3):
             return i
@@ -168,7 +164,7 @@ def test_closing_does_not_wait_for_a_peer_that_takes_nothing():
         receiver.close()
 
 
-# who waits, who loses
+# waiting and loss
 
 
 def test_push_reports_that_nobody_is_there(net):
@@ -322,7 +318,6 @@ def good_ones(receiver: Receiver, count: int) -> list[int]:
     return got
 
 
-GREETING = b"\xff" + b"\0" * 8 + b"\x7f\x03\x00NULL" + b"\0" * 48
 NOISE = {
     "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "random": random.Random(4).randbytes(100_000),
@@ -380,6 +375,22 @@ def test_an_address_in_use_is_named_and_what_was_opened_is_closed(net):
             time.sleep(0.05)
         else:
             break
+
+
+def test_a_peer_that_subscribes_to_much_is_turned_away(net):
+    sender = net.sender(ANY, PUB, bind=True)
+    subscription = b"\x02" + struct.pack(">Q", 100_001) + b"\x01" + bytes(100_000)
+    with connect(sender.address, WAIT_S) as peer:
+        peer.sendall(GREETING + ready(b"SUB"))
+        said = b""
+        while b"READY" not in said:
+            said += peer.recv(100)
+        peer.sendall(b"\x00\x01\x01")
+        assert sender.wait_for_peer(WAIT_S)
+        peer.sendall(subscription)
+        with suppress(ConnectionResetError):
+            while peer.recv(1 << 16):
+                pass
 
 
 @pytest.mark.parametrize("bad", [{"queue": 0}, {"queue": -1}, {"max_message_bytes": 0}, {"max_message_bytes": -1}])
@@ -454,16 +465,38 @@ def test_a_listener_takes_any_bytes_but_bounds_the_parts():
         Sender(context, endpoint(ANY, PUB, bind=True), linger_s=0) as sender,
         Listener(context, sender.address) as listener,
     ):
-        assert listener.receive(0.01) is None
+        assert listener.poll(0.01) is None
         assert sender.wait_for_peer(WAIT_S)
         sender.send_parts([b"not ours"])
         sender.send_parts([b"x"] * (MAX_PARTS + 5))
         sender.send_parts([b"", b"\xff"])
-        assert [bytes(part) for part in listener.receive(WAIT_S) or []] == [b"not ours"]
-        assert len(listener.receive(WAIT_S) or []) == MAX_PARTS + 1
-        assert [bytes(part) for part in listener.receive(WAIT_S) or []] == [b"", b"\xff"]
+        assert [bytes(part) for part in listener.poll(WAIT_S) or []] == [b"not ours"]
+        assert len(listener.poll(WAIT_S) or []) == MAX_PARTS + 1
+        assert [bytes(part) for part in listener.poll(WAIT_S) or []] == [b"", b"\xff"]
 
 
 def test_a_listener_at_an_impossible_address():
     with new_context() as context, pytest.raises(ConfigError, match="nonsense"):
         Listener(context, "nonsense://1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leaves", [False, True], ids=["the sender stays", "the sender has left"])
+def test_a_reader_that_stalls_for_long_gets_everything(leaves):
+    """Longer than heartbeats would wait, with more queued than the system holds."""
+    pixels = np.zeros((1, 512, 512), np.uint16)
+    with ExitStack() as stack:
+        there, here = (stack.enter_context(new_context()) for _ in range(2))
+        receiver = stack.enter_context(Receiver(there, [endpoint(ANY, PULL, bind=True, queue=4)]))
+        with Sender(here, endpoint(receiver.addresses[0], PUSH), linger_s=WAIT_S * 3 if leaves else 0) as sender:
+            assert sender.wait_for_peer(WAIT_S)
+            for i in range(200):
+                frame = Frame(scan_id="s", index=np.array([i]), timestamp_ns=np.array([0]), payload=Payload.raw(pixels))
+                assert sender.send(frame, wait_s=0)
+            if leaves:
+                sender.close()
+            time.sleep(10)
+            got = [receiver.receive(WAIT_S)]
+            while len(got) < 200 and got[-1] is not None:
+                got.append(receiver.receive(WAIT_S))
+    assert [int(frame.index[0]) for frame in got if isinstance(frame, Frame)] == list(range(200))

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,15 +12,17 @@ import numpy as np
 import pytest
 import zmq
 
-from streamptycho import codec
-from streamptycho.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
-from streamptycho.feed import Action
-from streamptycho.geometry import Geometry
-from streamptycho.invariants import MAX_SCAN_ID
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart
-from streamptycho.payload import MAX_LZ4_RATIO, PIXEL_DTYPES, Encoding, Payload
-from streamptycho.reasons import DropReason, EndReason, ServiceState, Stream
-from tests.hostile import GOOD, OPTIONAL, header_of
+from streamptycho.messages.checks import MAX_SCAN_ID
+from streamptycho.messages.geometry import Geometry
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import Action
+from streamptycho.messages.payload import MAX_LZ4_RATIO, PIXEL_DTYPES, Encoding, Payload
+from streamptycho.messages.reasons import DropReason, EndReason, ServiceState, Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.wire import codec
+from streamptycho.wire.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
+from streamptycho.wire.forms import form_of
+from tests.hostile import GOOD, OPTIONAL, OPTIONAL_ARRAYS, STATUSES, header_of
 from tests.strategies import bslz4, same
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "wire-protocol.md").read_text(encoding="utf-8")
@@ -51,6 +55,14 @@ def rows(text: str) -> dict[str, list[str]]:
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
+def table_of(kind: str) -> dict[str, list[str]]:
+    """The fields and arrays of a kind; what the statuses have in common stands in a section of its own."""
+    common = rows(section("status")) if kind in STATUSES else {}
+    own = rows(section(kind))
+    assert not common.keys() & own.keys()
+    return common | own
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_bytes_decode_to_what_the_text_says(name: str):
     parts = [bytes.fromhex(part) for part in example(name).split("\n\n")]
@@ -68,7 +80,7 @@ def test_header_is_shown_as_it_is():
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_every_field_and_array_is_in_the_tables(kind: str):
-    listed = rows(section(kind))
+    listed = table_of(kind)
     header = header_of(kind)
     expected = {name: "array" for name, _, _ in header["arrays"]} | dict.fromkeys(header["fields"], "field")
     if kind == "start":
@@ -76,11 +88,11 @@ def test_every_field_and_array_is_in_the_tables(kind: str):
     if kind == "point":
         expected = {"yx_m": "field"}
     assert listed.keys() == expected.keys()
-    optional = OPTIONAL.get(kind, set()) | ({"valid", "dark", "probe", "planned_yx_m"} if kind == "start" else set())
+    optional = OPTIONAL.get(kind, set()) | OPTIONAL_ARRAYS.get(kind, set())
     for name, cells in listed.items():
         assert cells[2] == ("no" if name in optional else "yes"), name
         if expected[name] == "array":
-            assert cells[0] == codec._ARRAYS[codec._KINDS[kind]][name]
+            assert cells[0] == form_of(kind).arrays[name].name
 
 
 @pytest.mark.parametrize(
@@ -88,15 +100,15 @@ def test_every_field_and_array_is_in_the_tables(kind: str):
     [
         ("end", "stream", Stream),
         ("end", "reason", EndReason),
-        ("status", "state", ServiceState),
-        ("status", "dropped", DropReason),
+        *((kind, "state", ServiceState) for kind in STATUSES),
+        *((kind, "dropped", DropReason) for kind in STATUSES),
         ("command", "action", Action),
         ("frame", "encoding", Encoding),
         ("frame", "dtype", PIXEL_DTYPES),
     ],
 )
 def test_every_choice_is_listed(kind: str, name: str, values: list[str]):
-    assert set(re.findall(r"`(\w+)`", rows(section(kind))[name][-1])) == {str(value) for value in values}
+    assert set(re.findall(r"`(\w+)`", table_of(kind)[name][-1])) == {str(value) for value in values}
 
 
 def test_numbers_are_those_of_the_code():
@@ -112,6 +124,18 @@ def test_numbers_are_those_of_the_code():
     assert set(re.findall(r"`(\w+)`", kinds.group(1))) == GOOD.keys()
 
 
+def test_nothing_is_lost_when_the_sender_ends_with_its_last_message():
+    """As a script of its own, to a receiver that takes nothing before that has ended."""
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+        port = pull.bind_to_random_port("tcp://127.0.0.1")
+        script = f"{example('sender')}\nsend('tcp://127.0.0.1:{port}')"
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+        messages = []
+        while len(messages) < 12 and pull.poll(5000):
+            messages.append(decode(pull.recv_multipart()))
+    assert len(messages) == 12
+
+
 def test_sender_is_short_and_is_understood():
     source = example("sender")
     assert len([line for line in source.splitlines() if line.strip()]) <= 25
@@ -125,7 +149,6 @@ def test_sender_is_short_and_is_understood():
         while len(messages) < 12:
             assert pull.poll(5000), f"only {len(messages)} messages came"
             messages.append(decode(pull.recv_multipart()))
-    zmq.Context.instance().term()
 
     start, positions, *frames, end_frames, end_positions = messages
     assert isinstance(start, ScanStart)

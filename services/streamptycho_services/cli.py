@@ -1,23 +1,31 @@
 """The command ``streamptycho``.
 
 Exit codes: 0 done; 1 a service or device failed; 2 the command, configuration or a file cannot be used; 3 check found a
-stream that is not usable; 130 interrupted, files closed.
+stream that is not usable; 4 what there is is not whole: frames or positions of a scan of demo or run are missing, or the
+picture of reconstruct-file is not to be trusted; 5 another service has taken the place of this one; 130 interrupted, files
+closed.
 """
 
 import subprocess
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from streamptycho import __version__
-from streamptycho.errors import BackendError, StreamPtychoError
+from streamptycho.errors import BackendError, ReplacedError, StreamPtychoError
+from streamptycho_services import cli_apart
+from streamptycho_services.cli_app import app
 from streamptycho_services.cli_options import (
     AllowControl,
     AsJson,
     ConfigFile,
     Documents,
+    LogFile,
+    MetricsHost,
+    MetricsPort,
     Output,
     PageHost,
     PagePort,
@@ -27,28 +35,33 @@ from streamptycho_services.cli_options import (
     ShowPage,
     fail,
     make_config,
+    metrics_at,
     page_options,
     report,
 )
+from streamptycho_services.errors import FailedError
+from streamptycho_services.processes.host import open_streams
+from streamptycho_services.processes.logs import Logs, configure_logging
 
-app = typer.Typer(
-    name="streamptycho",
-    help="Live ptychography: the picture forms while the scan runs.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    epilog="Try [bold]streamptycho demo[/bold] first: no hardware, nothing to configure.",
-)
-
+NOT_WHOLE, REPLACED = 4, 5
 SIMULATOR = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
+__all__ = ["app", "cli_apart", "main"]
+
+
 def main() -> None:
-    """Entry point: errors of the user's input end in one line, not in a traceback."""
+    """Entry point: errors in the user's input end in one line, not in a traceback."""
+    open_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not know all characters, for example of a scan id
     try:
         app()
-    except BackendError as error:
+    except (BackendError, FailedError) as error:
         fail(error, 1)
+    except ReplacedError as error:
+        fail(error, REPLACED)
     except StreamPtychoError as error:
         fail(error, 2)
     except KeyboardInterrupt:
@@ -65,7 +78,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
 @app.command(
     context_settings=SIMULATOR,
     epilog="Examples:\n\nstreamptycho demo\n\nstreamptycho demo --replay scan.cxi --rate 100 --probe auto\n\n"
-    "streamptycho demo --output out --json -- --drop-frames 0.05 --shuffle 200   (flags after -- go to the simulator)",
+    "streamptycho demo --output out --json -- --drop-frames 0.05 --shuffle 200   (flags after -- go to the simulator)\n\n"
+    "Exit codes: 0 every scan is complete; 4 frames or positions are missing, the summary says how many; 1 a service "
+    "failed; 2 settings or files cannot be used; 130 interrupted, files closed.",
 )
 def demo(
     context: typer.Context,
@@ -84,26 +99,26 @@ def demo(
     config: ConfigFile = None,
     settings: Setting = None,
 ) -> None:
-    """Simulated detector and all services on this machine, until the picture is done."""
-    from streamptycho_services.demo import DemoFailedError, Source, run_demo
-    from streamptycho_services.session import ServiceDiedError
+    """Simulated detector and all services on this machine, until all is written and polished."""
+    from streamptycho_services.commands.demo import Source, run_demo
 
     effective = make_config(config, settings, output or Path("out"), probe, allow_control=allow_control)
+    configure_logging(Logs(as_json, effective.log), "demo")
     shown = page_options(effective, show=page, host=page_host, port=page_port, token=page_token)
-    try:
-        source = Source(replay, rate, context.args)
-        outcome = run_demo(effective, source, shown, documents=documents, as_json=as_json, stay=stay and page)
-    except (DemoFailedError, ServiceDiedError) as error:
-        fail(error, 1)
+    source = Source(replay, rate, context.args)
+    outcome = run_demo(effective, source, shown, documents=documents, as_json=as_json, stay=stay and page)
     report(outcome.summary, as_json)
     if outcome.interrupted:
         raise typer.Exit(130)
     if outcome.problems:
         fail("\n".join(outcome.problems), 1)
+    _fail_if_short(outcome.summary)
 
 
 @app.command(
-    epilog="Examples:\n\nstreamptycho run --output /data/today\n\nstreamptycho run -c beamline.toml --set engine.modes=2"
+    epilog="Examples:\n\nstreamptycho run --output /data/today\n\nstreamptycho run -c beamline.toml --set engine.modes=2\n\n"
+    "Exit codes, after Ctrl-C: 0 nothing is missing from any scan; 4 frames or positions are missing, the summary says how "
+    "many; 1 a service failed; 2 settings or files cannot be used."
 )
 def run(
     output: Output = None,
@@ -117,78 +132,28 @@ def run(
     page_port: PagePort = None,
     page_token: PageToken = None,
     allow_control: AllowControl = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_file: LogFile = None,
 ) -> None:
     """All services on this machine, for scan after scan, until Ctrl-C."""
-    from streamptycho_services.run import run_all
-    from streamptycho_services.session import ServiceDiedError
+    from streamptycho_services.commands.run import run_all
 
-    effective = make_config(config, settings, output, probe, allow_control=allow_control)
+    effective = make_config(config, settings, output, probe, allow_control=allow_control, log_file=log_file)
     shown = page_options(effective, show=page, host=page_host, port=page_port, token=page_token)
-    try:
-        run_all(effective, shown, documents=documents, as_json=as_json)
-    except ServiceDiedError as error:
-        fail(error, 1)
+    configure_logging(Logs(as_json, effective.log), "run")
+    metrics = metrics_at(metrics_host, metrics_port)
+    summary = run_all(effective, shown, documents=documents, as_json=as_json, metrics=metrics)
+    if summary:
+        report(summary, as_json)
+        _fail_if_short(summary)
 
 
-def _one(name: str, config: Path | None, settings: list[str] | None, output: Path | None, as_json: bool) -> None:
-    from streamptycho_services.logs import configure_logging
-    from streamptycho_services.run import run_one
+def _fail_if_short(summary: dict[str, Any]) -> None:
+    from streamptycho_services.commands.summary import shortfalls
 
-    configure_logging(as_json, service=name)
-    run_one(name, make_config(config, settings, output, None))
-
-
-@app.command(epilog="Example:\n\nstreamptycho receive -c beamline.toml")
-def receive(config: ConfigFile = None, settings: Setting = None, as_json: AsJson = False) -> None:
-    """Only the receiver, for services on several hosts."""
-    _one("receive", config, settings, None, as_json)
-
-
-@app.command(epilog="Example:\n\nstreamptycho reconstruct -c beamline.toml --set engine.backend=cupy")
-def reconstruct(config: ConfigFile = None, settings: Setting = None, as_json: AsJson = False) -> None:
-    """Only the reconstruction, for services on several hosts."""
-    _one("reconstruct", config, settings, None, as_json)
-
-
-@app.command(epilog="Example:\n\nstreamptycho write -c beamline.toml --output /data/today")
-def write(config: ConfigFile = None, settings: Setting = None, output: Output = None, as_json: AsJson = False) -> None:
-    """Only the writer, for services on several hosts."""
-    _one("write", config, settings, output, as_json)
-
-
-@app.command(
-    epilog="Examples:\n\nstreamptycho dashboard -c beamline.toml\n\n"
-    "streamptycho dashboard -c beamline.toml --host 0.0.0.0 --token auto --allow-control"
-)
-def dashboard(
-    host: Annotated[str, typer.Option(help="Address to serve on; a public one needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any that is free.")] = 8000,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="STREAMPTYCHO_TOKEN", help="Asked of viewers elsewhere, and of who acts; 'auto': random."),
-    ] = None,
-    allow_control: AllowControl = False,
-    config: ConfigFile = None,
-    settings: Setting = None,
-    as_json: AsJson = False,
-) -> None:
-    """Only the live page, for services that run elsewhere; `run` and `demo` bring their own."""
-    from streamptycho_services.dashboard.server import PageOptions
-    from streamptycho_services.logs import configure_logging
-    from streamptycho_services.run import run_page
-
-    configure_logging(as_json, service="page")
-    run_page(make_config(config, settings, None, None), PageOptions(host, port, token, allow_control))
-
-
-@app.command(name="documents", epilog="Example:\n\nstreamptycho documents -c beamline.toml")
-def send_documents(config: ConfigFile = None, settings: Setting = None, as_json: AsJson = False) -> None:
-    """Only the bluesky documents, beside services that run elsewhere."""
-    from streamptycho_services.logs import configure_logging
-    from streamptycho_services.run import run_documents
-
-    configure_logging(as_json, service="documents")
-    run_documents(make_config(config, settings, None, None))
+    if short := shortfalls(summary):
+        fail("\n".join(short), NOT_WHOLE)
 
 
 def _simulator(arguments: list[str]) -> NoReturn:
@@ -213,7 +178,9 @@ def simulate(context: typer.Context) -> None:
 @app.command(
     name="reconstruct-file",
     epilog="Examples:\n\nstreamptycho reconstruct-file scan.cxi --output result.h5\n\n"
-    "streamptycho reconstruct-file scan.cxi --output result.h5 --seconds 20 --probe auto --set engine.modes=2",
+    "streamptycho reconstruct-file scan.cxi --output result.h5 --seconds 20 --probe auto --set engine.modes=2\n\n"
+    "Exit codes: 0 the picture can be trusted; 4 it is finished and not to be trusted, see verdict and findings; 1 nothing "
+    "could be reconstructed, or the device failed; 2 file or settings cannot be used; 130 interrupted, the result is kept.",
 )
 def reconstruct_file(
     file: Annotated[Path, typer.Argument(help="Recorded scan: CXI, APS HDF5 or our own file.")],
@@ -227,43 +194,69 @@ def reconstruct_file(
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct a recorded scan, without the network, by the same engine."""
-    from streamptycho_services.offline import Limits, reconstruct_file
+    from streamptycho_services.commands.reconstruct_file import reconstruct_file
 
     effective = make_config(config, settings, None, probe)
-    limits = Limits(passes, seconds)
-    summary, interrupted = reconstruct_file(effective, file, output, limits, truth=truth, as_json=as_json)
-    report(summary, as_json)
+    summary, interrupted = reconstruct_file(
+        effective, file, output, passes=passes, seconds=seconds, truth=truth, as_json=as_json
+    )
+    for_people = {key: value for key, value in summary.items() if key != "figures" and value != {}}
+    report(summary if as_json else for_people, as_json)
     if interrupted:
         raise typer.Exit(130)
     if summary["result"] is None:
         fail(f"{file}: nothing could be reconstructed", 1)
+    if not summary["trusted"]:
+        raise typer.Exit(NOT_WHOLE)
 
 
-@app.command(epilog="Example:\n\nstreamptycho inspect scan.cxi --picture scan.png")
+@app.command(
+    epilog="Examples:\n\nstreamptycho inspect scan.cxi --picture scan.png\n\nstreamptycho inspect scan.result.h5 --json"
+)
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Recorded scan or growing file.")],
-    picture: Annotated[Path | None, typer.Option(help="Write a PNG of the mean pattern and the positions.")] = None,
+    file: Annotated[Path, typer.Argument(help="Recorded scan, growing file or result.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Write a PNG: mean pattern and positions of a scan, phase of a result.")
+    ] = None,
     config: ConfigFile = None,
     settings: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """What is in a file: shapes, units as understood and why, positions."""
-    from streamptycho_services.inspect_file import inspect_scan
+    """What is in a file: shapes, units as understood and why, what was estimated, how far to trust the picture."""
+    from streamptycho_services.commands.inspect_file import inspect_file, readable
 
-    report(inspect_scan(file, picture, make_config(config, settings, None, None).read), as_json)
+    facts = inspect_file(file, picture, make_config(config, settings, None, None).read)
+    if as_json:
+        report(facts, as_json)
+    else:
+        print("\n".join(readable(facts)))
+
+
+@app.command(epilog="Example:\n\nstreamptycho recover /data/today/*.cxi")
+def recover(
+    files: Annotated[list[Path], typer.Argument(help="Growing files whose writer died; whole ones are left as they are.")],
+) -> None:
+    """Make files readable for every program after a crash or a loss of power; all that was flushed is kept."""
+    from streamptycho_services.commands.recover import recover_files
+
+    if not recover_files(files):
+        raise typer.Exit(2)
 
 
 @app.command(epilog="Example:\n\nstreamptycho check -c beamline.toml --seconds 5")
 def check(
     seconds: Annotated[float, typer.Option(min=0.5, help="How long to listen.")] = 5.0,
+    take: Annotated[
+        bool, typer.Option("--take", help="Look at pushed streams too: what is seen is taken from the receiver.")
+    ] = False,
     config: ConfigFile = None,
     settings: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Whether the detector's streams can be reached, and what they carry."""
-    from streamptycho_services.check import check_streams
+    """Whether the detector's streams can be reached, and what they carry. Takes nothing, unless told to."""
+    from streamptycho_services.commands.check import check_streams
 
-    found = check_streams(make_config(config, settings, None, None), seconds)
+    found = check_streams(make_config(config, settings, None, None), seconds, take=take)
     report(found, as_json)
     if not found["ok"]:
         raise typer.Exit(3)
@@ -275,23 +268,20 @@ def check(
 def view(
     headless: Annotated[Path | None, typer.Option(help="Write PNG files into this directory; no screen is needed.")] = None,
     address: Annotated[str | None, typer.Option(help="Where the documents come from. Else services.documents.")] = None,
-    catch_up: Annotated[str | None, typer.Option(help="Where to ask for earlier ones. Else the next port.")] = None,
+    catch_up: Annotated[str | None, typer.Option(help="Where to request earlier ones. Else the next port.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.5, help="End after so many seconds.")] = None,
     every: Annotated[float, typer.Option(min=0.2, help="With --headless: seconds between pictures.")] = 2.0,
     config: ConfigFile = None,
     settings: Setting = None,
 ) -> None:
     """Panels of bluesky-widgets, in a window or as pictures. Needs streamptycho[view]."""
-    from streamptycho_services.logs import configure_logging
     from streamptycho_services.view import command
 
-    services = make_config(config, settings, None, None).services
-    configure_logging(False, service="view")
+    effective = make_config(config, settings, None, None)
+    services = effective.services
+    configure_logging(Logs(), "view")
     where = (address, catch_up) if address is not None else (services.documents, catch_up or services.catch_up)
-    try:
-        command.view(*where, headless, every, seconds)
-    except command.NothingHeardError as error:
-        fail(error, 1)
+    command.view((*where, effective.security), headless, every, seconds)
 
 
 if __name__ == "__main__":

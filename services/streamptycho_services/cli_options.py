@@ -1,7 +1,8 @@
-"""Flags that several commands share, and what becomes of them."""
+"""Flags that several commands share, and what they are turned into."""
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,6 +22,7 @@ ProbeStart = Annotated[
     str | None,
     typer.Option("--probe", help="'file': the recorded probe where there is one; 'auto': always find one from the data."),
 ]
+LogFile = Annotated[Path | None, typer.Option("--log-file", help="Log lines go to this file as well; it is rotated.")]
 Documents = Annotated[bool, typer.Option(help="Send bluesky documents; see docs/documents.md.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory for files and pictures.")]
 ShowPage = Annotated[bool, typer.Option("--page/--no-page", help="Serve the live page; see docs/dashboard.md.")]
@@ -33,12 +35,15 @@ PageToken = Annotated[
     typer.Option(
         "--page-token",
         envvar="STREAMPTYCHO_TOKEN",
-        help="Who has it may look, and act if control is allowed; 'auto': random.",
+        help="Permits viewing, and control where that is allowed; 'auto': random.",
     ),
 ]
-AllowControl = Annotated[
-    bool, typer.Option("--allow-control", help="Let who has the token pause, stop or reset from the page.")
+MetricsPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", min=0, max=65535, help="Serve /metrics, /healthz and /readyz here; 0 is any free port."),
 ]
+MetricsHost = Annotated[str, typer.Option("--metrics-host", help="Address for that port: a public one is open to everyone.")]
+AllowControl = Annotated[bool, typer.Option("--allow-control", help="Let token holders pause, stop or reset from the page.")]
 
 
 def fail(error: object, code: int) -> NoReturn:
@@ -48,7 +53,13 @@ def fail(error: object, code: int) -> NoReturn:
 
 
 def make_config(
-    path: Path | None, settings: list[str] | None, output: Path | None, probe: str | None, *, allow_control: bool = False
+    path: Path | None,
+    settings: list[str] | None,
+    output: Path | None = None,
+    probe: str | None = None,
+    *,
+    allow_control: bool = False,
+    log_file: Path | None = None,
 ) -> Config:
     """The configuration of a command: its flags over its settings over the file."""
     overrides: dict[str, Any] = {}
@@ -63,23 +74,29 @@ def make_config(
         overrides["engine.probe"] = probe
     if allow_control:
         overrides["reconstruct.allow_control"] = True
+    if log_file is not None:
+        overrides["log.file"] = log_file
     return load(path, overrides)
 
 
+def metrics_at(host: str, port: int | None) -> tuple[str, int] | None:
+    """Where health and metrics are served; None without a port."""
+    return None if port is None else (host, port)
+
+
 def page_options(config: Config, *, show: bool, host: str, port: int | None, token: str | None) -> "PageOptions | None":
-    """Options of the page of `demo` and `run`: a port that nobody chose may be another."""
+    """Options of the page of `demo` and `run`: the default port gives way to a free one."""
     from streamptycho_services.dashboard.server import PORT, PageOptions
 
     if not show:
         return None
     chosen = port if port is not None else PORT
-    return PageOptions(host, chosen, token, allow_control=config.reconstruct.allow_control, move=port is None)
+    control, proxies = config.reconstruct.allow_control, config.page.trusted_proxies
+    return PageOptions(host, chosen, token, allow_control=control, move=port is None, trusted_proxies=proxies)
 
 
 def _value(text: str) -> Any:
     """A TOML value where it parses as one, else the text itself."""
-    import tomllib
-
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -93,8 +110,10 @@ def report(facts: dict[str, Any], as_json: bool) -> None:
         return
     for key, value in facts.items():
         if isinstance(value, dict):
-            print(f"{key}:")
+            print(f"{key}:" if value else f"{key}: none")
             for name, item in value.items():
                 print(f"  {name}: {item}")
+        elif isinstance(value, list) and value:
+            print(f"{key}:", *value, sep="\n  ")
         else:
             print(f"{key}: {value}")

@@ -1,7 +1,7 @@
 """The command ``streamptycho-sim``: a detector and a motion controller without hardware.
 
-Exit codes: 0 everything was sent; 1 a receiver stopped taking; 2 the command, a file or an address cannot be used, or no
-receiver came; 130 interrupted, after the receivers were told.
+Exit codes: 0 everything was sent; 1 a receiver stopped accepting messages; 2 the command, a file or an address cannot be
+used, or no receiver connected; 130 interrupted, after the receivers were notified.
 """
 
 import json
@@ -18,7 +18,9 @@ import typer
 from streamptycho.errors import ConfigError, FormatError, ScanError, StreamPtychoError
 from streamptycho.files.options import ReadOptions
 from streamptycho.files.scan import open_scan
-from streamptycho.transport import new_context
+from streamptycho.messages.payload import Encoding
+from streamptycho.wire.security import SecurityOptions
+from streamptycho.wire.sockets import new_context
 from streamptycho_sim.console import Reporter
 from streamptycho_sim.faults import EndLoss, FaultOptions, inject, interleave
 from streamptycho_sim.flags import fail, with_tables
@@ -43,9 +45,9 @@ def run_synthetic(
     progress: Show = lambda _: None,
     render_first: bool = False,
 ) -> Tally:
-    """Simulate a scan and send it; writes the truth to `output_truth` (.npz) before the first message.
+    """Simulate a scan and send it; write the truth to `output_truth` (.npz) before the first message.
 
-    `render_first` makes all frames beforehand, which a rate beyond the speed of the simulation needs.
+    `render_first` simulates all frames beforehand, for rates beyond the speed of the simulation.
     """
     scan = SimulatedScan(options)
     if output_truth is not None:
@@ -56,7 +58,8 @@ def run_synthetic(
     if faults.second_after is not None:
         other = options.model_copy(update={"scan_id": f"{options.scan_id}-2", "seed": options.seed + 1})
         second = SimulatedScan(other).items()
-    return _send(scan.items(), second, publish_options, faults, outlets, context, stop, progress)
+    items, tally = _spoilt(scan.items(), second, publish_options.encoding, faults)
+    return publish(items, *outlets.endpoints(), publish_options, context=context, stop=stop, progress=progress, tally=tally)
 
 
 def run_replay(
@@ -71,32 +74,25 @@ def run_replay(
     read: ReadOptions | None = None,
     progress: Show = lambda _: None,
 ) -> Tally:
-    """Send a recorded scan again, named after its file unless the options name it."""
+    """Send a recorded scan again, under the name of its file unless the options give another."""
     with open_scan(file, read) as scan:
         name = options.scan_id or scan.scan_id
         second = replay(scan, options, f"{name}-second") if faults.second_after is not None else None
-        first = replay(scan, options, name)
-        return _send(first, second, publish_options, faults, outlets, context, stop, progress)
+        items, tally = _spoilt(replay(scan, options, name), second, publish_options.encoding, faults)
+        return publish(
+            items, *outlets.endpoints(), publish_options, context=context, stop=stop, progress=progress, tally=tally
+        )
 
 
-def _send(
-    first: Items,
-    second: Items | None,
-    options: PublishOptions,
-    faults: FaultOptions,
-    outlets: OutletOptions,
-    context: Context,
-    stop: Stop,
-    progress: Show,
-) -> Tally:
+def _spoilt(first: Items, second: Items | None, encoding: Encoding | None, faults: FaultOptions) -> tuple[Items, Tally]:
+    """Both scans, encoded, with their faults, and the tally of what is lost."""
     tally = Tally()
-    items: Items = inject(encode(first, options.encoding), faults, tally)
+    items: Items = inject(encode(first, encoding), faults, tally)
     if second is not None and faults.second_after is not None:
-        # the second scan meets faults of its own, but it ends
+        # the second scan has faults of its own, but it ends
         others = faults.model_copy(update={"fault_seed": faults.fault_seed + 1, "missing_end": EndLoss.NONE})
-        items = interleave(items, inject(encode(second, options.encoding), others, tally), faults.second_after)
-    frames, positions = outlets.endpoints()
-    return publish(items, frames, positions, options, context=context, stop=stop, progress=progress, tally=tally)
+        items = interleave(items, inject(encode(second, encoding), others, tally), faults.second_after)
+    return items, tally
 
 
 app = typer.Typer(
@@ -107,10 +103,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-_TallyFile = Annotated[Path | None, typer.Option("--tally", help="Write what was really sent to this JSON file.")]
+_TallyFile = Annotated[
+    Path | None, typer.Option("--tally", help="Write the counts of what was really sent to this JSON file.")
+]
 _TruthFile = Annotated[Path | None, typer.Option("--truth", help="Write object, probe and positions to this .npz file.")]
 _RenderFirst = Annotated[
-    bool, typer.Option("--render-first", help="Make all frames before sending the first, for rates beyond the simulation's.")
+    bool,
+    typer.Option("--render-first", help="Simulate all frames before sending the first, for rates beyond the simulation's."),
 ]
 _File = Annotated[Path, typer.Argument(help="Recorded scan: CXI, APS HDF5 or a file written by streamptycho.")]
 
@@ -121,7 +120,9 @@ _File = Annotated[Path, typer.Argument(help="Recorded scan: CXI, APS HDF5 or a f
     "streamptycho-sim synthetic --path spiral --modes 3 --photons 1e5 --encoding bslz4\n\n"
     "streamptycho-sim synthetic --drop-frames 0.02 --shuffle 16 --tally tally.json"
 )
-@with_tables(scan=SyntheticOptions, publish=PublishOptions, outlets=OutletOptions, faults=FaultOptions)
+@with_tables(
+    scan=SyntheticOptions, publish=PublishOptions, outlets=OutletOptions, faults=FaultOptions, security=SecurityOptions
+)
 def synthetic(
     *,
     truth: _TruthFile = None,
@@ -131,6 +132,7 @@ def synthetic(
     publish: PublishOptions,
     outlets: OutletOptions,
     faults: FaultOptions,
+    security: SecurityOptions,
 ) -> None:
     """Simulate a scan with known truth and stream it."""
     _run(
@@ -138,6 +140,7 @@ def synthetic(
             scan, publish, faults, truth, context, stop, outlets=outlets, progress=show, render_first=render_first
         ),
         tally,
+        security,
     )
 
 
@@ -146,9 +149,16 @@ def synthetic(
     epilog="Examples:\n\n"
     "streamptycho-sim replay scan.cxi --rate-hz 100\n\n"
     "streamptycho-sim replay scan.cxi --first 200 --no-with-probe --repeat 3\n\n"
-    "streamptycho-sim replay scan.h5 --energy-ev 8800 --mask zero-is-good   (what the file does not say, or says wrongly)",
+    "streamptycho-sim replay scan.h5 --energy-ev 8800 --mask zero-is-good   (facts that the file lacks or has wrong)",
 )
-@with_tables(recorded=ReplayOptions, read=ReadOptions, publish=PublishOptions, outlets=OutletOptions, faults=FaultOptions)
+@with_tables(
+    recorded=ReplayOptions,
+    read=ReadOptions,
+    publish=PublishOptions,
+    outlets=OutletOptions,
+    faults=FaultOptions,
+    security=SecurityOptions,
+)
 def replay_file(
     *,
     file: _File,
@@ -158,6 +168,7 @@ def replay_file(
     publish: PublishOptions,
     outlets: OutletOptions,
     faults: FaultOptions,
+    security: SecurityOptions,
 ) -> None:
     """Stream a recorded scan again, byte for byte."""
     _run(
@@ -165,6 +176,7 @@ def replay_file(
             file, recorded, publish, faults, context, stop, outlets=outlets, read=read, progress=show
         ),
         tally,
+        security,
     )
 
 
@@ -173,11 +185,12 @@ def main() -> None:
     app()
 
 
-def _run(send: Callable[[Context, Stop, Show], Tally], tally_file: Path | None) -> None:
-    """Run until done or interrupted, report, and turn errors into exit codes."""
-    with new_context() as context, _interruptible() as stop, Reporter() as show:
+def _run(send: Callable[[Context, Stop, Show], Tally], tally_file: Path | None, security: SecurityOptions) -> None:
+    """Run until done or interrupted, print a summary, and turn errors into exit codes."""
+    with _interruptible() as stop, Reporter() as show:
         try:
-            tally = send(context, stop, show)
+            with new_context(security) as context:
+                tally = send(context, stop, show)
             if tally_file is not None:
                 _write(tally_file, lambda path: path.write_text(json.dumps(tally.as_dict(), indent=2) + "\n"))
         except ScanError as error:
@@ -192,7 +205,7 @@ def _run(send: Callable[[Context, Stop, Show], Tally], tally_file: Path | None) 
 
 
 def _as_flags(text: str) -> str:
-    """Settings of the configuration by the names of the flags that stand for them here: ``--energy-ev``."""
+    """Replace names of settings (``read.energy_ev``) by those of the flags here (``--energy-ev``)."""
     return re.sub(r"\bread\.(\w+)", lambda found: "--" + found[1].replace("_", "-"), text)
 
 
@@ -214,14 +227,12 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
 def _interruptible() -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into a request to stop; a second one acts as usual."""
     asked = threading.Event()
-    before: dict[int, Any] = {}
 
     def ask(number: int, _: object) -> None:
         asked.set()
         signal.signal(number, before[number])
 
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:

@@ -1,4 +1,4 @@
-"""Progress of a publisher on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a publisher on stderr: a bar on a terminal, else a line every `LINE_S` seconds."""
 
 import sys
 import time
@@ -7,13 +7,12 @@ from typing import Self
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from streamptycho_sim.publisher import Progress
 
 LINE_S = 2.0
-"""Seconds between lines where there is no terminal."""
 
 
 class Reporter:
@@ -21,7 +20,6 @@ class Reporter:
 
     def __init__(self, *, terminal: bool | None = None) -> None:
         self._bar: Bar | None = None
-        self._task: TaskID | None = None
         self._shown = float("-inf")
         if sys.stderr.isatty() if terminal is None else terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -39,10 +37,9 @@ class Reporter:
     def __call__(self, progress: Progress) -> None:
         """Show the latest state."""
         if self._bar is not None:
-            if self._task is None:
-                self._task = self._bar.add_task("", rate="")
+            task = self._bar.task_ids[0] if self._bar.task_ids else self._bar.add_task("", rate="")
             self._bar.update(
-                self._task,
+                task,
                 description=progress.scan_id,
                 completed=progress.frames,
                 total=progress.expected,

@@ -1,7 +1,7 @@
-"""What goes wrong at a beamline, on request: losses, duplicates, disorder, delay, spoilt bytes, missing ends.
+"""Faults of a beamline, on request: losses, duplicates, disorder, delay, corrupt bytes, missing ends.
 
-Each fault is a pure function from items to items, the same for the same seed. A frame is lost, or spoilt, or sent twice, but
-never two of these, so that a receiver's ledger has one right answer. Items must hold one frame or position each.
+Each fault is a pure function from items to items, reproducible by its seed. A frame is lost, corrupt or sent twice, never
+two of these, so that a receiver's ledger has one right answer. Items must hold one frame or position each.
 """
 
 import heapq
@@ -14,18 +14,18 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from streamptycho.codec import Part
-from streamptycho.codec import encode as encode_message
-from streamptycho.messages import Frame, Positions, ScanEnd
+from streamptycho.messages.payload import BSLZ4_HEADER, Encoding
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd
 from streamptycho.options import Options
-from streamptycho.payload import BSLZ4_HEADER, Encoding
-from streamptycho.reasons import Stream
+from streamptycho.wire.codec import Part
+from streamptycho.wire.codec import encode as encode_message
 from streamptycho_sim.stream import Item, Items, Raw, is_exposure
 from streamptycho_sim.tally import Tally
 
 
 class Corruption(StrEnum):
-    """How the bytes of a frame are spoilt."""
+    """How the bytes of a frame are corrupted."""
 
     TRUNCATE = "truncate"
     """The part ends early: always noticed."""
@@ -45,10 +45,10 @@ class EndLoss(StrEnum):
 
 
 class FaultOptions(Options):
-    """What goes wrong. Fractions are of the frames or positions of a scan, each decided by its own draw."""
+    """Faults. Fractions are of the frames or positions of a scan; each is drawn by itself."""
 
     fault_seed: int = Field(default=0, ge=0)
-    """Fixes which frames and positions are hit."""
+    """Fixes which frames and positions are affected."""
     drop_frames: float = Field(default=0.0, ge=0, le=1)
     """Fraction of frames that are lost."""
     drop_positions: float = Field(default=0.0, ge=0, le=1)
@@ -58,13 +58,13 @@ class FaultOptions(Options):
     duplicate_positions: float = Field(default=0.0, ge=0, le=1)
     """Fraction of positions that are sent twice."""
     corrupt_frames: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of frames whose bytes are spoilt."""
+    """Fraction of frames with corrupt bytes."""
     corruption: Corruption = Corruption.TRUNCATE
-    """How they are spoilt."""
+    """How they are corrupted."""
     garbage: float = Field(default=0.0, ge=0, le=1)
-    """Messages without meaning, per frame, on either socket."""
+    """Meaningless messages per frame, on either socket."""
     shuffle: int = Field(default=1, ge=1)
-    """Frames, and positions, arrive in random order within windows of so many."""
+    """Window, in frames, within which frames, and positions, arrive in random order."""
     delay_positions: int = Field(default=0, ge=0)
     """Exposures by which positions lag behind their frames."""
     missing_end: EndLoss = EndLoss.NONE
@@ -74,7 +74,7 @@ class FaultOptions(Options):
     pause_s: float = Field(default=5.0, ge=0)
     """Length of that pause, seconds."""
     second_after: int | None = Field(default=None, ge=1)
-    """Frames after which a second scan begins although the first goes on."""
+    """Frames after which a second scan begins while the first continues."""
 
     @model_validator(mode="after")
     def _one_fate_each(self) -> Self:
@@ -86,7 +86,7 @@ class FaultOptions(Options):
 
 
 def inject(items: Items, options: FaultOptions, tally: Tally) -> Iterator[Item]:
-    """All faults but `second_after`, in the order in which they happen; what is lost is entered in `tally`."""
+    """Apply all faults except `second_after`, in the order in which they happen; losses are entered in `tally`."""
     rng = [np.random.default_rng((options.fault_seed, k)) for k in range(3)]
     items = fates(items, options, tally, rng[0])
     if options.shuffle > 1:
@@ -101,7 +101,7 @@ def inject(items: Items, options: FaultOptions, tally: Tally) -> Iterator[Item]:
 
 
 def fates(items: Items, options: FaultOptions, tally: Tally, rng: np.random.Generator) -> Iterator[Item]:
-    """Drop, spoil or duplicate single frames and positions."""
+    """Drop, corrupt or duplicate single frames and positions."""
     frame_limits = np.cumsum([options.drop_frames, options.corrupt_frames, options.duplicate_frames])
     position_limits = np.cumsum([options.drop_positions, 0, options.duplicate_positions])
     for item in items:
@@ -122,7 +122,7 @@ def fates(items: Items, options: FaultOptions, tally: Tally, rng: np.random.Gene
 
 
 def spoil(frame: Frame, corruption: Corruption, rng: np.random.Generator) -> Raw:
-    """The bytes of a message of one frame, with its pixels spoilt."""
+    """The bytes of a message of one frame, with corrupt pixels."""
     header, chunk = encode_message(frame)
     data = bytearray(chunk)
     compressed = frame.payload.encoding is Encoding.BSLZ4
@@ -167,7 +167,7 @@ def delay_positions(items: Items, exposures: int) -> Iterator[Item]:
 
 
 def add_garbage(items: Items, fraction: float, rng: np.random.Generator) -> Iterator[Item]:
-    """Put messages without meaning before a fraction of the frames."""
+    """Put a meaningless message before a fraction of the frames."""
     for item in items:
         if is_exposure(item) and rng.random() < fraction:
             stream = Stream.FRAMES if rng.random() < 0.5 else Stream.POSITIONS
@@ -177,7 +177,7 @@ def add_garbage(items: Items, fraction: float, rng: np.random.Generator) -> Iter
 
 
 def pause(items: Items, after: int, seconds: float) -> Iterator[Item]:
-    """Fall silent once, after `after` frames."""
+    """Pause once, after `after` frames."""
     frames = 0
     for item in items:
         if _is_frame(item):
@@ -194,7 +194,7 @@ def without_ends(items: Items, loss: EndLoss) -> Iterator[Item]:
 
 
 def interleave(first: Items, second: Items, after: int) -> Iterator[Item]:
-    """Begin `second` once `after` frames of `first` are out, and send both together from then on."""
+    """Begin `second` once `after` frames of `first` have been sent, and send both together from then on."""
     frames, tick, rest = 0, 0, iter(first)
     for item in rest:
         yield item
@@ -210,7 +210,7 @@ def _is_frame(item: Item) -> bool:
 
 
 def _permuted(held: list[Item], rng: np.random.Generator) -> list[Item]:
-    """The items in other places of their own stream; each place keeps its time."""
+    """The items in permuted places of their own stream; each place keeps its time."""
     result = list(held)
     for stream in (Stream.FRAMES, Stream.POSITIONS):
         places = [k for k, item in enumerate(held) if item.stream is stream]

@@ -1,4 +1,4 @@
-"""Command-line flags from option tables: every field of a table becomes a flag, with its own documentation as the help."""
+"""Command-line flags from option tables: each field of a table becomes a flag, and its documentation the help."""
 
 import inspect
 import types
@@ -15,7 +15,7 @@ from streamptycho.options import Options
 
 
 def with_tables(**tables: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command that takes option tables as keyword arguments: it then takes their fields as flags.
+    """Decorate a command that has option tables as keyword arguments, so that it takes their fields as flags.
 
     ::
 
@@ -50,7 +50,7 @@ def fail(error: Exception, code: int) -> NoReturn:
 
 
 def _leaves(table: type[BaseModel], panel: str = "") -> Iterator[tuple[str, FieldInfo, str]]:
-    """(name, field, heading) of every field that is not itself a table."""
+    """(name, field, heading) of each field that is not itself a table."""
     heading = panel or table.__name__.removesuffix("Options")
     for name, info in table.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
@@ -66,7 +66,7 @@ def _flag(name: str, info: FieldInfo, panel: str) -> inspect.Parameter:
 
 
 def _bare(kind: Any) -> Any:
-    """A type without the constraints on its parts, which the table checks and the command line need not know."""
+    """A type without the constraints on its parts, which the table checks."""
     origin = get_origin(kind)
     if origin is Annotated:
         return _bare(get_args(kind)[0])
@@ -84,7 +84,7 @@ def _built(table: type[Options], values: dict[str, Any]) -> Options:
 
 
 def _sentence(item: Mapping[str, Any]) -> str:
-    """What is wrong with one flag, or with several together."""
+    """Error of one flag, or of several together."""
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"--{str(item['loc'][-1]).replace('_', '-')}: {message}" if item["loc"] else message
 

@@ -1,6 +1,6 @@
-"""From truth to counts: diffraction of the probe at each position, and a detector that is not perfect.
+"""From truth to counts: diffraction of the probe at each position, and an imperfect detector.
 
-Frame i is a pure function of the options, the seed and i, so any frame can be made on its own and in any order.
+Frame i is a pure function of the options, the seed and i: frames can be simulated in any order.
 """
 
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from streamptycho.options import Options
 
 
 class DetectorOptions(Options):
-    """What the detector counts, and what is wrong with it."""
+    """Counting statistics and defects of the detector."""
 
     photons: float = Field(default=1e6, gt=0)
     """Photons per frame where the specimen is transparent."""
     dtype: Literal["uint16", "uint32"] = "uint16"
     """Pixel type; counts beyond its range stay at its largest value."""
     noise: bool = True
-    """Poisson statistics; without it counts are the rounded expectation."""
+    """Poisson statistics; without them counts are the rounded expectation."""
     dark_counts: float = Field(default=0.0, ge=0)
     """Mean counts per pixel and frame without beam."""
     dark_frames: int = Field(default=10, ge=0)
-    """Exposures without beam before a scan that has dark counts; with 0 the start message carries their mean instead."""
+    """Exposures without beam before a scan with dark counts; with 0 the start message carries their mean instead."""
     hot_pixels: int = Field(default=0, ge=0)
     """Pixels that always show `hot_value`."""
     hot_value: int = Field(default=60000, ge=0)
@@ -35,9 +35,9 @@ class DetectorOptions(Options):
     dead_pixels: int = Field(default=0, ge=0)
     """Pixels that always show zero."""
     beamstop_px: float = Field(default=0.0, ge=0)
-    """Radius of a disc in the middle that no photon passes, pixels."""
+    """Radius of an opaque disc in the middle, pixels."""
     saturation: int | None = Field(default=None, ge=1)
-    """Counts at which a pixel saturates: larger ones are cut, and the value is announced."""
+    """Counts at which a pixel saturates: larger counts are clipped, and the limit is announced."""
     mask_defects: bool = True
     """Announce hot and dead pixels in the mask."""
     mask_beamstop: bool = True
@@ -46,7 +46,7 @@ class DetectorOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """The detector of one scan: which pixels are hot, dead or in the shadow is fixed by the seed."""
+    """The detector of one scan; the seed fixes which pixels are hot or dead."""
 
     options: DetectorOptions
     seed: int
@@ -77,7 +77,7 @@ class Detector:
 
     @property
     def valid(self) -> NDArray[np.bool_] | None:
-        """Mask that the detector announces, (n, n) True = valid, or None if it hides or has no defect."""
+        """Announced mask, (n, n) True = valid; None if no defect is announced."""
         bad = np.zeros(self.hot.shape, bool)
         if self.options.mask_defects:
             bad |= self.hot | self.dead
@@ -126,7 +126,7 @@ def diffract(
     obj : (ny, nx) transmission.
     probe : (modes, n, n), centred on [n//2, n//2]; the modes add up in intensity.
     corners : (k, 2) object pixel (y, x) under pixel [0, 0] of the probe.
-    shifts : (k, 2) further displacement of the probe in pixels (y, x); None for none.
+    shifts : (k, 2) subpixel displacement of the probe (y, x), pixels; None for none.
     """
     n = probe.shape[-1]
     windows = np.stack([obj[y : y + n, x : x + n] for y, x in corners])
@@ -145,7 +145,7 @@ def shifted(probe: NDArray[np.complex64], shift: NDArray[np.float64]) -> NDArray
 
 
 def dose(probe: NDArray[np.complex64], corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Photons that met each object pixel in the whole scan, `shape` (ny, nx) float32."""
+    """Photons on each object pixel in the whole scan, `shape` (ny, nx) float32."""
     n, total = probe.shape[-1], np.zeros(shape, np.float32)
     footprint = (abs(probe) ** 2).sum(axis=0)
     for y, x in corners:

@@ -1,8 +1,8 @@
-"""The probe: a beam focused by a round lens, seen out of focus, partially coherent if asked.
+"""The probe: a beam focused by a round lens, out of focus, partially coherent on request.
 
 Source of the aberrations: the wave leaves a soft round pupil with the phase pi D k^2 (defocus D in px^2, k in cycles per
 pixel), so that the ray of frequency k lands at D k: the footprint is 2 D times the pupil radius. Coma and astigmatism break
-the symmetry, without which the conjugate twin of a picture could pass for the picture.
+the symmetry; otherwise the conjugate twin of a picture would be indistinguishable from it.
 """
 
 import numpy as np
@@ -34,24 +34,25 @@ class IlluminationOptions(Options):
 
 
 def footprint_px(options: IlluminationOptions, n: int) -> float:
-    """Diameter of the beam in object pixels for a window of `n` pixels."""
+    """Diameter of the beam, object pixels, for a window of `n` pixels."""
     return options.footprint * n
 
 
 def probe(options: IlluminationOptions, n: int, photons: float) -> NDArray[np.complex64]:
     """Modes of the beam, (modes, n, n) complex64, centred on [n//2, n//2], strongest first, mutually orthogonal.
 
-    sum |probe|^2 = `photons`: with the unitary transform it is the number of counts of a frame behind empty space.
+    sum |probe|^2 = `photons`: with the unitary transform, the counts of a frame without a specimen.
     """
     defocus = footprint_px(options, n) / (2 * options.aperture)
-    beam = _focused(n, options.aperture, defocus, options.coma_rad, options.astigmatism_rad)
-    return _scaled(_modes(beam, options.modes), photons)
+    field = _focused(n, options.aperture, defocus, options.coma_rad, options.astigmatism_rad)
+    modes = _modes(field, options.modes)
+    return np.asarray(modes * np.sqrt(photons / (abs(modes) ** 2).sum()), np.complex64)
 
 
 def guess(options: IlluminationOptions, n: int, photons: float, defocus_error: float = 0.2) -> NDArray[np.complex64]:
-    """What a beamline scientist would start from: the right pupil, defocus wrong by a fraction, no aberrations."""
-    defocus = footprint_px(options, n) / (2 * options.aperture) * (1 - defocus_error)
-    return _scaled(_modes(_focused(n, options.aperture, defocus, 0, 0), options.modes), photons)
+    """A typical start at a beamline: the right pupil, defocus wrong by a fraction, no aberrations."""
+    footprint = options.footprint * (1 - defocus_error)
+    return probe(options.model_copy(update={"footprint": footprint, "coma_rad": 0.0, "astigmatism_rad": 0.0}), n, photons)
 
 
 def _focused(n: int, aperture: float, defocus: float, coma: float, astigmatism: float) -> NDArray[np.complex128]:
@@ -77,7 +78,3 @@ def _modes(beam: NDArray[np.complex128], count: int) -> NDArray[np.complex128]:
         modes.append(field / np.linalg.norm(field))
     powers = np.array(MODE_POWERS[:count])
     return np.asarray(np.array(modes) * np.sqrt(powers / powers.sum())[:, None, None])
-
-
-def _scaled(modes: NDArray[np.complex128], photons: float) -> NDArray[np.complex64]:
-    return np.asarray(modes * np.sqrt(photons / (abs(modes) ** 2).sum()), np.complex64)

@@ -1,37 +1,45 @@
-"""Sends items over two sockets at a given rate, as a detector and its motion controller would.
+"""Sends items over two sockets at a given rate, like a detector and its motion controller.
 
-Every deadline is counted from the beginning of the scan, so one late frame does not make the next one late. Nothing is
-sent before both receivers are there; what a PUSH receiver does not take yet, the publisher waits with.
+Deadlines count from the beginning of the scan, so that one late frame does not delay the next. Nothing is sent before both
+receivers have connected; while a PUSH receiver does not accept a message, the publisher waits.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from streamptycho.codec import Part
-from streamptycho.codec import encode as encode_message
 from streamptycho.errors import ConfigError, ScanError
-from streamptycho.messages import Frame, Message, ScanEnd
+from streamptycho.messages.payload import Encoding
+from streamptycho.messages.reasons import EndReason, Stream
+from streamptycho.messages.stream import Frame, ScanEnd
 from streamptycho.options import Options
-from streamptycho.payload import Encoding
-from streamptycho.reasons import EndReason, Stream
-from streamptycho.transport import Endpoint, Sender, SocketKind
-from streamptycho_sim.stream import Item, Items, Raw, pack
+from streamptycho.wire.codec import Part
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Sender
+from streamptycho_sim.formats.table import (
+    Encoder,
+    FramesFormat,
+    PositionsFormat,
+    frames_encoder,
+    positions_encoder,
+)
+from streamptycho_sim.stream import Item, Items, Raw, carry, pack
 from streamptycho_sim.tally import Tally
 
 Context: TypeAlias = Any
-"""What :func:`streamptycho.transport.new_context` returns."""
+"""What :func:`streamptycho.wire.sockets.new_context` returns."""
 Stop: TypeAlias = Callable[[], bool]
 
 _SLICE_S = 0.1
-"""Longest sleep before `stop` is asked again."""
+"""Longest sleep between two calls of `stop`."""
 _PROGRESS_S = 0.25
 _BLOCKS_PER_S = 20
-"""Messages of positions per second where their size is left open, as motion controllers do it."""
+"""Messages of positions per second unless their size is set; typical of motion controllers."""
 
 
 class PublishOptions(Options):
@@ -44,11 +52,25 @@ class PublishOptions(Options):
     positions_per_message: int | None = Field(default=None, ge=1)
     """Positions in one message; by default about 20 messages per second."""
     encoding: Encoding | None = None
-    """Compression of the frames; by default as they come: raw if simulated, as stored if recorded."""
+    """Encoding of the frames; by default raw if simulated, as stored if recorded."""
+    positions_with_frames: bool = False
+    """Send each position in the header of its frame, over the socket of the frames."""
+    format: FramesFormat = "streamptycho"
+    """What the frames are sent as."""
+    positions_format: PositionsFormat = "streamptycho"
+    """What the positions are sent as; panda-json has them in micrometres as Y.Mean and X.Mean."""
     peer_timeout_s: float = Field(default=60.0, gt=0)
-    """How long to wait for the receivers, seconds."""
+    """Longest wait for the receivers, seconds."""
     send_timeout_s: float = Field(default=60.0, gt=0)
-    """How long a receiver may refuse messages before the scan is given up, seconds."""
+    """Longest time without an accepted message before the scan is aborted, seconds."""
+
+    @model_validator(mode="after")
+    def _carries_what_it_can(self) -> Self:
+        if self.positions_with_frames and (self.format, self.positions_format) != ("streamptycho", "streamptycho"):
+            raise ValueError(
+                "--positions-with-frames: only frames in our own format carry positions; leave out one of the two"
+            )
+        return self
 
     @property
     def position_block(self) -> int:
@@ -62,11 +84,11 @@ class OutletOptions(Options):
     frames_address: str = "tcp://127.0.0.1:5555"
     """ZeroMQ address of the frames."""
     frames_socket: Literal["push", "pub"] = "push"
-    """push: nothing is lost, the sender waits. pub: a slow reader loses frames."""
+    """push: nothing is lost, the sender waits; pub: a slow receiver loses frames."""
     positions_address: str = "tcp://127.0.0.1:5556"
     """ZeroMQ address of the positions."""
     positions_socket: Literal["push", "pub"] = "pub"
-    """As for the frames."""
+    """As for frames."""
     connect: bool = False
     """Connect to receivers that bind, instead of binding."""
     queue: int = Field(default=1000, ge=1)
@@ -74,14 +96,11 @@ class OutletOptions(Options):
 
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
         """Endpoints of frames and positions."""
-        frames, positions = (
-            Endpoint(address=address, socket=SocketKind(kind), bind=not self.connect, queue=self.queue)
-            for address, kind in (
-                (self.frames_address, self.frames_socket),
-                (self.positions_address, self.positions_socket),
-            )
+        alike: dict[str, Any] = {"bind": not self.connect, "queue": self.queue}
+        return (
+            Endpoint(address=self.frames_address, socket=SocketKind(self.frames_socket), **alike),
+            Endpoint(address=self.positions_address, socket=SocketKind(self.positions_socket), **alike),
         )
-        return frames, positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +117,11 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a publisher has come."""
+    """Progress of a publisher."""
 
     scan_id: str
     frames: int
-    """Frames sent of this scan, intact ones and others."""
+    """Frames of this scan sent so far, corrupt ones included."""
     expected: int | None
     seconds: float
     """Since the first message."""
@@ -146,45 +165,55 @@ def publish(
     tally: Tally | None = None,
     clock: Clock = Clock(),
 ) -> Tally:
-    """Send all items and say what was sent; on `stop()` end every open scan as aborted.
+    """Send all items and return the tally; on `stop()` end every open scan as aborted.
 
-    `tally` is the one that was given to the faults, if any. Items are joined into blocks here; encode them before.
+    `tally` is that of the faults, if any. This joins items into blocks; encode them before.
 
     Raises
     ------
     ConfigError
-        If an address cannot be used, or no receiver comes in time.
+        If an address cannot be used, or no receiver connects in time.
     ScanError
-        If a receiver takes nothing for too long.
+        If a receiver accepts nothing for too long.
     """
     tally = Tally() if tally is None else tally
-    with Sender(context, frames) as frame_sender, Sender(context, positions) as position_sender:
+    linger_s = options.send_timeout_s  # of a receiver that is held up, the last messages are still in the queue at the end
+    with (
+        Sender(context, frames, linger_s=linger_s) as frame_sender,
+        nullcontext(frame_sender)
+        if options.positions_with_frames
+        else Sender(context, positions, linger_s=linger_s) as position_sender,
+    ):
         senders = {Stream.FRAMES: frame_sender, Stream.POSITIONS: position_sender}
+        encoders = {
+            Stream.FRAMES: frames_encoder(options.format),
+            Stream.POSITIONS: positions_encoder(options.positions_format),
+        }
         for stream, sender in senders.items():
             if not sender.wait_for_peer(options.peer_timeout_s, stop) and not stop():
                 raise ConfigError(
                     f"nobody took {stream} at {sender.address} within {options.peer_timeout_s:g} s; "
                     "start the receiver, or correct the address or the socket kinds"
                 )
-        outlet = _Outlet(senders, options, tally, stop, clock)
+        outlet = _Outlet(senders, encoders, options, tally, stop, clock)
+        items = carry(items) if options.positions_with_frames else items
         outlet.run(pack(items, options.frames_per_message, options.position_block), progress)
     return tally
 
 
+@dataclass(frozen=True, slots=True)
 class _Outlet:
     """The open sockets of one publisher."""
 
-    def __init__(
-        self, senders: dict[Stream, Sender], options: PublishOptions, tally: Tally, stop: Stop, clock: Clock
-    ) -> None:
-        self._senders = senders
-        self._options = options
-        self._tally = tally
-        self._stop = stop
-        self._clock = clock
+    _senders: dict[Stream, Sender]
+    _encoders: dict[Stream, Encoder]
+    _options: PublishOptions
+    _tally: Tally
+    _stop: Stop
+    _clock: Clock
 
     def run(self, items: Items, progress: Callable[[Progress], None]) -> None:
-        """Send until there is nothing left or `stop`."""
+        """Send until all is sent or `stop()`."""
         begun, shown = self._clock.now(), float("-inf")
         pacer = Pacer(self._options.rate_hz, self._clock)
         scan_id = ""
@@ -205,31 +234,40 @@ class _Outlet:
             progress(self._progress(scan_id))
 
     def _send(self, item: Item) -> bool:
-        """Send one item; False if asked to stop meanwhile."""
+        """Send one item; False if `stop()` meanwhile."""
         message, timeout_s = item.message, self._options.send_timeout_s
         if isinstance(message, Frame):
             stamps = np.full(len(message), self._clock.wall_ns(), np.int64)
             message = replace(message, timestamp_ns=stamps)
-        parts: Sequence[Part] = message.parts if isinstance(message, Raw) else encode_message(message)
-        sender = self._senders[item.stream]
-        if sender.send_parts(parts, wait_s=timeout_s, give_up=self._stop):
-            self._tally.sent(message, parts)
-            return True
-        if self._stop():
-            return False
-        raise ScanError(f"{sender.address}: the receiver took nothing for {timeout_s:g} s; is it stuck or gone?")
+        sent: list[Part] = []
+        for sender, parts in self._messages(replace(item, message=message)):
+            if not sender.send_parts(parts, wait_s=timeout_s, give_up=self._stop):
+                if self._stop():
+                    return False
+                raise ScanError(f"{sender.address}: the receiver took nothing for {timeout_s:g} s; is it stuck or gone?")
+            sent += parts
+        if sent:
+            self._tally.sent(message, sent)
+        return True
+
+    def _messages(self, item: Item) -> Iterator[tuple[Sender, Sequence[Part]]]:
+        """What is sent for an item, and with which socket; bytes that are no message go out as they are."""
+        for stream, encoder in self._encoders.items():
+            if isinstance(item.message, Raw):
+                if stream is item.stream:
+                    yield self._senders[stream], item.message.parts
+            else:
+                for parts in encoder.messages(item):
+                    yield self._senders[stream], parts
 
     def _abort(self) -> None:
-        """Tell the receivers that no more will come."""
+        """Notify the receivers that nothing more will follow."""
         for scan_id, scan in self._tally.scans.items():
             for stream in [s for s in self._senders if s not in scan.ended]:
                 end = ScanEnd(scan_id=scan_id, stream=stream, count=scan.count(stream), reason=EndReason.ABORTED)
-                self._send_last(stream, end)
-
-    def _send_last(self, stream: Stream, message: Message) -> None:
-        parts = encode_message(message)
-        if self._senders[stream].send_parts(parts, wait_s=2.0):
-            self._tally.sent(message, parts)
+                for sender, parts in self._messages(Item(stream=stream, message=end)):
+                    if sender.send_parts(parts, wait_s=2.0):
+                        self._tally.sent(end, parts)
 
     def _progress(self, scan_id: str) -> Progress:
         scan = self._tally.of(scan_id)

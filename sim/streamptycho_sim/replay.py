@@ -1,4 +1,4 @@
-"""A recorded scan as a message stream: the same frames, byte for byte, and positions as they were."""
+"""A recorded scan as a message stream: the same frames, byte for byte, and the recorded positions."""
 
 import time
 from collections.abc import Iterator
@@ -8,28 +8,27 @@ import numpy as np
 from pydantic import Field
 
 from streamptycho.files.scan import RecordedScan
-from streamptycho.messages import MAX_PLANNED, Positions, ScanEnd
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import MAX_PLANNED
 from streamptycho.options import Options
-from streamptycho.reasons import Stream
-from streamptycho_sim.scan import one_frame
-from streamptycho_sim.stream import Item, chain
+from streamptycho_sim.stream import Item, chain, ends, exposure
 
 
 class ReplayOptions(Options):
-    """What is replayed of a recorded scan."""
+    """Replay of a recorded scan."""
 
     scan_id: str | None = Field(default=None, min_length=1, max_length=120)
     """Name of the scan; by default the name of the file."""
     with_probe: bool = True
-    """Announce the recorded probe, where there is one."""
+    """Announce the recorded probe, if there is one."""
     first: int | None = Field(default=None, ge=1)
-    """Replay only so many frames from the beginning."""
+    """Replay only this many frames, from the beginning."""
     repeat: int = Field(default=1, ge=1)
-    """Replay so many times, each time as a scan of its own: NAME, NAME-2, NAME-3..."""
+    """Number of replays, each a scan of its own: NAME, NAME-2, NAME-3..."""
 
 
 def replay(scan: RecordedScan, options: ReplayOptions, name: str) -> Iterator[Item]:
-    """The stream of `scan`; frames keep their index, and frames without a known position are sent without one."""
+    """The stream of `scan`; frames keep their index and are sent without a position if none is known."""
     names = [f"{name}-{k}" if k > 1 else name for k in range(1, options.repeat + 1)]
     return chain(_once(scan, options, scan_id) for scan_id in names)
 
@@ -44,10 +43,5 @@ def _once(scan: RecordedScan, options: ReplayOptions, scan_id: str) -> Iterator[
         start = replace(start, probe=None)
     yield Item(stream=Stream.FRAMES, message=start)
     for tick, i in enumerate(index.tolist(), start=1):
-        yield Item(stream=Stream.FRAMES, message=one_frame(scan_id, i, scan.payload(i)), tick=tick)
-        if known[i]:
-            row = Positions(scan_id=scan_id, index=np.array([i], np.int64), yx_m=scan.yx_m[i : i + 1])
-            yield Item(stream=Stream.POSITIONS, message=row, tick=tick)
-    counts = {Stream.FRAMES: len(index), Stream.POSITIONS: int(known[index].sum())}
-    for stream, count in counts.items():
-        yield Item(stream=stream, message=ScanEnd(scan_id=scan_id, stream=stream, count=count), tick=len(index))
+        yield from exposure(scan_id, i, scan.payload(i), scan.yx_m[i] if known[i] else None, tick=tick)
+    yield from ends(scan_id, len(index), int(known[index].sum()), tick=len(index))

@@ -1,37 +1,38 @@
-"""A synthetic scan: specimen, beam, path and detector put together into a message stream with known truth."""
+"""A synthetic scan: specimen, beam, path and detector combined into a message stream with known truth."""
 
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path as FilePath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamptycho.geometry import Geometry, wavelength_from_ev
-from streamptycho.messages import MAX_PLANNED, Frame, Positions, ScanEnd, ScanStart
+from streamptycho.messages.geometry import Geometry, wavelength_from_ev
+from streamptycho.messages.payload import Payload
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import MAX_PLANNED, ScanStart
 from streamptycho.options import Options
-from streamptycho.payload import Payload
-from streamptycho.reasons import Stream
 from streamptycho_sim import illumination, specimen, trajectory
 from streamptycho_sim.forward import Detector, DetectorOptions, diffract, dose
 from streamptycho_sim.illumination import IlluminationOptions
 from streamptycho_sim.specimen import SpecimenOptions
-from streamptycho_sim.stream import Item
+from streamptycho_sim.stream import Item, ends, exposure, one_frame
 from streamptycho_sim.trajectory import TrajectoryOptions
 
 _BLOCK = 8
-"""Frames transformed together: enough to fill the FFT, few enough to stay in the cache."""
+"""Frames transformed together: enough for an efficient FFT, few enough for the cache."""
 _MARGIN_PX = 2
 """Object pixels beyond the outermost window."""
 
 
 class ProbeStart(StrEnum):
-    """What the start message says about the probe."""
+    """Probe in the start message."""
 
     NONE = "none"
-    """Nothing: the reconstruction must find it."""
+    """None: the reconstruction must find it."""
     GUESS = "guess"
     """The right pupil, 20 % off in defocus, without aberrations."""
     TRUE = "true"
@@ -54,25 +55,21 @@ class SyntheticOptions(Options):
     pitch_m: float = Field(default=75e-6, gt=0)
     """Detector pixel, metres."""
     subpixel: bool = False
-    """Positions between object pixels. By default they lie on whole pixels, where the truth is exact."""
+    """Positions between object pixels; by default on whole pixels, where the truth is exact."""
     probe_start: ProbeStart = ProbeStart.NONE
-    """What the start message says about the probe."""
+    """Probe in the start message."""
     seed: int = Field(default=0, ge=0)
     """Fixes specimen, path, defects and noise."""
     specimen: SpecimenOptions = SpecimenOptions()
-    """The object."""
     illumination: IlluminationOptions = IlluminationOptions()
-    """The beam."""
     trajectory: TrajectoryOptions = TrajectoryOptions()
-    """The path."""
     detector: DetectorOptions = DetectorOptions()
-    """The detector."""
 
 
 class SimulatedScan:
-    """One synthetic scan with everything that is true about it.
+    """One synthetic scan with its truth.
 
-    Position of a frame: where the middle of the probe, pixel [n//2, n//2], lies on the object.
+    The position of a frame is that of the middle of the probe, pixel [n//2, n//2], on the object.
     """
 
     def __init__(self, options: SyntheticOptions) -> None:
@@ -89,7 +86,7 @@ class SimulatedScan:
         self.probe = illumination.probe(options.illumination, n, options.detector.photons)
         """(modes, n, n) complex64."""
         self.corners, self.shifts = self._windows()
-        """(frames, 2) object pixel under the probe's [0, 0]; (frames, 2) rest in pixels, or None if all are whole."""
+        """(frames, 2) object pixel under the probe's [0, 0]; (frames, 2) remainder in pixels, None if all are whole."""
         ny, nx = (self.corners.max(axis=0) + n + _MARGIN_PX).tolist()
         self.obj = specimen.draw((ny, nx), options.specimen, options.seed)
         """(ny, nx) complex64 transmission."""
@@ -106,29 +103,29 @@ class SimulatedScan:
 
     @property
     def support(self) -> NDArray[np.bool_]:
-        """(ny, nx) True where the object received more than half the usual dose."""
+        """(ny, nx) True where the object received more than half of the median dose."""
         photons = dose(self.probe, self.corners, (self.obj.shape[0], self.obj.shape[1]))
         usual = np.median(photons[photons > 0.2 * photons.max()])
         return np.asarray(photons > 0.5 * usual)
 
     def intensity(self, first: int, stop: int) -> NDArray[np.float32]:
-        """Expected photons of frames `first` to `stop` - 1, (k, n, n), before the detector spoils them."""
+        """Expected photons of frames `first` to `stop` - 1, (k, n, n), without detector defects."""
         rows = slice(first, stop)
         return diffract(self.obj, self.probe, self.corners[rows], None if self.shifts is None else self.shifts[rows])
 
     def frame(self, i: int) -> NDArray[np.generic]:
-        """Counts of frame `i`, (n, n); the same whenever and in whatever order it is asked for."""
+        """Counts of frame `i`, (n, n); the same in any order of calls."""
         if i < len(self._rendered):
             return self._rendered[i]
         return self.detector.record(self.intensity(i, i + 1)[0], i)
 
     def counts(self) -> Iterator[NDArray[np.generic]]:
-        """Counts of all frames in order, (n, n) each, made a block at a time."""
+        """Counts of all frames in order, (n, n) each, simulated in blocks."""
         yield from self._rendered
         yield from self._made(len(self._rendered))
 
     def render(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Make all frames now and keep them, to send them later at any rate."""
+        """Simulate all frames now and keep them, to send them later at any rate."""
         for frame in self._made(len(self._rendered)):
             self._rendered.append(frame)
             if stop():
@@ -154,7 +151,7 @@ class SimulatedScan:
         )
 
     def items(self, started_ns: int | None = None) -> Iterator[Item]:
-        """The whole stream, one frame and one position at a time; times of exposure are left to the publisher."""
+        """The whole stream, one frame and one position at a time; the publisher sets the time stamps."""
         scan_id, n = self.options.scan_id, len(self)
         yield Item(stream=Stream.FRAMES, message=self.start(time.time_ns() if started_ns is None else started_ns))
         darks = self.options.detector.dark_frames if self.options.detector.dark_counts > 0 else 0
@@ -162,25 +159,14 @@ class SimulatedScan:
             frame = one_frame(scan_id, i, Payload.raw(self.detector.dark(i)), dark=True)
             yield Item(stream=Stream.FRAMES, message=frame, tick=i + 1)
         for i, counts in enumerate(self.counts()):
-            tick = darks + i + 1
-            yield Item(stream=Stream.FRAMES, message=one_frame(scan_id, i, Payload.raw(counts)), tick=tick)
-            row = Positions(scan_id=scan_id, index=np.array([i], np.int64), yx_m=self.yx_m[i : i + 1])
-            yield Item(stream=Stream.POSITIONS, message=row, tick=tick)
-        for stream in (Stream.FRAMES, Stream.POSITIONS):
-            yield Item(stream=stream, message=ScanEnd(scan_id=scan_id, stream=stream, count=n), tick=darks + n)
+            yield from exposure(scan_id, i, Payload.raw(counts), self.yx_m[i], tick=darks + i + 1)
+        yield from ends(scan_id, n, n, tick=darks + n)
 
     def save_truth(self, path: FilePath) -> None:
         """Write scan_id, obj, support, probe, yx_m, pixel_m and origin_m to `path`, which should end in ``.npz``."""
-        np.savez(
-            path,
-            scan_id=np.array(self.options.scan_id),
-            obj=self.obj,
-            support=self.support,
-            probe=self.probe,
-            yx_m=self.yx_m,
-            pixel_m=np.array(self.pixel_m),
-            origin_m=np.array(self.origin_m),
-        )
+        names = ("obj", "support", "probe", "yx_m", "pixel_m", "origin_m")
+        arrays: dict[str, Any] = {name: np.array(getattr(self, name)) for name in names}
+        np.savez(path, scan_id=np.array(self.options.scan_id), **arrays)
 
     def _made(self, first: int) -> Iterator[NDArray[np.generic]]:
         """Counts of all frames from `first` on."""
@@ -201,14 +187,3 @@ class SimulatedScan:
         points += _MARGIN_PX + 1 - np.floor(points.min(axis=0))
         corners = np.rint(points).astype(np.int64)
         return corners, points - corners if options.subpixel else None
-
-
-def one_frame(scan_id: str, index: int, payload: Payload, *, dark: bool = False) -> Frame:
-    """A block of one frame without a time of exposure."""
-    return Frame(
-        scan_id=scan_id,
-        index=np.array([index], np.int64),
-        timestamp_ns=np.zeros(1, np.int64),
-        payload=payload,
-        dark=dark,
-    )

@@ -2,7 +2,7 @@
 
 The canvas is tiled with motifs whose details have fixed sizes in pixels (down to 1 px), with one large Siemens star on top.
 Phase carries the motifs; amplitude has its own layer of discs and mesh, so that neither can be copied from the other.
-Everything is drawn at twice the resolution and averaged, which softens the edges as a real object's are.
+Everything is drawn at twice the resolution and averaged, which softens edges like those of a real object.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ _WORDS = ("PTYCHO", "LIVE", "STREAM", "PHASE", "X", "RAY", "MICROSCOPY", "SCAN",
 
 
 class SpecimenOptions(Options):
-    """How strongly the object acts on the wave."""
+    """Strength of the object."""
 
     phase_rad: float = Field(default=1.25, ge=0, le=3.0)
     """Phase range of the object, radians."""
@@ -68,7 +68,7 @@ def draw(shape: tuple[int, int], options: SpecimenOptions, seed: int) -> NDArray
 
 
 def siemens_star(side: int, spokes: int = 36) -> Layer:
-    """Siemens star in a (side, side) cell, broken by two rings so that the radius can be read; values 0 to 1."""
+    """Siemens star in a (side, side) cell, with two gaps that mark radii; values 0 to 1."""
     y, x = _grid(side)
     r, theta = np.hypot(y, x), np.arctan2(y, x)
     star = np.sin(spokes * theta) > 0
@@ -80,7 +80,7 @@ def siemens_star(side: int, spokes: int = 36) -> Layer:
 
 
 def gratings(rng: np.random.Generator, side: int) -> Layer:
-    """Patches of parallel lines 1.5 to 8 px wide, alternately upright and level, one pair oblique."""
+    """Patches of parallel lines 1.5 to 8 px wide, alternately vertical and horizontal, one patch oblique."""
     y, x = _grid(side)
     canvas = np.zeros(y.shape, np.float32)
     widths = rng.permutation(np.array([1.5, 2, 2.5, 3, 4, 5, 6, 8, 2]))
@@ -148,7 +148,7 @@ _MOTIFS: tuple[Draw, ...] = (writing, gratings, sunflower, polygons, dots)
 
 
 def _tile(rng: np.random.Generator, shape: tuple[int, int]) -> Layer:
-    """Cells of `CELL_PX` in a shuffled order without equal neighbours along a row; (ny, nx), 0 to 1."""
+    """Cells of `CELL_PX` in random order, without equal neighbours along a row; (ny, nx), 0 to 1."""
     rows, columns = (-(-n // CELL_PX) for n in shape)
     canvas = np.zeros((rows * CELL_PX, columns * CELL_PX), np.float32)
     order = rng.permutation(len(_MOTIFS))
@@ -162,7 +162,7 @@ def _tile(rng: np.random.Generator, shape: tuple[int, int]) -> Layer:
 
 
 def _paste_star(rng: np.random.Generator, canvas: Layer) -> Layer:
-    """A Siemens star of 0.4 of the smaller side over the middle."""
+    """Put a Siemens star of 0.4 of the smaller side over the middle."""
     side = int(0.4 * min(canvas.shape)) // 2 * 2
     if side < 16:
         return canvas

@@ -1,20 +1,22 @@
-"""What a simulated instrument is about to send: items in the order of sending, and pure rearrangements of them.
+"""Messages of a simulated instrument before sending: items in their order, and pure rearrangements of them.
 
-An item says which socket it goes to and after how many exposures it is due; the publisher turns that into time. Everything
+An item names its socket and the number of exposures after which it is due; the publisher turns that into time. Everything
 here is lazy, so that a scan of any length needs the memory of a few frames.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from streamptycho.codec import Part
 from streamptycho.files.bslz4 import compress
-from streamptycho.messages import Frame, Message, Positions, ScanEnd
-from streamptycho.payload import Encoding, Payload
-from streamptycho.reasons import Stream
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.payload import Encoding, Payload
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd
+from streamptycho.wire.codec import Part
 
 _COMPRESS_TOGETHER = 32
 """Frames compressed in one go: the fixed cost of a call is worth several frames."""
@@ -22,11 +24,11 @@ _COMPRESS_TOGETHER = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """Bytes that no codec would write."""
+    """Bytes that are no valid message."""
 
     parts: tuple[Part, ...]
     scan_id: str | None = None
-    """Scan of the frame that these bytes once were; None for garbage."""
+    """Scan of the frame from which these bytes were made; None for garbage."""
     index: int | None = None
     """Index of that frame."""
 
@@ -41,7 +43,7 @@ class Item:
     tick: int = 0
     """Exposures since the beginning after which the message is due."""
     hold_s: float = 0.0
-    """Extra silence before it, which moves everything after it."""
+    """Extra pause before it, which delays everything after it."""
 
 
 Items: TypeAlias = Iterable[Item]
@@ -50,6 +52,26 @@ Items: TypeAlias = Iterable[Item]
 def is_exposure(item: Item) -> bool:
     """True for a frame taken with beam."""
     return isinstance(item.message, Frame) and not item.message.dark
+
+
+def one_frame(scan_id: str, index: int, payload: Payload, *, dark: bool = False) -> Frame:
+    """A block of one frame without a time stamp."""
+    number, no_time = np.array([index], np.int64), np.zeros(1, np.int64)
+    return Frame(scan_id=scan_id, index=number, timestamp_ns=no_time, payload=payload, dark=dark)
+
+
+def exposure(scan_id: str, index: int, payload: Payload, yx_m: NDArray[np.float64] | None, *, tick: int) -> Iterator[Item]:
+    """A frame, and its position (2,) unless that is None."""
+    yield Item(stream=Stream.FRAMES, message=one_frame(scan_id, index, payload), tick=tick)
+    if yx_m is not None:
+        row = Positions(scan_id=scan_id, index=np.array([index], np.int64), yx_m=yx_m[None])
+        yield Item(stream=Stream.POSITIONS, message=row, tick=tick)
+
+
+def ends(scan_id: str, frames: int, positions: int, *, tick: int) -> Iterator[Item]:
+    """The ends of both streams, with their counts."""
+    for stream, count in ((Stream.FRAMES, frames), (Stream.POSITIONS, positions)):
+        yield Item(stream=stream, message=ScanEnd(scan_id=scan_id, stream=stream, count=count), tick=tick)
 
 
 def chain(scans: Iterable[Items]) -> Iterator[Item]:
@@ -64,7 +86,7 @@ def chain(scans: Iterable[Items]) -> Iterator[Item]:
 
 
 def encode(items: Items, encoding: Encoding | None) -> Iterator[Item]:
-    """Frames in the given encoding; None leaves each as it is, and so does an encoding that it has already."""
+    """Frames in the given encoding; None leaves each as it is."""
     if encoding is None:
         yield from items
         return
@@ -94,6 +116,28 @@ def _encoded(items: list[Item], encoding: Encoding) -> list[Item]:
             done[k] = replace(frame, payload=replace(payload, chunks=chunks))
             first += len(frame)
     return [replace(item, message=done[k]) if k in done else item for k, item in enumerate(items)]
+
+
+def carry(items: Items) -> Iterator[Item]:
+    """The same on the socket of the frames, each with its position if that follows it at once."""
+    held: Item | None = None
+    for item in items:
+        frame, row = held.message if held is not None else None, item.message
+        if held is not None and isinstance(frame, Frame) and isinstance(row, Positions) and _belong(frame, row):
+            yield replace(held, message=replace(frame, taken_yx_m=row.yx_m))
+            held = None
+            continue
+        if held is not None:
+            yield held
+        held = item if is_exposure(item) else None
+        if held is None:
+            yield replace(item, stream=Stream.FRAMES)
+    if held is not None:
+        yield held
+
+
+def _belong(frame: Frame, row: Positions) -> bool:
+    return frame.scan_id == row.scan_id and np.array_equal(frame.index, row.index)
 
 
 def pack(items: Items, frames_per_message: int, positions_per_message: int) -> Iterator[Item]:
@@ -131,6 +175,7 @@ def _fits(block: list[Item], item: Item, size: int) -> bool:
     if isinstance(last, Frame) and isinstance(new, Frame):
         a, b = last.payload, new.payload
         alike = last.dark == new.dark and (a.encoding, a.dtype, a.shape) == (b.encoding, b.dtype, b.shape)
+        alike = alike and (last.taken_yx_m is None) == (new.taken_yx_m is None)
     else:
         alike = isinstance(last, Positions) and isinstance(new, Positions)
     if not alike or not isinstance(last, Frame | Positions) or not isinstance(new, Frame | Positions):
@@ -142,18 +187,13 @@ def _joined(block: list[Item]) -> Item:
     """One item for the whole block."""
     if len(block) == 1:
         return block[0]
-    first = block[0].message
-    index = np.concatenate([m.index for item in block if isinstance(m := item.message, Frame | Positions)])
-    message: Message
-    if isinstance(first, Frame):
-        frames = [m for item in block if isinstance(m := item.message, Frame)]
-        message = replace(
-            first,
-            index=index,
-            timestamp_ns=np.concatenate([frame.timestamp_ns for frame in frames]),
-            payload=replace(first.payload, chunks=tuple(chunk for frame in frames for chunk in frame.payload.chunks)),
-        )
-    else:
-        rows = [m for item in block if isinstance(m := item.message, Positions)]
-        message = Positions(scan_id=rows[0].scan_id, index=index, yx_m=np.concatenate([row.yx_m for row in rows]))
-    return replace(block[-1], message=message, hold_s=block[0].hold_s)
+    members: list[Any] = [item.message for item in block]
+    first, is_frame = members[0], isinstance(members[0], Frame)
+    names = ["index", "timestamp_ns" if is_frame else "yx_m"]
+    if is_frame and first.taken_yx_m is not None:
+        names.append("taken_yx_m")
+    parts: dict[str, Any] = {name: np.concatenate([getattr(member, name) for member in members]) for name in names}
+    if is_frame:
+        chunks = tuple(chunk for member in members for chunk in member.payload.chunks)
+        parts["payload"] = replace(first.payload, chunks=chunks)
+    return replace(block[-1], message=replace(first, **parts), hold_s=block[0].hold_s)

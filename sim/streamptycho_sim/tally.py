@@ -1,12 +1,13 @@
-"""What was really sent, and what was spoilt on the way: the other half of an exact ledger test."""
+"""Counts of what was really sent, dropped or corrupted: the other half of an exact ledger test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamptycho.codec import Part
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart
-from streamptycho.reasons import Stream
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.wire.codec import Part
 from streamptycho_sim.stream import Raw
 
 
@@ -19,11 +20,11 @@ class ScanTally:
     positions: set[int] = field(default_factory=set)
     """Positions sent at least once."""
     dropped_frames: set[int] = field(default_factory=set)
-    """Frames held back on purpose."""
+    """Frames not sent, on purpose."""
     dropped_positions: set[int] = field(default_factory=set)
-    """Positions held back on purpose."""
+    """Positions not sent, on purpose."""
     corrupted: set[int] = field(default_factory=set)
-    """Frames sent with spoilt bytes; never intact as well."""
+    """Frames sent with corrupt bytes, and never intact."""
     duplicate_frames: int = 0
     """Further intact copies of frames."""
     duplicate_positions: int = 0
@@ -36,13 +37,13 @@ class ScanTally:
     """Streams whose end was sent."""
 
     def count(self, stream: Stream) -> int:
-        """Frames or positions that the source has produced so far, lost ones included."""
+        """Frames or positions produced so far, lost ones included."""
         if stream is Stream.FRAMES:
             return len(self.frames | self.dropped_frames | self.corrupted)
         return len(self.positions | self.dropped_positions)
 
     def as_dict(self) -> dict[str, int]:
-        """Numbers only; ``matched`` frames arrive intact and with a position unless the network loses them."""
+        """Numbers only; ``matched`` frames were sent intact and with a position."""
         return {
             "frames": len(self.frames),
             "positions": len(self.positions),
@@ -64,7 +65,7 @@ class Tally:
     scans: dict[str, ScanTally] = field(default_factory=dict)
     """Scan id to its tally, in the order of appearance."""
     garbage: int = 0
-    """Messages that never were any."""
+    """Meaningless messages."""
     messages: int = 0
     """All messages sent."""
     sent_bytes: int = 0
@@ -72,9 +73,9 @@ class Tally:
     seconds: float = 0.0
     """From the first message to the last."""
     late_s: float = 0.0
-    """Worst delay of a message against its deadline; large if frames cannot be made or taken at the rate asked for."""
+    """Worst delay of a message against its deadline; large if frames cannot be made or accepted at the given rate."""
     stopped: bool = False
-    """Ended early because it was asked to."""
+    """Ended early on request."""
 
     def of(self, scan_id: str) -> ScanTally:
         """Tally of a scan."""
@@ -86,7 +87,7 @@ class Tally:
         return sum(len(s.frames) + s.duplicate_frames + len(s.corrupted) + s.darks for s in self.scans.values())
 
     def sent(self, message: Message | Raw, parts: Sequence[Part]) -> None:
-        """Count a message that left."""
+        """Count a message that was sent."""
         self.messages += 1
         self.sent_bytes += sum(len(part) for part in parts)
         match message:
@@ -102,20 +103,24 @@ class Tally:
                 scan, index_set = self.of(message.scan_id), set(message.index.tolist())
                 scan.duplicate_frames += len(index_set & scan.frames)
                 scan.frames |= index_set
+                if message.taken_yx_m is not None:
+                    self._placed(scan, index_set)
             case Positions():
-                scan, index_set = self.of(message.scan_id), set(message.index.tolist())
-                scan.duplicate_positions += len(index_set & scan.positions)
-                scan.positions |= index_set
+                self._placed(self.of(message.scan_id), set(message.index.tolist()))
             case ScanEnd():
                 self.of(message.scan_id).ended.add(message.stream)
 
+    def _placed(self, scan: ScanTally, indices: set[int]) -> None:
+        scan.duplicate_positions += len(indices & scan.positions)
+        scan.positions |= indices
+
     def dropped(self, message: Frame | Positions) -> None:
-        """Count a message that will not be sent."""
+        """Count a message that is dropped."""
         scan = self.of(message.scan_id)
         (scan.dropped_frames if isinstance(message, Frame) else scan.dropped_positions).update(message.index.tolist())
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, as written to a JSON file."""
+        """Plain numbers for a JSON file."""
         return {
             "scans": {scan_id: scan.as_dict() for scan_id, scan in self.scans.items()},
             "garbage": self.garbage,

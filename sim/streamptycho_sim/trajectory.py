@@ -1,4 +1,4 @@
-"""Where the beam goes: scan paths in metres, (y, x), in the order of the exposures."""
+"""Scan paths: positions in metres, (y, x), in the order of the exposures."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,11 +18,11 @@ class Path(StrEnum):
     RASTER = "raster"
     """Row by row, each from left to right: the picture grows from the top."""
     SNAKE = "snake"
-    """Row by row, alternately to the right and to the left: no long jumps."""
+    """Row by row, alternately rightwards and leftwards: no long jumps."""
     SPIRAL = "spiral"
     """Outwards along a spiral in equal steps: the picture grows from the middle."""
     FERMAT = "fermat"
-    """Golden-angle spiral: even density without lines, but each step jumps across the centre."""
+    """Golden-angle spiral: even density without lines, but each step crosses the centre."""
 
 
 class TrajectoryOptions(Options):

@@ -4,9 +4,3 @@ Sources: M. van Heel and M. Schatz, J. Struct. Biol. 151 (2005) 250, for the rin
 the centres of mass as a measure of orientation is common in 4D-STEM (py4DSTEM: B. H. Savitzky et al., Microsc. Microanal. 27
 (2021) 712).
 """
-
-from streamptycho.assess.assessor import Assessor, Judgement
-from streamptycho.assess.evidence import Evidence
-from streamptycho.assess.findings import Finding
-
-__all__ = ["Assessor", "Evidence", "Finding", "Judgement"]

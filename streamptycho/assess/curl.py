@@ -2,7 +2,7 @@
 
 The centre of mass of a pattern is the mean phase slope under the beam, and slopes have no curl. Mirrored, transposed or
 turned patterns, or patterns in wrong places, give a field that has. As in 4D-STEM, where this finds the rotation of the
-detector; only a half-turn, which makes the negative of the phase, cannot be told.
+detector; only a half-turn, which makes the negative of the phase, cannot be detected.
 """
 
 from dataclasses import dataclass

@@ -1,23 +1,19 @@
-"""What quality is judged by: the frames' own figures, and the state of the reconstruction."""
+"""The evidence of an assessment: the frames' own figures, and the state of the reconstruction."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.geometry import Orientation
-from streamptycho.solve.engine import EngineState
-from streamptycho.solve.trust import Trust
+from streamptycho.assess.readings import NOT_TRIED
+from streamptycho.messages.geometry import Orientation
+from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.start.trust import Trust
 
-if TYPE_CHECKING:
-    from streamptycho.solve.engine import RollingEngine
-
-POINTS = ("index", "yx_m", "counts", "dark_field", "centre_px", "saturated")
-"""The arrays of :class:`Evidence`, which a table of points has under the same names."""
 MOST_POINTS = 20_000
-"""Points that are looked at, the newest ones: the cost of an assessment is bounded."""
+"""Points that are examined, the newest ones: the cost of an assessment is bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,11 +29,11 @@ class Evidence:
     dark_field: NDArray[np.float32]
     """(k,) part of it outside the bright field."""
     centre_px: NDArray[np.float32]
-    """(k, 2) centre of mass from the zero frequency (y, x), pixels of the frames in work."""
+    """(k, 2) centre of mass from the zero frequency (y, x), pixels of the reconstructed frames."""
     saturated: NDArray[np.int64]
     """(k,) pixels masked in this frame only."""
     shape: tuple[int, int]
-    """(ny, nx) of the frames in work."""
+    """(ny, nx) of the reconstructed frames."""
     pixel_m: tuple[float, float]
     """(y, x) object pixel."""
     orientation: Orientation = Orientation.AS_IS
@@ -53,8 +49,8 @@ class Evidence:
 
     @classmethod
     def of(cls, table: NDArray[np.void], **scan: Any) -> Self:
-        """That of a table of points with these names; `scan` is the rest."""
-        points: dict[str, Any] = {name: table[name] for name in POINTS}
+        """That of a table with its arrays under the same names; `scan` is the rest."""
+        points: dict[str, Any] = {f.name: table[f.name] for f in fields(cls) if f.name in (table.dtype.names or ())}
         return cls(**points, **scan)
 
     def __len__(self) -> int:
@@ -62,7 +58,7 @@ class Evidence:
 
     @property
     def newest(self) -> slice:
-        """The points that are looked at."""
+        """The points that are examined."""
         return slice(max(0, len(self) - MOST_POINTS), None)
 
     @property
@@ -91,32 +87,33 @@ class Standing:
     position_drift_px: float
     positions_refined: bool
     mode_powers: NDArray[np.float64]
+    max_object_pixels: int
+    """Largest object that the settings allow."""
     probe: NDArray[np.complex64] | None
     """(modes, ny, nx), None before there is one."""
     pace: float = float("nan")
     """Updates per frame that came since the assessment before; NaN where none came, or the picture began again."""
+    readings: NDArray[np.float64] = field(default_factory=lambda: NOT_TRIED)
+    """What each reading of the positions leaves unexplained, see :class:`Readings`; NaN where not tried."""
 
     @classmethod
-    def of(cls, engine: "RollingEngine", pace: float = float("nan")) -> Self:
+    def of(cls, engine: RollingEngine, pace: float = float("nan"), readings: NDArray[np.float64] = NOT_TRIED) -> Self:
         """That of an engine."""
-        summary = engine.position_summary
-        solver = engine.solver
+        names = ("state", "rows_used", "updates", "error", "trust", "unexplained", "mode_powers")
+        same: dict[str, Any] = {name: getattr(engine, name) for name in names}
+        summary, solver = engine.positions.summary, engine.solver
         return cls(
-            state=engine.state,
+            **same,
             frames=len(engine.store),
-            rows_used=engine.rows_used,
-            updates=engine.updates,
-            error=engine.error,
             error_history=tuple(engine.error_history[-8:]),
-            trust=engine.trust,
-            unexplained=engine.unexplained,
             flux_estimated=engine.options.flux,
             position_shift_px=summary.shift_px,
             position_drift_px=summary.drift_px,
+            max_object_pixels=engine.options.max_object_pixels,
             positions_refined=engine.options.positions.refine != "off",
-            mode_powers=engine.mode_powers,
             probe=None if solver is None else engine.backend.to_host(solver.probe),
             pace=pace,
+            readings=readings,
         )
 
     @property

@@ -10,7 +10,7 @@ from streamptycho.solve.solver import Solver
 ENOUGH_DOSE = 0.5
 """Dose from which a place counts as covered: half of what the middle of one exposure brings."""
 MOST_CELLS = 5000
-"""Cells of the canvas that are looked at, evenly."""
+"""Cells of the canvas that are examined, evenly."""
 
 
 def coverage(solver: Solver, yx_px: NDArray[np.float64]) -> tuple[float, float]:
@@ -21,22 +21,14 @@ def coverage(solver: Solver, yx_px: NDArray[np.float64]) -> tuple[float, float]:
     canvas = solver.canvas
     covered = solver.backend.to_host(canvas.cell_dose) >= ENOUGH_DOSE
     area = float(covered.sum()) * BLOCK * BLOCK
+    try:
+        sides = ConvexHull(yx_px).equations
+    except QhullError:
+        return float("nan"), area
     stride = int(np.ceil(np.sqrt(covered.size / MOST_CELLS))) or 1
     y, x = (np.arange(0, n, stride) for n in covered.shape)
-    centres = np.stack(np.meshgrid(y, x, indexing="ij"), -1).reshape(-1, 2)
-    inside = _inside((centres + 0.5) * BLOCK + canvas.origin, yx_px)
+    centres = (np.stack(np.meshgrid(y, x, indexing="ij"), -1).reshape(-1, 2) + 0.5) * BLOCK + canvas.origin
+    inside = (centres @ sides[:, :2].T + sides[:, 2] <= 0).all(1)
     if not inside.any():
         return float("nan"), area
     return float(covered[::stride, ::stride].ravel()[inside].mean()), area
-
-
-def _inside(points: NDArray[np.float64], around: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n,) True for points (n, 2) in the convex hull of others (k, 2); nothing is inside a line."""
-    if len(around) < 3:
-        return np.zeros(len(points), np.bool_)
-    try:
-        sides = ConvexHull(around).equations
-    except QhullError:
-        return np.zeros(len(points), np.bool_)
-    inside: NDArray[np.bool_] = (points @ sides[:, :2].T + sides[:, 2] <= 0).all(1)
-    return inside

@@ -1,4 +1,4 @@
-"""Two small objects from two halves of the frames, now and then, in slices: what they agree on has been resolved.
+"""Two small objects from two halves of the frames, made from time to time, in slices: what they agree on is resolved.
 
 Around the place with the largest dose up to `FRAMES` frames are split like the fields of a chessboard. Each half makes an
 object of its own from an empty one, for a few passes with the present probe held fixed, so that nothing but the data, the
@@ -37,18 +37,12 @@ MOST_DOSE = 20.0
 
 
 class HalfData:
-    """Repeated estimates of the resolution of one scan, within a share of the computing.
-
-    Attributes
-    ----------
-    latest : the newest estimate; None before there is one.
-    updates : updates spent.
-    tried : estimates carried through since the reconstruction began.
-    """
+    """Repeated estimates of the resolution of one scan, within a share of the computing."""
 
     def __init__(self, seed: int = 0) -> None:
         self.latest: RingCorrelation | None = None
         self.updates = self.tried = 0
+        """Updates spent; estimates carried through since the reconstruction began."""
         self._random = np.random.default_rng(seed)
         self._steps: Iterator[int] | None = None
         self._made_by: Solver | None = None
@@ -57,7 +51,9 @@ class HalfData:
 
     def step(self, engine: RollingEngine) -> int:
         """Go on by one slice if it is due; returns the number of updates done."""
-        return self.pay(engine) if self._due(engine) else 0
+        ahead = ADVANCE * PASSES * min(len(engine.store), FRAMES) if self._is_first(engine) else 0
+        due = _possible(engine) and self.updates + STEP <= SHARE * engine.updates + ahead
+        return self.pay(engine) if due else 0
 
     def owed(self, engine: RollingEngine) -> bool:
         """True if there is no estimate of the picture as it stands and could be one: a scan should not end without."""
@@ -78,10 +74,6 @@ class HalfData:
         if not some:
             self._steps = None
         return some
-
-    def _due(self, engine: RollingEngine) -> bool:
-        ahead = ADVANCE * PASSES * min(len(engine.store), FRAMES) if self._is_first(engine) else 0
-        return _possible(engine) and self.updates + STEP <= SHARE * engine.updates + ahead
 
     def _is_first(self, engine: RollingEngine) -> bool:
         return not self.tried or engine.solver is not self._made_by

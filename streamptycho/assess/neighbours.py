@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 NEIGHBOURS = 8
 MOST_CENTRES = 400
-"""Points whose neighbours are looked at, evenly among those known."""
+"""Points whose neighbours are examined, evenly among those known."""
 FLAT = 0.3
 """Neighbours lie along a line if they spread less than this across it, in units of the spread along it."""
 FAR_LAG = 10
@@ -42,7 +42,9 @@ class Neighbours:
         if good.sum() <= 2 * NEIGHBOURS:
             return None
         rows, steps = rows[good].astype(np.int64), steps[good]
-        return cls(rows, *_weights(yx, rows), float(np.median(steps)))
+        around = yx[rows] - yx[rows[:, :1]]
+        plane = np.concatenate([around, np.ones((*rows.shape, 1))], 2)
+        return cls(rows, _fits(plane)[:, :2], _fits(plane[:, 1:])[:, 2], float(np.median(steps)))
 
     def slopes(self, values: NDArray[np.floating], rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """(c, 2) or (c, 2, m) slopes of `values` (k,) or (k, m)."""
@@ -74,12 +76,6 @@ def _along_a_line(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     offsets = points - points.mean(1, keepdims=True)
     spread = np.linalg.eigvalsh(offsets.swapaxes(1, 2) @ offsets)
     return np.asarray(spread[:, 0] <= FLAT**2 * spread[:, 1])
-
-
-def _weights(yx: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    around = yx[rows] - yx[rows[:, :1]]
-    plane = np.concatenate([around, np.ones((*rows.shape, 1))], 2)
-    return _fits(plane)[:, :2], _fits(plane[:, 1:])[:, 2]
 
 
 def _fits(plane: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a few patterns tell by themselves: size of the beam on the sample, noise, and pixels that should be masked."""
+"""What a few patterns show by themselves: size of the beam on the sample, noise, and pixels that should be masked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from streamptycho.preprocess.detector import HOT_COUNTS, HOT_RATIO
-from streamptycho.solve.noise import root_count_variance
+from streamptycho.solve.equations.noise import root_count_variance
 from streamptycho.solve.store import FrameStore
 
 PATTERNS = 32
-"""Patterns looked at, evenly over the scan."""
+"""Patterns examined, evenly over the scan."""
 LIT = 0.1
 """Patterns with less than this fraction of the usual counts are left out."""
 EXTENT = 0.95
@@ -120,7 +120,7 @@ class PatternSums:
 
 
 def looking(store: FrameStore) -> Iterator[Patterns | None]:
-    """Look at up to `PATTERNS` patterns of a store, one at each step; only the last step gives what was seen."""
+    """Examine up to `PATTERNS` patterns of a store, one at each step; only the last step gives the figures."""
     usual = float(np.median(store.power[: len(store)]))
     lit = np.flatnonzero(store.power[: len(store)] > LIT * usual)
     sums = PatternSums(store.shape)

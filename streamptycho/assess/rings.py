@@ -6,6 +6,8 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
+CRITERION = "half-bit"
+"""Name of the threshold: half a bit of information per sample."""
 TAPER = 0.5
 """Part of each side over which the window falls to zero."""
 LEAST_SIDE = 24

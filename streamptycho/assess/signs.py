@@ -16,14 +16,14 @@ DARK = 0.1
 NEWEST = 12
 """Frames whose median stands for the present beam."""
 FEWEST_PAIRS = 100
-"""Pairs of neighbours from which a change with time is told."""
+"""Pairs of neighbours from which a change with time is judged."""
 RECENT = 64
 """A gap in the index is one if none of so many frames that came last fills it or lies before it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signs:
-    """Of one moment; what cannot be told yet is None or NaN."""
+    """Of one moment; None or NaN where not known yet."""
 
     patterns: Patterns | None
     photons: float
@@ -56,7 +56,7 @@ class Signs:
 
 
 def signs_of(evidence: Evidence, patterns: Patterns | None, *, shifts: bool = True) -> Signs:
-    """Look at the newest points; other numberings of the frames are tried only if `shifts`."""
+    """Examine the newest points; other numberings of the frames are tried only if `shifts`."""
     newest = evidence.newest
     counts, saturated = evidence.counts[newest].astype(np.float64), evidence.saturated[newest]
     usual = float(np.median(counts)) if len(counts) else float("nan")
@@ -81,6 +81,8 @@ def signs_of(evidence: Evidence, patterns: Patterns | None, *, shifts: bool = Tr
     counts, index = counts[lit], evidence.index[newest][lit]
     relative = evidence.dark_field[newest][lit] / counts
     wander_px, wander_error_px = _wander(near, index, centre_px)
+    # slopes per object pixel along y; pixels need not be square
+    unit = evidence.pixel_m[0] / np.array(evidence.pixel_m) / np.array(evidence.shape) * evidence.shape[0]
     return replace(
         signs,
         step_px=near.step,
@@ -88,7 +90,7 @@ def signs_of(evidence: Evidence, patterns: Patterns | None, *, shifts: bool = Tr
         flux_jitter=_jitter(near, counts),
         wander_px=wander_px,
         wander_error_px=wander_error_px,
-        curls=curls(near, index, _slopes(evidence, centre_px), shifts=shifts),
+        curls=curls(near, index, centre_px * unit, shifts=shifts),
     )
 
 
@@ -101,13 +103,6 @@ def gaps(evidence: Evidence) -> tuple[int, int]:
     all_due = max(int(index.max()) + 1, planned or 0)
     due = all_due if evidence.ended else int(index[-RECENT:].min())
     return due - int((index < due).sum()), due
-
-
-def _slopes(evidence: Evidence, centre_px: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k, 2) as slopes per object pixel along y; pixels need not be square."""
-    scale = evidence.pixel_m[0] / np.array(evidence.pixel_m) / np.array(evidence.shape)
-    slopes: NDArray[np.float64] = centre_px * scale * evidence.shape[0]
-    return slopes
 
 
 def _jitter(near: Neighbours, counts: NDArray[np.float64]) -> float:

@@ -2,8 +2,7 @@
 
 `wire` documents to bytes and back; `keys` what each stream holds; `unknown` what stands for a figure that is not known;
 `pictures` object and probe, `frames` what frames say by themselves as arrays of bounded size; `run` one scan as one run;
-`composer` all scans, from what a display is told; `history` what a late viewer is given; `follower` how a late viewer takes
-it in.
+`composer` all scans, from what the services publish; `history` what late subscribers receive; `follower` how they read it.
 """
 
 from streamptycho.documents.composer import Composer

@@ -1,85 +1,85 @@
-"""All scans as runs, from what a display is told about them."""
+"""All scans as runs, from what the services publish about them."""
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
+from streamptycho.display.known import Known
+from streamptycho.display.ledger import Missing
+from streamptycho.display.pace import Pace
+from streamptycho.display.scans import Scans
 from streamptycho.documents.run import ExitStatus, Run, progress_data
 from streamptycho.documents.wire import Document
-from streamptycho.errors import ProtocolError
-from streamptycho.feed import Assessment, Preview, Survey
-from streamptycho.messages import Message, ScanEnd, ScanStart, Snapshot, Status
-from streamptycho.points import Points
-from streamptycho.reasons import EndReason, ServiceState
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import Preview, Survey
+from streamptycho.messages.reasons import EndReason
+from streamptycho.messages.results import Assessment, Snapshot
+from streamptycho.messages.run import RunId
+from streamptycho.messages.status import ReceiveStatus, Status, WriteStatus
+from streamptycho.messages.stream import ScanEnd, ScanStart
 
-PROGRESS_S = 0.5
-PICTURE_S = 1.0
-QUALITY_S = 1.0
-PATTERN_S = 1.0
-MAPS_S = 1.0
+PERIODS_S = {"progress": 0.5, "object": 1.0, "quality": 1.0, "diffraction": 1.0, "maps": 1.0}
+"""Least time between two events of a stream; those of `probe` come with `object`."""
 START_PATIENCE_S = 3.0
 """How long a run waits for the start message of its scan: the receiver repeats it more often than this."""
 FINAL_PATIENCE_S = 5.0
 """How long the final picture is waited for once the reconstruction is done."""
+WRITER_PATIENCE_S = 5.0
+"""How long a writer that has been heard is waited for after the final picture: it knows whether anything is missing."""
 SILENCE_S = 60.0
 MAX_OPEN_RUNS = 8
 _REMEMBERED = 256
-"""Runs that have ended and are not begun again by what is said of them late."""
-_SHARE = 10
-"""Pictures of a stream are not made more often than so many times the time they took: a tenth of a core at most."""
+"""Runs that have ended and are not begun again by late messages."""
+_SHARE = 0.1
+"""Part of a core that the events of one stream may take."""
 
 _HEARD = ScanStart | ScanEnd | Status | Snapshot | Survey | Preview | Assessment
-_Key = tuple[str, int]
-"""Scan id and beginning: one run of a scan."""
+_STREAMS: dict[type[Message], str] = {Assessment: "quality", Snapshot: "object", Preview: "diffraction"}
+"""Messages of which the newest one becomes an event, in the order in which these are sent."""
 
 
-@dataclass(eq=False, slots=True)
-class _Scan:
-    """What is known of one scan, and what of it has been told."""
+class _Scan(Known):
+    """What is known of one run of a scan, and what of it has been sent."""
 
-    scan_id: str
-    started_ns: int
-    since_s: float
-    heard_s: float
-    """When the reconstruction, or before its end the receiver, spoke last."""
-    start: ScanStart | None = None
-    end: ScanEnd | None = None
-    receive: Status | None = None
-    reconstruct: Status | None = None
-    snapshot: Snapshot | None = None
-    """The newest one."""
-    picture: Snapshot | None = None
-    """The newest one, if it has not been told."""
-    assessment: Assessment | None = None
-    verdict: Assessment | None = None
-    """The newest assessment, if it has not been told."""
-    preview: Preview | None = None
-    """The newest one, if it has not been told."""
-    points: Points = field(default_factory=Points)
-    surveyed_ns: int = 0
-    """When the newest points were told."""
-    mapped: int = 0
-    """Version of the points of which maps have been told."""
-    done_s: float | None = None
-    """When the reconstruction said that it was done."""
-    run: Run | None = None
-    due_s: dict[str, float] = field(default_factory=dict)
-    """When the next event of a stream may be sent."""
+    def __init__(self, run: RunId, clock: Callable[[], float], computed: Callable[[], float]) -> None:
+        super().__init__(run)
+        self._clock = clock
+        self.since_s = self.heard_s = clock()
+        """When anything was heard first; when the reconstruction, or before its end the receiver, was heard last."""
+        self.unsent: dict[str, Message] = {}
+        """The newest message of a stream, if it has not been sent."""
+        self.mapped = 0
+        """Version of the points whose maps have been sent."""
+        self.surveyed_ns = 0
+        self.done_s: float | None = None
+        self.final_s: float | None = None
+        """When the reconstruction was done, and when the last picture came."""
+        self.documents: Run | None = None
+        self.paces = {stream: Pace(period_s, clock, share=_SHARE, spent=computed) for stream, period_s in PERIODS_S.items()}
 
     @property
-    def received(self) -> bool:
-        """All frames that will come have come."""
-        return self.end is not None or (self.receive is not None and self.receive.state is ServiceState.DONE)
+    def final(self) -> bool:
+        """True if the last picture has come."""
+        return self.snapshot is not None and self.snapshot.final
 
-    @property
-    def failure(self) -> str | None:
-        """Why there will be no picture."""
-        notes = self.reconstruct.notes if self.reconstruct and self.reconstruct.state is ServiceState.DONE else {}
-        return notes.get("error") or notes.get("no_picture")
+    def note(self, message: Message) -> None:
+        """Take in a message of this run."""
+        if not self.take(message):
+            return
+        now_s = self._clock()
+        if not (isinstance(message, WriteStatus) or (isinstance(message, ReceiveStatus) and message.done)):
+            self.heard_s = now_s
+        if self.done_s is None and self.lead.status is not None and self.lead.status.done:
+            self.done_s = now_s
+        if self.final_s is None and self.final:
+            self.final_s = now_s
+        if isinstance(message, Survey):
+            self.surveyed_ns = message.time_ns
+        elif type(message) in _STREAMS:
+            self.unsent[_STREAMS[type(message)]] = message
 
 
 class Composer:
-    """Makes documents of what the display is told: :meth:`take` each message, and :meth:`due` some times a second.
+    """Makes documents of what the services publish: :meth:`take` each message, and :meth:`due` some times a second.
 
     What it holds is bounded: at most 8 open runs, of each the newest of everything, and as many points as
     :class:`Points` keeps.
@@ -87,7 +87,7 @@ class Composer:
     Parameters
     ----------
     clock : seconds, monotonic.
-    computed : seconds of processor time so far, by which pictures are made less often where they are large.
+    computed : seconds of processor time so far; pictures that cost more come less often.
     validate : check each document against the event model's schema, for tests.
     """
 
@@ -99,165 +99,109 @@ class Composer:
         validate: bool = False,
     ) -> None:
         self._clock = clock
-        self._computed = computed
         self._validate = validate
-        self._scans: dict[_Key, _Scan] = {}
-        self._ended: dict[_Key, bool] = {}
+        self._scans = Scans(lambda run: _Scan(run, clock, computed))
+        self._ended: dict[RunId, bool] = {}
         """Runs that have ended, oldest first, and whether the receiver had ended them as well."""
         self._runs = 0
 
-    def take(self, message: Message | ProtocolError | None) -> None:
+    def take(self, message: Message) -> None:
         """Remember what a message says; it becomes a document when it is due."""
-        if not isinstance(message, _HEARD) or message.scan_id is None:
-            return
-        scan = self._scan(message.scan_id, message.started_ns, message)
-        if scan is None:
-            return
-        if isinstance(message, Status):
-            self._take_status(scan, message)
-        elif isinstance(message, ScanStart):
-            scan.start, scan.heard_s = message, self._clock()
-        elif isinstance(message, ScanEnd):
-            scan.end, scan.heard_s = message, self._clock()
-        else:
-            scan.heard_s = self._clock()
-            if isinstance(message, Assessment):
-                scan.assessment = scan.verdict = message
-            elif isinstance(message, Preview):
-                scan.preview = message
-            elif isinstance(message, Survey):
-                scan.points.take(message)
-                scan.surveyed_ns = message.time_ns
-            elif scan.snapshot is None or not scan.snapshot.final:
-                scan.snapshot = scan.picture = message
+        if isinstance(message, _HEARD) and message.run is not None:
+            scan = self._scan(message.run, message)
+            if scan is not None:
+                scan.note(message)
 
-    def _take_status(self, scan: _Scan, status: Status) -> None:
-        now = self._clock()
-        if status.service == "receive":
-            scan.receive = status
-            if status.state is not ServiceState.DONE:
-                scan.heard_s = now
-        elif status.service == "reconstruct":
-            scan.reconstruct, scan.heard_s = status, now
-            if status.state is ServiceState.DONE and scan.done_s is None:
-                scan.done_s = now
-
-    def _scan(self, scan_id: str, started_ns: int, message: Message) -> _Scan | None:
+    def _scan(self, run: RunId, message: Message) -> _Scan | None:
         """The scan of a message; None if it is over, or if this message does not begin it."""
-        key = (scan_id, started_ns)
-        if isinstance(message, ScanEnd) and not started_ns:
-            key = next((k for k in reversed(self._scans) if k[0] == scan_id), key)
-        if key in self._scans:
-            return self._scans[key]
-        if key in self._ended:
-            if isinstance(message, Status) and message.service == "receive" and message.state is ServiceState.DONE:
-                self._ended[key] = True
-            if isinstance(message, ScanEnd):
-                self._ended[key] = True
-            # a beginning that is not known cannot tell two runs apart, but the receiver has ended the first one
-            if started_ns or not isinstance(message, ScanStart) or not self._ended[key]:
+        known = self._scans.find(run)
+        if known is not None:
+            return known
+        received = isinstance(message, ScanEnd) or (isinstance(message, ReceiveStatus) and message.done)
+        if run in self._ended:
+            self._ended[run] = self._ended[run] or received
+            # an unknown beginning cannot distinguish two runs, but the receiver has ended the first one
+            if run.started_ns or not isinstance(message, ScanStart) or not self._ended[run]:
                 return None
-            del self._ended[key]
-        over = isinstance(message, ScanEnd) or (isinstance(message, Status) and message.state is ServiceState.DONE)
-        if over or (isinstance(message, Status) and message.service not in ("receive", "reconstruct")):
-            return None
-        now = self._clock()
-        scan = self._scans[key] = _Scan(scan_id, started_ns, now, now)
-        return scan
+            del self._ended[run]
+        over = received or isinstance(message, WriteStatus) or (isinstance(message, Status) and message.done)
+        return None if over else self._scans.add(run)
 
     def due(self) -> Iterator[Document]:
         """The documents that are to be sent now, in order."""
-        for scan in list(self._scans.values()):
-            if scan.run is None and self._may_begin(scan):
+        for scan in self._scans:
+            waited = self._clock() - scan.since_s >= START_PATIENCE_S
+            if scan.documents is None and (scan.start is not None or scan.final or waited):
                 yield from self._begin(scan)
-            if scan.run is not None:
-                yield from self._tell(scan, scan.run)
+            if scan.documents is not None:
+                yield from self._send(scan, scan.documents)
             yield from self._stop_if_over(scan)
         while len(self._scans) > MAX_OPEN_RUNS:
-            yield from self._stop(next(iter(self._scans.values())), "abort", f"more than {MAX_OPEN_RUNS} scans at once")
+            yield from self._stop(next(iter(self._scans)), "abort", f"more than {MAX_OPEN_RUNS} scans at once")
 
     def finish(self) -> Iterator[Document]:
-        """End all runs: no more will be told."""
+        """End all runs: nothing follows."""
         yield from self.due()
-        for scan in list(self._scans.values()):
+        for scan in self._scans:
             yield from self._stop(scan, "abort", "the documents service was stopped")
-
-    def _may_begin(self, scan: _Scan) -> bool:
-        final = scan.snapshot is not None and scan.snapshot.final
-        return scan.start is not None or final or self._clock() - scan.since_s >= START_PATIENCE_S
 
     def _begin(self, scan: _Scan) -> Iterator[Document]:
         self._runs += 1
-        scan.run = Run(scan.start, scan.scan_id, scan.started_ns, self._runs, validate=self._validate)
-        yield scan.run.start
+        scan.documents = Run(scan.start, scan.run, self._runs, validate=self._validate)
+        yield scan.documents.start
 
-    def _tell(self, scan: _Scan, run: Run, *, last: bool = False) -> Iterator[Document]:
+    def _send(self, scan: _Scan, run: Run, *, last: bool = False) -> Iterator[Document]:
         """What is new and due, at the end all that is new."""
-        final = scan.picture is not None and scan.picture.final
-        if scan.verdict is not None and self._is_due(scan, "quality", QUALITY_S, at_once=last):
-            yield from run.quality(scan.verdict)
-            scan.verdict = None
-        if scan.picture is not None and self._is_due(scan, "object", PICTURE_S, at_once=last or final):
-            yield from self._paced(scan, "object", run.picture(scan.picture))
-            scan.picture = None
-        if scan.preview is not None and self._is_due(scan, "diffraction", PATTERN_S, at_once=last):
-            yield from self._paced(scan, "diffraction", run.diffraction(scan.preview))
-            scan.preview = None
-        mapped = scan.points.version == scan.mapped or not scan.points.any_measured
-        if not mapped and self._is_due(scan, "maps", MAPS_S, at_once=last):
-            yield from self._paced(scan, "maps", run.maps(scan.points, scan.surveyed_ns))
-            scan.mapped = scan.points.version
-        said = (scan.receive, scan.reconstruct, scan.snapshot, scan.assessment)
-        if any(said) and self._is_due(scan, "progress", PROGRESS_S, at_once=last):
-            yield from run.progress(progress_data(*said))
+        lead, points = scan.lead, scan.lead.points
+        for stream in _STREAMS.values():
+            final = stream == "object" and scan.final
+            if stream in scan.unsent and (last or final or scan.paces[stream].due):
+                yield from self._paced(scan, stream, run.of(scan.unsent.pop(stream)))
+        if points.version != scan.mapped and points.any_measured and (last or scan.paces["maps"].due):
+            yield from self._paced(scan, "maps", run.maps(points, scan.surveyed_ns))
+            scan.mapped = points.version
+        if any((scan.receive, lead.status, lead.snapshot, lead.assessment)) and (last or scan.paces["progress"].due):
+            yield from self._paced(scan, "progress", run.progress(progress_data(scan.facts())))
 
-    def _paced(self, scan: _Scan, stream: str, documents: Iterator[Document]) -> Iterator[Document]:
-        """The same; what comes next of the stream waits for longer if they were costly."""
-        begun = self._computed()
-        yield from documents
-        cost_s = self._computed() - begun  # of sending them too, as that is done between these documents
-        scan.due_s[stream] = max(scan.due_s[stream], self._clock() + _SHARE * cost_s)
-
-    def _is_due(self, scan: _Scan, stream: str, period_s: float, *, at_once: bool) -> bool:
-        now = self._clock()
-        since = scan.due_s.get(stream, now)
-        if now < since and not at_once:
-            return False
-        # from when it was due, so that the period is kept though one looks a little late
-        scan.due_s[stream] = since + period_s if now - period_s < since <= now else now + period_s
-        return True
+    @staticmethod
+    def _paced(scan: _Scan, stream: str, documents: Iterator[Document]) -> Iterator[Document]:
+        """The same, counted with the cost of sending them, which is done in between."""
+        with scan.paces[stream].turn():
+            yield from documents
 
     def _stop_if_over(self, scan: _Scan) -> Iterator[Document]:
         now = self._clock()
-        if scan.failure is not None:
-            yield from self._stop(scan, "fail", scan.failure)
-        elif scan.snapshot is not None and scan.snapshot.final:
-            yield from self._stop(scan, *_outcome(scan.end))
+        if scan.lead.failure is not None:
+            yield from self._stop(scan, "fail", scan.lead.failure)
+        elif scan.final_s is not None:
+            if scan.write is None or scan.written or now - scan.final_s >= WRITER_PATIENCE_S:
+                yield from self._stop(scan, *_outcome(scan))
         elif scan.done_s is not None and now - scan.done_s >= FINAL_PATIENCE_S:
-            status, reason = _outcome(scan.end)
+            status, reason = _outcome(scan)
             yield from self._stop(scan, status, f"{reason}; the final picture was missed")
         elif now - scan.heard_s >= SILENCE_S:
-            who = "the reconstruction" if scan.received else "the scan"
-            yield from self._stop(scan, "abort", f"nothing was heard of {who} for {SILENCE_S:.0f} s")
+            source = "the reconstruction" if scan.received else "the scan"
+            yield from self._stop(scan, "abort", f"nothing was heard of {source} for {SILENCE_S:.0f} s")
 
     def _stop(self, scan: _Scan, exit_status: ExitStatus, reason: str) -> Iterator[Document]:
-        """The end of a run; one that is over before it was told begins first."""
-        if scan.run is None:
+        """The end of a run; one that is over before its start was sent begins first."""
+        if scan.documents is None:
             yield from self._begin(scan)
-        if scan.run is not None:
-            yield from self._tell(scan, scan.run, last=True)
-            yield scan.run.stop(exit_status, reason)
-        key = (scan.scan_id, scan.started_ns)
-        del self._scans[key]
-        self._ended[key] = scan.received
+        if scan.documents is not None:
+            yield from self._send(scan, scan.documents, last=True)
+            yield scan.documents.stop(exit_status, reason)
+        self._scans.remove(scan.run)
+        self._ended[scan.run] = scan.received
         while len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
 
 
-def _outcome(end: ScanEnd | None) -> tuple[ExitStatus, str]:
-    """Exit status and reason of a run of which the final picture is there."""
-    if end is None:
+def _outcome(scan: _Scan) -> tuple[ExitStatus, str]:
+    """Exit status and reason of a run whose final picture has come."""
+    facts = scan.facts()
+    lack = str(Missing(facts.missing, facts.missing_positions))
+    if facts.end is None and not lack:
         return "success", "the reconstruction ended; the end of the scan was not heard"
-    if end.reason is EndReason.COMPLETE:
-        return "success", "complete"
-    return "abort", str(end.reason)
+    if facts.end is EndReason.COMPLETE and not lack:
+        return "success", "complete" if scan.write is None or scan.written else "complete; its file was not closed in time"
+    return "abort", ": ".join(filter(None, (str(facts.end or "no end was heard"), lack)))

@@ -1,4 +1,4 @@
-"""A late viewer's side: live documents and those of the past as one run that has its beginning, and nothing twice."""
+"""The side of late subscribers: live and earlier documents as one complete run, nothing twice."""
 
 import logging
 import time
@@ -13,14 +13,11 @@ from streamptycho.errors import CodecError
 log = logging.getLogger(__name__)
 
 AGAIN_S = 2.0
-"""Shortest time between two questions for the past."""
+"""Shortest time between two requests for earlier documents."""
 _MAX_RUNS = 64
-"""Runs that are remembered."""
 
 
 class _Seen:
-    """What of a run the callback has been given."""
-
     def __init__(self) -> None:
         self.sequence: dict[str, int] = {}
         """Stream to the highest number of an event."""
@@ -33,7 +30,7 @@ class Follower:
     """Calls `callback(name, doc)` with each document once and in order, also if the first ones were missed.
 
     Give it documents by calling it, as any callback of bluesky. When one belongs to a start or descriptor that has not been
-    seen, the past is asked for. Until that succeeds such documents are dropped, with a warning.
+    seen, it requests the earlier ones. Until that succeeds such documents are dropped, with a warning.
 
     Parameters
     ----------
@@ -53,7 +50,7 @@ class Follower:
         self._asked_s: float | None = None
         self._runs: dict[str, _Seen] = {}
         self.dropped = 0
-        """Documents that were not passed on since the past was not told: who wants them asks again."""
+        """Documents that were not passed on because earlier ones are missing; :meth:`catch_up` may still bring them."""
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Take a live document."""
@@ -66,7 +63,7 @@ class Follower:
             log.warning("a %s was dropped: what goes before it was missed", name)
 
     def catch_up(self) -> bool:
-        """Ask for what has been and pass on what is new of it; False if no answer came."""
+        """Request earlier documents and pass on the new ones; False if no answer came."""
         self._asked_s = self._clock()
         try:
             documents = self._ask()
@@ -88,35 +85,23 @@ class Follower:
         return name == "start" or self._run_of(name, doc) is not None
 
     def _pass_on(self, name: str, doc: dict[str, Any]) -> None:
-        if name == "start":
-            self._start(doc)
-            return
-        run = self._run_of(name, doc)
+        run = None if name == "start" else self._run_of(name, doc)
+        if name == "start" and doc["uid"] not in self._runs:
+            self._runs[doc["uid"]] = _Seen()
+            while len(self._runs) > _MAX_RUNS:
+                del self._runs[next(iter(self._runs))]
+            self._callback(name, doc)
         if run is None or run.stopped:
             return
-        if name == "event_page":
-            for event in unpack_event_page(cast(EventPage, doc)):
-                self._event(run, dict(event))
-        elif name == "event":
-            self._event(run, doc)
-        elif name == "descriptor":
-            if doc["uid"] not in run.streams:
-                run.streams[doc["uid"]] = doc["name"]
-                self._callback(name, doc)
-        else:
+        if name in ("event", "event_page"):
+            stream = run.streams[doc["descriptor"]]
+            for event in unpack_event_page(cast(EventPage, doc)) if name == "event_page" else [doc]:
+                if event["seq_num"] > run.sequence.get(stream, 0):
+                    run.sequence[stream] = event["seq_num"]
+                    self._callback("event", dict(event))
+        elif name == "stop":
             run.stopped = True
             self._callback(name, doc)
-
-    def _start(self, doc: dict[str, Any]) -> None:
-        if doc["uid"] in self._runs:
-            return
-        self._runs[doc["uid"]] = _Seen()
-        while len(self._runs) > _MAX_RUNS:
-            del self._runs[next(iter(self._runs))]
-        self._callback("start", doc)
-
-    def _event(self, run: _Seen, doc: dict[str, Any]) -> None:
-        stream = run.streams[doc["descriptor"]]
-        if doc["seq_num"] > run.sequence.get(stream, 0):
-            run.sequence[stream] = doc["seq_num"]
-            self._callback("event", doc)
+        elif doc["uid"] not in run.streams:
+            run.streams[doc["uid"]] = doc["name"]
+            self._callback(name, doc)

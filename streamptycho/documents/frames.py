@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.feed import Preview, largest_of_blocks
-from streamptycho.maps import grid, scanning_maps
-from streamptycho.points import Points
+from streamptycho.display.maps import grid, scanning_maps
+from streamptycho.display.points import Points
+from streamptycho.messages.live import Preview, largest_of_blocks
 
 MAX_PATTERN_SIDE = 512
 """Pixels of a pattern along its longer side."""
 MAX_LISTED = 4096
-"""Positions that are listed."""
+_PLACES = ("centre_px", "crop_px", "crop_shape_px")
 _LEAST_SIDE = 64
 _LEAST_LISTED = 64
 
@@ -28,9 +28,7 @@ def pattern_data(preview: Preview) -> dict[str, Any]:
         "pattern_saturated": largest_of_blocks(preview.saturated, binning).astype(np.uint8),
         "pattern_index": preview.index,
         "pattern_binning": preview.binning * binning,
-        "pattern_centre_px": np.array(preview.centre_px, np.float64),
-        "pattern_crop_px": np.array(preview.crop_px, np.float64),
-        "pattern_crop_shape_px": np.array(preview.crop_shape_px, np.float64),
+        **{f"pattern_{name}": np.array(getattr(preview, name), np.float64) for name in _PLACES},
     }
 
 
@@ -66,5 +64,4 @@ def _with_room(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _room(n: int, least: int) -> int:
-    """The next power of two."""
     return max(least, 1 << (n - 1).bit_length())

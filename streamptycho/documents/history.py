@@ -1,4 +1,4 @@
-"""What a late viewer is given: the open runs so far, in few and bounded bytes."""
+"""What late subscribers receive: the open runs so far, in few and bounded bytes."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -15,8 +15,6 @@ MAX_EVENTS = 2000
 
 
 class _Past:
-    """One run so far."""
-
     def __init__(self, start: bytes) -> None:
         self.start = start
         self.descriptors: dict[str, bytes] = {}
@@ -27,7 +25,7 @@ class _Past:
         """Newest descriptor of each stream to the stream."""
 
     def describe(self, doc: dict[str, Any], message: bytes) -> None:
-        """A new descriptor of a stream: what was said under the old one is kept for `progress` alone."""
+        """A new descriptor of a stream: events under the old one are kept for `progress` alone."""
         stream = doc["name"]
         self.streams = {uid: name for uid, name in self.streams.items() if name != stream} | {doc["uid"]: stream}
         self.descriptors[stream] = message

@@ -18,11 +18,9 @@ class Key:
     dtype: str
     """``number``, ``integer``, ``string`` or ``array``."""
     dtype_numpy: str
-    """Empty for text."""
     units: str | None = None
     dims: tuple[str, ...] = ()
     precision: int | None = None
-    """Digits that a table shows."""
 
 
 def _number(source: str, units: str | None = None, precision: int = 3) -> Key:
@@ -50,6 +48,8 @@ STREAMS: dict[str, dict[str, Key]] = {
         "frames_received": _integer("receive"),
         "frames_used": _integer("reconstruct"),
         "frames_dropped": _integer("receive, reconstruct"),
+        "frames_missing": _integer("receive, write"),
+        "positions_missing": _integer("receive, write"),
         "updates": _integer("reconstruct"),
         "error": _number("reconstruct", precision=5),
         "resolution_m": _number("assessment", "m", _METRES),
@@ -123,15 +123,12 @@ def data_keys(stream: str, sizes: Mapping[str, list[int]]) -> dict[str, dict[str
     """The data keys of a descriptor of `stream` for values of these shapes."""
     keys: dict[str, dict[str, Any]] = {}
     for name, key in STREAMS[stream].items():
-        entry: dict[str, Any] = {"source": f"streamptycho:{key.source}", "dtype": key.dtype, "shape": sizes[name]}
-        entry["object_name"] = DEVICE
-        if key.dtype_numpy:
-            entry["dtype_numpy"] = key.dtype_numpy
-        if key.units is not None:
-            entry["units"] = key.units
-        if key.dims:
-            entry["dims"] = list(key.dims)
-        if key.precision is not None:
-            entry["precision"] = key.precision
-        keys[name] = entry
+        known = {"dtype_numpy": key.dtype_numpy, "units": key.units, "dims": list(key.dims), "precision": key.precision}
+        keys[name] = {
+            "source": f"streamptycho:{key.source}",
+            "dtype": key.dtype,
+            "shape": sizes[name],
+            "object_name": DEVICE,
+            **{entry: value for entry, value in known.items() if value not in (None, "", [])},
+        }
     return keys

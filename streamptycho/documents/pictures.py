@@ -1,15 +1,14 @@
 """Object and probe of a snapshot as arrays of bounded size, finite everywhere."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.display import displayed_phase
+from streamptycho.display.phase import displayed_phase
 from streamptycho.documents.unknown import fourier_error
-from streamptycho.messages import Snapshot
+from streamptycho.messages.results import Snapshot
 
 MAX_SIDE = 1024
 """Pixels of the object along its longer side."""
@@ -78,29 +77,6 @@ def _grown(before: Box | None, here: Box) -> Box:
     return low[0], low[1], high[0], high[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """Sums of the values of a picture over blocks of a coarser grid."""
-
-    binning: int
-    offset: tuple[int, int]
-    """Where the picture begins on the fine grid."""
-    shape: tuple[int, int]
-    """Of the coarse grid."""
-
-    def sum(self, values: NDArray[Any]) -> NDArray[Any]:
-        """(ny, nx) on the coarse grid, zero where the picture is not."""
-        b = self.binning
-        first = (self.offset[0] // b, self.offset[1] // b)
-        before = (self.offset[0] % b, self.offset[1] % b)
-        after = [-(n + m) % b for n, m in zip(values.shape, before, strict=True)]
-        padded = values if b == 1 else np.pad(values, list(zip(before, after, strict=True)))
-        ny, nx = padded.shape[0] // b, padded.shape[1] // b
-        coarse = np.zeros(self.shape, values.dtype)
-        coarse[first[0] : first[0] + ny, first[1] : first[1] + nx] = padded.reshape(ny, b, nx, b).sum((1, 3))
-        return coarse
-
-
 def _bin(
     snapshot: Snapshot, binning: int, offset: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32], NDArray[np.bool_]]:
@@ -108,12 +84,22 @@ def _bin(
     with np.errstate(over="ignore", invalid="ignore"):
         size = abs(snapshot.object)
     valid = snapshot.covered & np.isfinite(size)
-    blocks = _Blocks(binning, offset, (math.ceil(shape[0] / binning), math.ceil(shape[1] / binning)))
-    count = blocks.sum(valid.astype(np.float32))
+
+    def block_sums(values: NDArray[Any]) -> NDArray[Any]:
+        """On the coarse grid, zero where the picture is not."""
+        (top, above), (left, ahead) = (divmod(first, binning) for first in offset)
+        room = [(before, -(n + before) % binning) for n, before in zip(values.shape, (above, ahead), strict=True)]
+        padded = values if binning == 1 else np.pad(values, room)
+        ny, nx = padded.shape[0] // binning, padded.shape[1] // binning
+        coarse = np.zeros([math.ceil(n / binning) for n in shape], values.dtype)
+        coarse[top : top + ny, left : left + nx] = padded.reshape(ny, binning, nx, binning).sum((1, 3))
+        return coarse
+
+    count = block_sums(valid.astype(np.float32))
     weight = 1 / np.maximum(count, 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = blocks.sum(np.where(valid, snapshot.object, np.complex64(0))) * weight
-        amplitude = _finite(blocks.sum(np.where(valid, size, np.float32(0))) * weight)
+        mean = block_sums(np.where(valid, snapshot.object, np.complex64(0))) * weight
+        amplitude = _finite(block_sums(np.where(valid, size, np.float32(0))) * weight)
     return mean, amplitude, (count > 0) & np.isfinite(mean)
 
 
@@ -133,7 +119,7 @@ def probe_data(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "probe_amplitude": _finite(abs(probe)),
         "probe_phase": _finite(phase),
-        "probe_power": share.astype(np.float64),
+        "probe_power": share,
         "probe_pixel_m": np.multiply(snapshot.pixel_m, binning, dtype=np.float64),
     }
 

@@ -11,21 +11,24 @@ from typing import Any, Literal, TypeAlias
 from event_model import compose_run
 
 from streamptycho import __version__
+from streamptycho.display.known import Facts
+from streamptycho.display.points import Points
 from streamptycho.documents.frames import maps_data, pattern_data
 from streamptycho.documents.keys import DEVICE, HINTED, STREAMS, data_keys, shapes
 from streamptycho.documents.pictures import ObjectCanvas, probe_data
 from streamptycho.documents.unknown import fourier_error, length_m, number
 from streamptycho.documents.wire import Document
-from streamptycho.feed import Assessment, Preview
-from streamptycho.messages import ScanStart, Snapshot, Status
-from streamptycho.points import Points
-from streamptycho.reasons import ServiceState
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import Preview
+from streamptycho.messages.reasons import ServiceState
+from streamptycho.messages.results import Assessment, Snapshot
+from streamptycho.messages.run import RunId
+from streamptycho.messages.stream import ScanStart
 
 ExitStatus: TypeAlias = Literal["success", "abort", "fail"]
 
 _LARGEST_COUNT = (1 << 63) - 1
 _FIGURES = 64
-"""Figures of an assessment that are passed on."""
 _TEXT = 4000
 """Characters of a text that is passed on."""
 
@@ -33,17 +36,13 @@ _TEXT = 4000
 class Run:
     """Composes the documents of one run; each method returns those that are to be sent now, in order.
 
-    Parameters
-    ----------
-    start : start message of the scan, None if it was missed.
-    scan_id, started_ns : of the scan.
-    number : of the run, from 1.
-    validate : check each document against the event model's schema, for tests: it takes longer than making it.
+    `number` is that of the run in bluesky's sense, from 1. With `validate`, each document is checked against the event
+    model's schema, which takes longer than making it.
     """
 
-    def __init__(self, start: ScanStart | None, scan_id: str, started_ns: int, number: int, *, validate: bool) -> None:
+    def __init__(self, start: ScanStart | None, run: RunId, number: int, *, validate: bool) -> None:
         self._validate = validate
-        bundle = compose_run(metadata=_start_metadata(start, scan_id, started_ns, number), validate=validate)
+        bundle = compose_run(metadata=_start_metadata(start, run, number), validate=validate)
         self.start: Document = ("start", dict(bundle.start_doc))
         self._bundle = bundle
         self._events: dict[str, Any] = {}
@@ -58,22 +57,20 @@ class Run:
             self._progress = dict(values)
             yield from self._event("progress", self._progress, time.time())
 
-    def picture(self, snapshot: Snapshot) -> Iterator[Document]:
-        """Events of the streams `object` and `probe`."""
-        yield from self._event("object", self._canvas.data(snapshot), _seconds(snapshot.time_ns))
-        yield from self._event("probe", probe_data(snapshot), _seconds(snapshot.time_ns))
-
-    def diffraction(self, preview: Preview) -> Iterator[Document]:
-        """An event of the stream `diffraction`."""
-        yield from self._event("diffraction", pattern_data(preview), _seconds(preview.time_ns))
+    def of(self, message: Message) -> Iterator[Document]:
+        """Events of a snapshot (`object` and `probe`), a preview (`diffraction`) or an assessment (`quality`)."""
+        match message:
+            case Snapshot():
+                yield from self._event("object", self._canvas.data(message), _seconds(message.time_ns))
+                yield from self._event("probe", probe_data(message), _seconds(message.time_ns))
+            case Preview():
+                yield from self._event("diffraction", pattern_data(message), _seconds(message.time_ns))
+            case Assessment():
+                yield from self._event("quality", _quality_data(message), _seconds(message.time_ns))
 
     def maps(self, points: Points, time_ns: int) -> Iterator[Document]:
-        """An event of the stream `maps`, of at least one point, told last at `time_ns`."""
+        """An event of the stream `maps`, of at least one point; the newest came at `time_ns`."""
         yield from self._event("maps", maps_data(points), _seconds(time_ns))
-
-    def quality(self, assessment: Assessment) -> Iterator[Document]:
-        """An event of the stream `quality`."""
-        yield from self._event("quality", _quality_data(assessment), _seconds(assessment.time_ns))
 
     def stop(self, exit_status: ExitStatus, reason: str) -> Document:
         """The last document."""
@@ -110,31 +107,31 @@ def _seconds(time_ns: int) -> float:
     return time_ns / 1e9 if time_ns else time.time()
 
 
-def _start_metadata(start: ScanStart | None, scan_id: str, started_ns: int, number: int) -> dict[str, Any]:
+def _start_metadata(start: ScanStart | None, run: RunId, number: int) -> dict[str, Any]:
     known: dict[str, Any] = {
         "plan_name": "streamptycho",
         "plan_type": "generator",
         "scan_id": number,
-        "scan_name": scan_id,
-        "scan_started_ns": started_ns,
+        "scan_name": run.scan_id,
+        "scan_started_ns": run.started_ns,
         "frames_expected": (start.expected or 0) if start else 0,
         "scan_metadata": _metadata(start.metadata) if start else {},
         "detectors": [DEVICE],
         "hints": {"dimensions": [[["updates"], "progress"]]},
         "streamptycho_version": __version__,
     }
-    if start is None:
-        return known
-    geometry = start.geometry
-    known |= {
-        "wavelength_m": float(geometry.wavelength_m),
-        "distance_m": float(geometry.distance_m),
-        "detector_pitch_m": [float(p) for p in geometry.pitch_m],
-        "frame_shape": [int(n) for n in geometry.frame_shape],
-    }
-    sample = start.metadata.get("sample", start.metadata.get("sample_name"))
-    if isinstance(sample, str):
-        known["sample"] = sample
+    if start is not None:
+        geometry = start.geometry
+        lengths: dict[str, Any] = {
+            "wavelength_m": float(geometry.wavelength_m),
+            "distance_m": float(geometry.distance_m),
+            "pitch_m": [float(p) for p in geometry.pitch_m],
+        }
+        known |= {name.replace("pitch", "detector_pitch"): lengths[name] for name in lengths.keys() - geometry.unknown}
+        known["frame_shape"] = [int(n) for n in geometry.frame_shape]
+        sample = start.metadata.get("sample", start.metadata.get("sample_name"))
+        if isinstance(sample, str):
+            known["sample"] = sample
     return known
 
 
@@ -154,36 +151,32 @@ def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def progress_data(
-    receive: Status | None, reconstruct: Status | None, snapshot: Snapshot | None, assessment: Assessment | None
-) -> dict[str, Any]:
-    """The values of a `progress` event from the newest word of each."""
-    figures = reconstruct.figures if reconstruct else {}
-    used, updates, error = reconstruct.used if reconstruct else 0, figures.get("updates", 0), figures.get("error")
-    if snapshot is not None and (reconstruct is None or snapshot.time_ns > reconstruct.time_ns):
-        used, updates, error = snapshot.frames_used, snapshot.updates, snapshot.error
-    quality = assessment.figures if assessment else {}
-    dropped = sum(sum(status.dropped.values()) for status in (receive, reconstruct) if status)
-    # whichever was heard last: the receiver may have spoken before the picture was made
-    received = max(used, 0, *(status.received for status in (receive, reconstruct) if status))
-    newest = reconstruct or receive
-    receiving = receive is not None and receive.state is not ServiceState.DONE
+def progress_data(facts: Facts) -> dict[str, Any]:
+    """The values of a `progress` event."""
+    ledger = facts.ledger
+    counts = {
+        "frames_received": ledger.received,
+        "frames_used": ledger.used,
+        "frames_dropped": sum(ledger.dropped.values()),
+        "frames_missing": -1 if facts.missing is None else facts.missing,
+        "positions_missing": -1 if facts.missing_positions is None else facts.missing_positions,
+        "updates": facts.updates,
+    }
     return {
-        "frames_received": received,
-        "frames_used": used,
-        "frames_dropped": min(dropped, _LARGEST_COUNT),
-        "updates": int(number(updates, 0)),
-        "error": fourier_error(error, used),
-        "resolution_m": length_m(quality.get("resolution_m")),
-        "covered_fraction": number(quality.get("covered_fraction"), 0.0),
-        "rate_hz": number(receive.figures.get("rate_hz"), 0.0) if receive and receiving else 0.0,
-        "updates_hz": number(figures.get("updates_hz"), 0.0),
-        "lag_s": number(figures.get("lag_s"), -1.0),
-        "state": str(newest.state) if newest else str(ServiceState.RECEIVING),
+        **{name: min(count, _LARGEST_COUNT) for name, count in counts.items()},
+        "error": fourier_error(facts.error, ledger.used),
+        "resolution_m": length_m(facts.resolution_m),
+        "covered_fraction": number(facts.figures.get("covered_fraction"), 0.0),
+        "rate_hz": facts.rate_hz,
+        "updates_hz": facts.updates_hz,
+        "lag_s": number(facts.lag_s, -1.0),
+        "state": str(facts.state or ServiceState.RECEIVING),
     }
 
 
 def _quality_data(assessment: Assessment) -> dict[str, Any]:
+    frequency, correlation = assessment.frequency_per_m, assessment.ring_correlation
+    known = (abs(frequency) < math.inf) & (abs(correlation) < math.inf)
     figures = {name: float(value) for name, value in list(assessment.figures.items())[:_FIGURES] if math.isfinite(value)}
     return {
         "verdict": assessment.verdict[:_TEXT],
@@ -192,12 +185,6 @@ def _quality_data(assessment: Assessment) -> dict[str, Any]:
         "quality_resolution_m": length_m(figures.get("resolution_m")),
         "photons_per_frame": number(figures.get("photons_per_frame"), 0.0),
         "quality_figures": json.dumps(figures),
-        **_curve(assessment),
+        "frequency_per_m": frequency[known],
+        "ring_correlation": correlation[known],
     }
-
-
-def _curve(assessment: Assessment) -> dict[str, Any]:
-    """The ring correlation where both it and its frequency are numbers."""
-    frequency, correlation = assessment.frequency_per_m, assessment.ring_correlation
-    known = (abs(frequency) < math.inf) & (abs(correlation) < math.inf)
-    return {"frequency_per_m": frequency[known], "ring_correlation": correlation[known]}

@@ -1,4 +1,4 @@
-"""What stands for a figure that is not known: a value that fails every test for "good enough"."""
+"""What stands for an unknown figure: a value that fails every test for "good enough"."""
 
 import math
 

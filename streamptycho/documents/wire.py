@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import CodecError
-from streamptycho.invariants import MAX_METADATA_BYTES
+from streamptycho.messages.checks import MAX_METADATA_BYTES
 
 try:  # not from msgpack itself: msgpack_numpy.patch(), which beamlines call, puts an unpickler there
     from msgpack._cmsgpack import Packer, unpackb
@@ -124,16 +124,9 @@ def _unpack(code: int, data: bytes) -> NDArray[Any]:
         raise CodecError("document", f"{len(data) - begin} bytes follow, {name} {list(shape)} needs {size}")
     if dtype == np.bool_ and size and np.frombuffer(data, np.uint8, offset=begin).max() > 1:
         raise CodecError("document", "bytes other than 0 and 1 in a bool array")
-    if not size:
-        return _empty(shape, dtype)
-    return np.frombuffer(data, dtype, offset=begin).reshape(shape).copy()
-
-
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array without values; the product of its other lengths may be too large for NumPy."""
     try:
-        return np.empty(shape, dtype)
-    except ValueError as error:
+        return np.frombuffer(data, dtype, offset=begin).reshape(shape).copy() if size else np.empty(shape, dtype)
+    except ValueError as error:  # without values, the product of the other lengths may be too large for NumPy
         raise CodecError("document", f"an array of shape {list(shape)}") from error
 
 

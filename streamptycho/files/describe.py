@@ -15,9 +15,10 @@ from streamptycho.files import masks
 from streamptycho.files.dialect import APS, DETECTOR, LIVE, Places, find, is_own, reading, text
 from streamptycho.files.options import MaskMeaning, ReadOptions
 from streamptycho.files.positions import BASIS, basis_axes, basis_vectors, check_pitch
-from streamptycho.files.quantities import ENERGY_UNITS, WAVELENGTH_TOLERANCE, length_m, photon_energy_ev
-from streamptycho.geometry import Geometry, wavelength_from_ev
-from streamptycho.invariants import Scalar
+from streamptycho.files.quantities import WAVELENGTH_TOLERANCE, length_m, photon_energy_ev
+from streamptycho.messages.checks import Scalar
+from streamptycho.messages.geometry import Geometry, wavelength_from_ev
+from streamptycho.messages.units import ENERGY_UNITS
 
 Notes: TypeAlias = dict[str, str]
 _MACHINE_EV = 50e6
@@ -40,8 +41,8 @@ def _energy(file: h5py.File, places: Places, options: ReadOptions) -> tuple[floa
     if options.energy_ev is not None:
         return options.energy_ev, None, f"{options.energy_ev:.6g} eV, as set"
     wavelength, why = None, ""
-    if is_own(file):
-        energy = wavelength_from_ev(1.0) / reading(find(file, places.wavelength)).value
+    if is_own(file) and (dataset := find(file, places.wavelength)) is not None:
+        energy = wavelength_from_ev(1.0) / reading(dataset).value
         return energy, "eV", f"{energy:.6g} eV, as this program writes it"
     if (dataset := find(file, places.wavelength)) is not None:
         wavelength, why = length_m(reading(dataset), 4e-12, 5e-8, "energy_ev")

@@ -4,8 +4,10 @@ Owns the paths of all dialects. Says nothing about what the numbers mean: see :m
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -17,12 +19,13 @@ from streamptycho.files.quantities import Reading
 LIVE = "/entry_1/streamptycho"
 """Group that only this project's own files have."""
 DETECTOR = "/entry_1/instrument_1/detector_1"
+TRANSLATION = "/entry_1/sample_1/geometry_1/translation"
 LIVE_KEY = "/entry_1/data_1/live_key"
 """1 where a row holds a frame, in own files."""
 
 
 class Dialect(StrEnum):
-    """Layouts that are told apart."""
+    """Layouts that are distinguished."""
 
     SEED_CXI = "cxi-ev"
     """CXI paths, energy in electronvolts, mask 1 = valid."""
@@ -87,6 +90,21 @@ APS = Places(
     probe=(),
     position_unit="um",
 )
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open for reading, also if another process is writing the file or died doing so."""
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file")
+    with suppress(OSError):
+        # refused for a file that is being written: tried again below, where the reason is reported
+        return h5py.File(path, "r")
+    try:
+        return h5py.File(path, "r", swmr=True)
+    except OSError as error:
+        raise FormatError(
+            f"{path}: not a readable HDF5 file ({error}); a scan that has just begun becomes readable in a moment"
+        ) from error
 
 
 def places_of(file: h5py.File) -> Places:

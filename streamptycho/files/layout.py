@@ -7,113 +7,91 @@ elsewhere is a soft link.
 """
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import h5py
 import numpy as np
 
+from streamptycho.display.ledger import Ledger, Missing
+from streamptycho.files import report
 from streamptycho.files.bslz4 import filter_options
-from streamptycho.files.dialect import DETECTOR, LIVE, LIVE_KEY
+from streamptycho.files.dialect import DETECTOR, LIVE, LIVE_KEY, TRANSLATION
+from streamptycho.files.items import ENTRY, TEXT, TILE, grow, link, make_group, make_image, make_plot, put, sign, texts
 from streamptycho.files.options import WriterOptions
-from streamptycho.geometry import JOULE_PER_EV
-from streamptycho.messages import ScanStart
-from streamptycho.reasons import DropReason
+from streamptycho.messages.geometry import JOULE_PER_EV
+from streamptycho.messages.stream import ScanStart
 
-ENTRY = "/entry_1"
 INSTRUMENT = f"{ENTRY}/instrument_1"
+SAMPLE = f"{ENTRY}/sample_1"
 IMAGE = f"{ENTRY}/image_1"
-TRANSLATION = f"{ENTRY}/sample_1/geometry_1/translation"
-DROP_REASONS = (*(reason.value for reason in DropReason), "other")
-"""Reasons that have a counter of their own in the file; any further reason counts as ``other``."""
-TEXT = 64
-"""Bytes of the short texts that are filled in at the end."""
-ROW_CHUNK = 1024
-TILE = 256
-"""Side of the square pieces in which pictures are stored."""
 
 
 def create(file: h5py.File, start: ScanStart, config_json: str, options: WriterOptions) -> None:
     """Create everything, empty where it will grow."""
+    sign(file, start.scan_id, "data_1")
     for path, kind in (
-        (ENTRY, "NXentry"), (f"{ENTRY}/data_1", "NXdata"), (INSTRUMENT, "NXinstrument"), (DETECTOR, "NXdetector"),
-        (f"{INSTRUMENT}/source_1", "NXsource"), (f"{INSTRUMENT}/beam_1", "NXbeam"), (f"{ENTRY}/sample_1", "NXsample"),
-        (f"{ENTRY}/sample_1/geometry_1", "NXgeometry"), (f"{ENTRY}/sample_1/transformations", "NXtransformations"),
-        (IMAGE, "NXdata"), (LIVE, "NXcollection"), (f"{LIVE}/snapshots", "NXcollection"),
+        (INSTRUMENT, "NXinstrument"), (DETECTOR, "NXdetector"), (f"{INSTRUMENT}/source_1", "NXsource"),
+        (f"{INSTRUMENT}/beam_1", "NXbeam"), (SAMPLE, "NXsample"), (f"{SAMPLE}/geometry_1", "NXgeometry"),
+        (f"{SAMPLE}/transformations", "NXtransformations"), (LIVE, "NXcollection"), (f"{LIVE}/snapshots", "NXcollection"),
         (f"{LIVE}/counters", "NXcollection"),
     ):  # fmt: skip
-        file.create_group(path).attrs["NX_class"] = kind
-    file.attrs["default"] = "entry_1"
-    file[ENTRY].attrs["default"] = "data_1"
-    file["cxi_version"] = 160
-    file["number_of_entries"] = 1
-    put_text(file, f"{ENTRY}/title", start.scan_id)
-    put_text(file, f"{ENTRY}/start_time", datetime.fromtimestamp(start.started_ns / 1e9, UTC).isoformat())
-    put_text(file, f"{ENTRY}/end_time", "", TEXT)
-    put_text(file, f"{INSTRUMENT}/name", "unknown")
+        make_group(file, path, kind)
+    put(file, f"{ENTRY}/start_time", datetime.fromtimestamp(start.started_ns / 1e9, UTC).isoformat())
+    put(file, f"{ENTRY}/end_time", texts(TEXT))
+    put(file, f"{INSTRUMENT}/name", "unknown")
     _source(file, start.geometry.energy_ev, start.geometry.wavelength_m)
     _detector(file, start, options)
     _scan(file)
     _illumination(file, start)
     _image(file)
     _records(file, start, config_json)
-
-
-def put_text(file: h5py.File, path: str, value: str, size: int = 0) -> None:
-    """Scalar text of fixed length: `size` bytes or as long as `value` is."""
-    raw = value.encode()
-    kind = h5py.string_dtype("utf-8", max(size, len(raw), 1))
-    file.create_dataset(path, data=np.array(raw, kind), dtype=kind)
-
-
-def _number(file: h5py.File, path: str, value: Any, units: str | None = None) -> Any:
-    dataset = file.create_dataset(path, data=value)
-    if units:
-        dataset.attrs["units"] = units
-    return dataset
+    report.create(file)
 
 
 def _source(file: h5py.File, energy_ev: float, wavelength_m: float) -> None:
     source, beam = f"{INSTRUMENT}/source_1", f"{INSTRUMENT}/beam_1"
-    energy = _number(file, f"{source}/energy", energy_ev, "eV")
-    energy.attrs["note"] = "photon energy in electronvolts; CXI 1.6 has joules here, which are in beam_1/energy"
-    _number(file, f"{source}/wavelength", wavelength_m, "m")
-    put_text(file, f"{source}/probe", "x-ray")
-    put_text(file, f"{source}/type", "Synchrotron X-ray Source")
-    _number(file, f"{beam}/energy", energy_ev * JOULE_PER_EV, "J")
-    _number(file, f"{beam}/incident_beam_energy", energy_ev * JOULE_PER_EV, "J")
-    _number(file, f"{beam}/incident_energy", energy_ev, "eV")
-    _number(file, f"{beam}/incident_wavelength", wavelength_m, "m")
+    put(file, f"{source}/probe", "x-ray")
+    put(file, f"{source}/type", "Synchrotron X-ray Source")
+    if math.isnan(wavelength_m):  # nobody has said it; what is not known is not in the file
+        return
+    note = "photon energy in electronvolts; CXI 1.6 has joules here, which are in beam_1/energy"
+    put(file, f"{source}/energy", energy_ev, "eV", note=note)
+    put(file, f"{source}/wavelength", wavelength_m, "m")
+    put(file, f"{beam}/energy", energy_ev * JOULE_PER_EV, "J")
+    put(file, f"{beam}/incident_beam_energy", energy_ev * JOULE_PER_EV, "J")
+    put(file, f"{beam}/incident_energy", energy_ev, "eV")
+    put(file, f"{beam}/incident_wavelength", wavelength_m, "m")
 
 
 def _detector(file: h5py.File, start: ScanStart, options: WriterOptions) -> None:
     geometry = start.geometry
     (ny, nx), (pitch_y, pitch_x) = geometry.frame_shape, geometry.pitch_m
-    _number(file, f"{DETECTOR}/distance", geometry.distance_m, "m")
-    _number(file, f"{DETECTOR}/x_pixel_size", pitch_x, "m")
-    _number(file, f"{DETECTOR}/y_pixel_size", pitch_y, "m")
-    center_y, center_x = start.beam_center_px or (ny / 2, nx / 2)
-    _number(file, f"{DETECTOR}/corner_position", [center_x * pitch_x, center_y * pitch_y, geometry.distance_m], "m")
-    _number(file, f"{DETECTOR}/basis_vectors", [[0.0, -pitch_y, 0.0], [-pitch_x, 0.0, 0.0]], "m")
+    unknown = geometry.unknown
+    if "distance_m" not in unknown:
+        put(file, f"{DETECTOR}/distance", geometry.distance_m, "m")
+    if "pitch_m" not in unknown:
+        put(file, f"{DETECTOR}/x_pixel_size", pitch_x, "m")
+        put(file, f"{DETECTOR}/y_pixel_size", pitch_y, "m")
+        put(file, f"{DETECTOR}/basis_vectors", [[0.0, -pitch_y, 0.0], [-pitch_x, 0.0, 0.0]], "m")
+    if not {"distance_m", "pitch_m"} & set(unknown):
+        center_y, center_x = start.beam_center_px or (ny / 2, nx / 2)
+        put(file, f"{DETECTOR}/corner_position", [center_x * pitch_x, center_y * pitch_y, geometry.distance_m], "m")
     _mask(file, "mask", start, np.uint8(1), np.uint8(0)).attrs["polarity"] = "1=valid,0=masked"
     _mask(file, "pixel_mask", start, np.uint32(0), np.uint32(1)).attrs["polarity"] = "0=good,1=masked"
     if start.saturation is not None:
-        _number(file, f"{DETECTOR}/saturation_value", start.saturation)
+        put(file, f"{DETECTOR}/saturation_value", start.saturation)
     if start.dark is not None:
-        _number(file, f"{DETECTOR}/dark", start.dark)
+        put(file, f"{DETECTOR}/dark", start.dark)
     for name in ("data", "data_dark"):
-        file.create_dataset(
-            f"{DETECTOR}/{name}",
-            shape=(0, ny, nx),
-            maxshape=(None, ny, nx),
-            chunks=(1, ny, nx),
-            dtype=start.dtype.newbyteorder("<"),
-            **filter_options(options.compression),
-        )
+        kind, storage = start.dtype.newbyteorder("<"), filter_options(options.compression)
+        grow(file, f"{DETECTOR}/{name}", (0, ny, nx), kind, chunks=(1, ny, nx), **storage)
     file[f"{DETECTOR}/data"].attrs["axes"] = "translation:y:x"
-    file[f"{DETECTOR}/data_1"] = h5py.SoftLink(f"{DETECTOR}/data")
-    file[f"{ENTRY}/data_1/data"] = h5py.SoftLink(f"{DETECTOR}/data")
-    file[f"{ENTRY}/data_1"].attrs["signal"] = "data"
+    # without these a viewer takes the dataset's own `axes`, which are CXI's, for those of the plot
+    make_plot(file, f"{ENTRY}/data_1", "data", (".", ".", "."))
+    link(file, DETECTOR, data_1=f"{DETECTOR}/data")
+    link(file, f"{ENTRY}/data_1", data=f"{DETECTOR}/data")
 
 
 def _mask(file: h5py.File, name: str, start: ScanStart, good: np.generic, bad: np.generic) -> Any:
@@ -134,75 +112,57 @@ def _mask(file: h5py.File, name: str, start: ScanStart, good: np.generic, bad: n
 
 
 def _scan(file: h5py.File) -> None:
-    _growing(file, TRANSLATION, (3,), np.float64, np.nan, "m")
-    for axis in ("x", "y"):
-        path = f"{ENTRY}/sample_1/transformations/{axis}"
-        _growing(file, path, (), np.float64, np.nan, "m")
-        file[f"{ENTRY}/data_1/{axis}"] = h5py.SoftLink(path)
-    for group in (f"{ENTRY}/data_1", DETECTOR):
-        file[f"{group}/translation"] = h5py.SoftLink(TRANSLATION)
-    _growing(file, LIVE_KEY, (), np.int32)
-    _growing(file, f"{LIVE}/dark_key", (), np.int32)
-    _growing(file, f"{LIVE}/timestamp_ns", (), np.int64, 0, "ns")
-    _growing(file, f"{LIVE}/dark_timestamp_ns", (), np.int64, 0, "ns")
+    x, y = f"{SAMPLE}/transformations/x", f"{SAMPLE}/transformations/y"
+    for path, row in ((TRANSLATION, (3,)), (x, ()), (y, ())):
+        grow(file, path, (0, *row), np.float64, "m", fillvalue=np.nan)
+    link(file, f"{ENTRY}/data_1", x=x, y=y, translation=TRANSLATION)
+    link(file, DETECTOR, translation=TRANSLATION)
+    link(file, f"{SAMPLE}/geometry_1", refined_positions=f"{LIVE}/estimates/positions")
+    for key, times in ((LIVE_KEY, "timestamp_ns"), (f"{LIVE}/dark_key", "dark_timestamp_ns")):
+        grow(file, key, (0,), np.int32)
+        grow(file, f"{LIVE}/{times}", (0,), np.int64, "ns")
 
 
 def _illumination(file: h5py.File, start: ScanStart) -> None:
     if start.probe is None:
         return
     path = f"{INSTRUMENT}/illumination_1/probe"
-    _number(file, path, start.probe)
-    file[f"{INSTRUMENT}/source_1/illumination"] = h5py.SoftLink(path)
-    file[f"{DETECTOR}/probe"] = h5py.SoftLink(path)
+    put(file, path, start.probe)
+    link(file, f"{INSTRUMENT}/source_1", illumination=path)
+    link(file, DETECTOR, probe=path)
 
 
 def _image(file: h5py.File) -> None:
     kinds = {"data": np.complex64, "covered": np.uint8}
     for name in ("data", "data_real", "data_imag", "phase", "amplitude", "covered"):
-        file.create_dataset(
-            f"{IMAGE}/{name}", (0, 0), maxshape=(None, None), chunks=(TILE, TILE), dtype=kinds.get(name, np.float32)
-        )
-    file[f"{IMAGE}/phase"].attrs["units"] = "rad"
-    file[IMAGE].attrs["signal"] = "phase"
+        units = "rad" if name == "phase" else ""
+        grow(file, f"{IMAGE}/{name}", (0, 0), kinds.get(name, np.float32), units, chunks=(TILE, TILE))
+    make_image(file, IMAGE, "phase")
     for name in ("pixel_size", "origin"):
-        _number(file, f"{IMAGE}/{name}", np.full(2, np.nan), "m").attrs["order"] = "y,x"
-    _number(file, f"{IMAGE}/image_size", np.full(3, np.nan), "m").attrs["order"] = "x,y,z"
-    _number(file, f"{IMAGE}/is_fft_shifted", 0)
-    put_text(file, f"{IMAGE}/data_type", "amplitude")
-    put_text(file, f"{IMAGE}/data_space", "real")
+        put(file, f"{IMAGE}/{name}", np.full(2, np.nan), "m", order="y,x")
+    put(file, f"{IMAGE}/image_size", np.full(3, np.nan), "m", order="x,y,z")
 
 
 def _records(file: h5py.File, start: ScanStart, config_json: str) -> None:
-    put_text(file, f"{LIVE}/config", config_json)
-    put_text(file, f"{LIVE}/metadata", json.dumps(start.metadata))
-    put_text(file, f"{LIVE}/end_reason", "", TEXT)
-    _number(file, f"{LIVE}/complete", np.uint8(0))
-    _number(file, f"{LIVE}/expected", -1 if start.expected is None else start.expected)
-    _number(file, f"{LIVE}/beam_center_px", start.beam_center_px or (np.nan, np.nan))
-    counters = f"{LIVE}/counters"
-    names = ("n_frames", "received", "used", "waiting", "snapshots", "snapshots_skipped")
-    for name in names + tuple(f"dropped/{reason}" for reason in DROP_REASONS):
-        _number(file, f"{counters}/{name}", np.int64(0))
+    put(file, f"{LIVE}/config", config_json)
+    put(file, f"{LIVE}/metadata", json.dumps(start.metadata))
+    put(file, f"{LIVE}/end_reason", texts(TEXT))
+    put(file, f"{LIVE}/complete", np.uint8(0))
+    put(file, f"{LIVE}/started_ns", start.started_ns, "ns")
+    put(file, f"{LIVE}/expected", -1 if start.expected is None else start.expected)
+    put(file, f"{LIVE}/beam_center_px", start.beam_center_px or (np.nan, np.nan))
+    nothing = (
+        dict.fromkeys(("n_frames", "snapshots", "snapshots_skipped"), 0) | report.counts(Ledger()) | report.lack(Missing())
+    )
+    for name, value in nothing.items():
+        put(file, f"{LIVE}/counters/{name}", np.int64(value))
     snapshots = f"{LIVE}/snapshots"
-    file.create_dataset(f"{snapshots}/object", (0, 0, 0), maxshape=(None,) * 3, chunks=(1, TILE, TILE), dtype=np.complex64)
-    file.create_dataset(f"{snapshots}/covered", (0, 0, 0), maxshape=(None,) * 3, chunks=(1, TILE, TILE), dtype=np.uint8)
-    file.create_dataset(
-        f"{snapshots}/probe", (0, 0, 0, 0), maxshape=(None,) * 4, chunks=(1, 1, TILE // 2, TILE // 2), dtype=np.complex64
-    )
-    for name in ("frames_used", "updates", "time_ns", "sequence"):
-        _growing(file, f"{snapshots}/{name}", (), np.int64)
-    _growing(file, f"{snapshots}/error", (), np.float64, np.nan)
-    _growing(file, f"{snapshots}/shape", (2,), np.int64)
-    _growing(file, f"{snapshots}/probe_shape", (3,), np.int64)
-    _growing(file, f"{snapshots}/origin_m", (2,), np.float64, np.nan, "m")
-    _growing(file, f"{snapshots}/pixel_m", (2,), np.float64, np.nan, "m")
-
-
-def _growing(
-    file: h5py.File, path: str, row: tuple[int, ...], dtype: Any, fill: float = 0, units: str | None = None
-) -> None:
-    dataset = file.create_dataset(
-        path, (0, *row), maxshape=(None, *row), chunks=(ROW_CHUNK, *row), dtype=dtype, fillvalue=fill
-    )
-    if units:
-        dataset.attrs["units"] = units
+    grow(file, f"{snapshots}/object", (0, 0, 0), np.complex64, chunks=(1, TILE, TILE))
+    grow(file, f"{snapshots}/covered", (0, 0, 0), np.uint8, chunks=(1, TILE, TILE))
+    grow(file, f"{snapshots}/probe", (0, 0, 0, 0), np.complex64, chunks=(1, 1, TILE // 2, TILE // 2))
+    for name, unknown in {**report.FIGURES, "error": np.nan}.items():
+        grow(file, f"{snapshots}/{name}", (0,), type(unknown), fillvalue=unknown)
+    grow(file, f"{snapshots}/shape", (0, 2), np.int64)
+    grow(file, f"{snapshots}/probe_shape", (0, 3), np.int64)
+    for name in ("origin_m", "pixel_m"):
+        grow(file, f"{snapshots}/{name}", (0, 2), np.float64, "m", fillvalue=np.nan)

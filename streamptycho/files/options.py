@@ -50,8 +50,8 @@ class WriterOptions(Options):
 
     compression: Literal["bslz4", "none"] = "bslz4"
     """How frames are stored. Frames that arrive as bslz4 are stored as they are unless this is ``none``."""
-    batch_frames: PositiveInt = 32
-    """Frames that wait in memory at most before they are committed without being asked."""
+    batch_frames: PositiveInt = 512
+    """Frames that wait in memory at most; then they are committed."""
     batch_bytes: PositiveInt = 64 << 20
     """Bytes that wait in memory at most."""
     max_frames: PositiveInt = 10_000_000

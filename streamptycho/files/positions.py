@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
-from streamptycho.files.dialect import APS, DETECTOR, Places, find, is_own, unit_of
+from streamptycho.files.dialect import APS, DETECTOR, TRANSLATION, Places, find, is_own, unit_of
 from streamptycho.files.options import ReadOptions
-from streamptycho.files.quantities import LENGTH_UNITS, position_scale
+from streamptycho.files.quantities import position_scale
+from streamptycho.messages.units import LENGTH_UNITS
 
-TRANSLATION = (
-    "/entry_1/sample_1/geometry_1/translation",
-    "/entry_1/data_1/translation",
-    f"{DETECTOR}/translation",
-)
+_PLACES = (TRANSLATION, "/entry_1/data_1/translation", f"{DETECTOR}/translation")
 APS_X, APS_Y = "/exchange/positions_x", "/exchange/positions_y"
 BASIS = f"{DETECTOR}/basis_vectors"
 _TILT = 1e-3
@@ -98,9 +95,9 @@ def check_pitch(vectors: NDArray[np.float64], pitch_m: tuple[float, float]) -> N
 
 
 def _cxi_xy(file: h5py.File, options: ReadOptions, frames: int) -> tuple[NDArray[np.float64], str | None, str]:
-    dataset = find(file, TRANSLATION)
+    dataset = find(file, _PLACES)
     if dataset is None:
-        raise FormatError(f"{file.filename}: no positions at {' or '.join(TRANSLATION)}; without them there is no picture")
+        raise FormatError(f"{file.filename}: no positions at {' or '.join(_PLACES)}; without them there is no picture")
     path, shape = str(dataset.name), dataset.shape
     if dataset.ndim != 2 or dataset.dtype.kind not in "fiu" or not ({2, 3} & set(shape)):
         raise FormatError(f"{path}: shape {shape} {dataset.dtype} is not (N, 3), (N, 2) or (3, N)")

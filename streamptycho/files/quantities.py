@@ -11,19 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
-from streamptycho.geometry import HC_EV_M, JOULE_PER_EV
+from streamptycho.messages.geometry import HC_EV_M
+from streamptycho.messages.units import ENERGY_UNITS, LENGTH_UNITS
 
-LENGTH_UNITS = {
-    "m": 1.0, "meter": 1.0, "metre": 1.0, "meters": 1.0, "metres": 1.0, "mm": 1e-3, "millimeter": 1e-3, "millimetre": 1e-3,
-    "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "micrometer": 1e-6, "micrometre": 1e-6,
-    "nm": 1e-9, "nanometer": 1e-9, "nanometre": 1e-9, "angstrom": 1e-10, "å": 1e-10, "a": 1e-10, "pm": 1e-12,
-}  # fmt: skip
-"""Metres per unit, by lower-case name."""
-ENERGY_UNITS = {
-    "ev": 1.0, "electronvolt": 1.0, "kev": 1e3, "mev": 1e6, "gev": 1e9,
-    "j": 1 / JOULE_PER_EV, "joule": 1 / JOULE_PER_EV, "joules": 1 / JOULE_PER_EV,
-}  # fmt: skip
-"""Electronvolts per unit, by lower-case name."""
 PHOTON_EV = (30.0, 300e3)
 WAVELENGTH_TOLERANCE = 0.02
 """Relative disagreement of wavelength and energy that rounding may cause."""
@@ -82,7 +72,9 @@ def photon_energy_ev(reading: Reading, units: tuple[str, ...], wavelength_m: flo
             "set read.energy_ev"
         )
     if wavelength_m is not None:
-        agreeing = {unit: ev for unit, ev in plausible.items() if agrees(ev, wavelength_m)}
+        agreeing = {
+            unit: ev for unit, ev in plausible.items() if abs(ev * wavelength_m / HC_EV_M - 1) <= WAVELENGTH_TOLERANCE
+        }
         if not agreeing:
             found = " or ".join(f"{ev:.6g} eV" for ev in plausible.values())
             raise FormatError(
@@ -96,11 +88,6 @@ def photon_energy_ev(reading: Reading, units: tuple[str, ...], wavelength_m: flo
         why = "the standard unit of the path"
     ev = plausible[unit]
     return ev, unit, f"{ev:.6g} eV, from {why} ({said})"
-
-
-def agrees(energy_ev: float, wavelength_m: float) -> bool:
-    """True if energy and wavelength describe the same photon, within rounding."""
-    return abs(energy_ev * wavelength_m / HC_EV_M - 1) <= WAVELENGTH_TOLERANCE
 
 
 def position_scale(xy: NDArray[np.float64], unit: str | None, standard: str, field_m: float, path: str) -> tuple[float, str]:

@@ -1,9 +1,8 @@
 """The file with the reconstruction: plain datasets under /object, /probe and /metrics, and links where CXI readers look.
 
-Written whole under another name and then renamed, so that nobody meets half a result.
+Written whole under another name and then renamed, so that no reader meets half a result.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError, ScanError
-from streamptycho.files.dialect import find, text
-from streamptycho.files.disk import build
-from streamptycho.files.layout import put_text
-from streamptycho.messages import ScanEnd, ScanStart, Snapshot
+from streamptycho.files.dialect import LIVE, find, open_file, text
+from streamptycho.files.disk import build, part_of
+from streamptycho.files.items import ENTRY, link, make_group, make_image, make_plot, put, sign
+from streamptycho.files.outcome import Outcome
+from streamptycho.files.report import FIGURES, Report, read_report, write
+from streamptycho.messages.results import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A reconstruction as read from a file."""
 
@@ -34,20 +35,25 @@ class Result:
     error_per_iteration: NDArray[np.float32]
     """(k,) Fourier error after each pass."""
     algorithm: str
+    covered: NDArray[np.bool_] | None
+    """(ny, nx) bool, True where the probe has been; None where the file does not say."""
+    report: Report
+    """How the scan went, what was estimated beside object and probe, and how far the picture can be trusted."""
 
 
-def write_result(
-    path: Path, snapshot: Snapshot, start: ScanStart, *, end: ScanEnd | None = None, config_json: str = "{}"
-) -> None:
-    """Write `snapshot` as the result of the scan, in place of an earlier result of that name.
+def write_result(path: Path, outcome: Outcome) -> None:
+    """Write the picture of `outcome` and all that is known of it, in place of an earlier result of that name.
 
-    `end` is None while the scan is still running. Raises ScanError naming the path if the disk refuses.
+    Raises ValueError where there is no picture, ScanError naming the path if the disk refuses.
     """
+    if outcome.snapshot is None:
+        raise ValueError("outcome.snapshot: None; a result needs a picture")
+    snapshot = outcome.snapshot
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = part_of(path)
     try:
         try:
-            build(partial, lambda file: _fill(file, snapshot, start, end, config_json))
+            build(partial, lambda file: _fill(file, outcome, snapshot))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -55,11 +61,16 @@ def write_result(
         raise ScanError(f"{path}: the result cannot be written ({error}); free disk space or write elsewhere") from error
 
 
-def _fill(file: h5py.File, snapshot: Snapshot, start: ScanStart, end: ScanEnd | None, config_json: str) -> None:
+def _fill(file: h5py.File, outcome: Outcome, snapshot: Snapshot) -> None:
+    sign(file, outcome.start.scan_id, "object")
     _object(file, snapshot)
     _probe(file, snapshot)
     _metrics(file, snapshot)
-    _entry(file, snapshot, start, end, config_json)
+    _images(file, snapshot)
+    _origin(file, outcome, snapshot)
+    write(file, outcome)
+    if outcome.estimates is not None:
+        link(file, "", positions=f"{LIVE}/estimates/positions")
 
 
 def read_result(path: Path) -> Result:
@@ -75,9 +86,17 @@ def read_result(path: Path) -> Result:
                 origin_m=(_first(file, "/object/y"), _first(file, "/object/x")),
                 error_per_iteration=np.asarray(_need(file, "/metrics/error_per_iteration")[()], np.float32),
                 algorithm=text(_need(file, "/metrics/algorithm")[()]),
+                covered=None if (covered := find(file, ("/object/covered",))) is None else covered[()] != 0,
+                report=read_report(file),
             )
     except OSError as error:
         raise FormatError(f"{path}: not a readable result file ({error})") from error
+
+
+def is_result(path: Path) -> bool:
+    """True for a file that :func:`read_result` reads, False for any other that is HDF5; else FormatError."""
+    with open_file(path) as file:
+        return find(file, ("/object/complex",)) is not None
 
 
 def _first(file: h5py.File, path: str) -> float:
@@ -92,93 +111,67 @@ def _need(file: h5py.File, *paths: str) -> Any:
     return dataset
 
 
-def _plot(file: h5py.File, path: str, signal: str, axes: tuple[str, ...], also: tuple[str, ...] = ()) -> Any:
-    group = file.create_group(path)
-    group.attrs["NX_class"] = "NXdata"
-    group.attrs["signal"] = signal
-    group.attrs["axes"] = list(axes)
-    if also:
-        group.attrs["auxiliary_signals"] = list(also)
-    return group
+def _axes(group: Any, origin_m: tuple[float, float], pixel_m: tuple[float, float], shape: tuple[int, ...]) -> None:
+    for name, origin, pixel, n in zip("yx", origin_m, pixel_m, shape, strict=True):
+        put(group, name, origin + pixel * np.arange(n), "m")
 
 
 def _object(file: h5py.File, snapshot: Snapshot) -> None:
-    group = _plot(file, "object", "phase", ("y", "x"), ("amplitude",))
+    group = make_plot(file, "object", "phase", ("y", "x"), ("amplitude",))
     picture = snapshot.object
     group["complex"] = picture
-    group["phase"] = np.angle(picture)
-    group["phase"].attrs["units"] = "rad"
+    put(group, "phase", np.angle(picture), "rad")
     group["amplitude"] = np.abs(picture)
     group["covered"] = snapshot.covered.astype(np.uint8)
     # one number where the pixels are square, as most readers expect; (y, x) where they are not
     square = np.isclose(*snapshot.pixel_m, rtol=1e-6)
-    group["pixel_size"] = snapshot.pixel_m[0] if square else snapshot.pixel_m
-    group["pixel_size"].attrs["units"] = "m"
-    for name, origin, pixel, n in zip("yx", snapshot.origin_m, snapshot.pixel_m, picture.shape, strict=True):
-        group[name] = origin + pixel * np.arange(n)
-        group[name].attrs["units"] = "m"
+    put(group, "pixel_size", snapshot.pixel_m[0] if square else snapshot.pixel_m, "m")
+    _axes(group, snapshot.origin_m, snapshot.pixel_m, picture.shape)
 
 
 def _probe(file: h5py.File, snapshot: Snapshot) -> None:
-    group = _plot(file, "probe", "intensity", ("y", "x"))
+    group = make_plot(file, "probe", "intensity", ("y", "x"))
     group["complex"] = snapshot.probe[0]
     group["modes"] = snapshot.probe
     group["intensity"] = (np.abs(snapshot.probe) ** 2).sum(axis=0)
-    for name, pixel, n in zip("yx", snapshot.pixel_m, snapshot.probe.shape[1:], strict=True):
-        group[name] = pixel * (np.arange(n) - n // 2)
-        group[name].attrs["units"] = "m"
+    (pixel_y, pixel_x), (ny, nx) = snapshot.pixel_m, snapshot.probe.shape[1:]
+    _axes(group, (-pixel_y * (ny // 2), -pixel_x * (nx // 2)), snapshot.pixel_m, (ny, nx))
 
 
 def _metrics(file: h5py.File, snapshot: Snapshot) -> None:
-    group = _plot(file, "metrics", "error_per_iteration", ("iteration",))
+    group = make_plot(file, "metrics", "error_per_iteration", ("iteration",))
     group["error_per_iteration"] = snapshot.error_history
     group["iteration"] = np.arange(1, len(snapshot.error_history) + 1)
     group["n_iterations"] = len(snapshot.error_history)
     group["error"] = snapshot.error
-    put_text(file, "metrics/algorithm", snapshot.algorithm)
+    put(file, "metrics/algorithm", snapshot.algorithm)
 
 
-def _entry(file: h5py.File, snapshot: Snapshot, start: ScanStart, end: ScanEnd | None, config_json: str) -> None:
-    file["cxi_version"] = 160
-    file["number_of_entries"] = 1
-    file.attrs["default"] = "entry_1"
-    entry = file.create_group("entry_1")
-    entry.attrs["NX_class"] = "NXentry"
-    entry.attrs["default"] = "object"
-    for name in ("object", "probe", "metrics"):
-        entry[name] = h5py.SoftLink(f"/{name}")
-    put_text(file, "entry_1/title", start.scan_id)
-    image = _plot(file, "entry_1/image_1", "phase", ("y", "x"))
-    image["data_real"], image["data_imag"] = snapshot.object.real, snapshot.object.imag
-    for name, target in (("data", "complex"), *((same, same) for same in ("phase", "amplitude", "y", "x"))):
-        image[name] = h5py.SoftLink(f"/object/{target}")
-    second = _plot(file, "entry_1/image_2", "intensity", ("y", "x"))
-    for name, target in (("data", "complex"), *((same, same) for same in ("intensity", "y", "x"))):
-        second[name] = h5py.SoftLink(f"/probe/{target}")
-    for name in ("image_1", "image_2"):
-        file[f"entry_1/{name}/is_fft_shifted"] = 0
-        put_text(file, f"entry_1/{name}/data_type", "amplitude")
-        put_text(file, f"entry_1/{name}/data_space", "real")
-    shown = _plot(file, "entry_1/data_1", "data", ("y", "x"))
-    for name, target in (("data", "phase"), ("y", "y"), ("x", "x")):
-        shown[name] = h5py.SoftLink(f"/object/{target}")
-    _origin(file, snapshot, start, end, config_json)
+def _images(file: h5py.File, snapshot: Snapshot) -> None:
+    """The pictures where CXI readers look."""
+    link(file, ENTRY, object="/object", probe="/probe", metrics="/metrics")
+    for image, source, signal in (("image_1", "/object", "phase"), ("image_2", "/probe", "intensity")):
+        path = f"{ENTRY}/{image}"
+        make_image(file, path, signal, ("y", "x"))
+        link(file, path, data=f"{source}/complex", **{name: f"{source}/{name}" for name in (signal, "y", "x")})
+    first, picture = f"{ENTRY}/image_1", snapshot.object
+    put(file, f"{first}/data_real", picture.real)
+    put(file, f"{first}/data_imag", picture.imag)
+    link(file, first, amplitude="/object/amplitude")
+    make_plot(file, f"{ENTRY}/data_1", "data", ("y", "x"))
+    link(file, f"{ENTRY}/data_1", data="/object/phase", y="/object/y", x="/object/x")
 
 
-def _origin(file: h5py.File, snapshot: Snapshot, start: ScanStart, end: ScanEnd | None, config_json: str) -> None:
-    instrument = file.create_group("entry_1/instrument_1")
-    instrument.attrs["NX_class"] = "NXinstrument"
-    for path, value, units in (
-        ("source_1/energy", start.geometry.energy_ev, "eV"),
-        ("source_1/wavelength", start.geometry.wavelength_m, "m"),
-        ("detector_1/distance", start.geometry.distance_m, "m"),
-    ):
-        instrument[path] = value
-        instrument[path].attrs["units"] = units
-    notes = file.create_group("entry_1/streamptycho")
-    notes.attrs["NX_class"] = "NXcollection"
-    put_text(file, "entry_1/streamptycho/config", config_json)
-    put_text(file, "entry_1/streamptycho/end_reason", end.reason.value if end else "")
-    notes["complete"] = np.uint8(bool(end and end.complete))
-    for name in ("frames_used", "updates", "sequence", "time_ns"):
-        notes[name] = getattr(snapshot, name)
+def _origin(file: h5py.File, outcome: Outcome, snapshot: Snapshot) -> None:
+    geometry, end = outcome.start.geometry, outcome.end
+    instrument = make_group(file, f"{ENTRY}/instrument_1", "NXinstrument")
+    put(instrument, "source_1/energy", geometry.energy_ev, "eV")
+    put(instrument, "source_1/wavelength", geometry.wavelength_m, "m")
+    put(instrument, "detector_1/distance", geometry.distance_m, "m")
+    make_group(file, LIVE, "NXcollection")
+    put(file, f"{LIVE}/config", outcome.config_json)
+    put(file, f"{LIVE}/end_reason", end.reason.value if end else "")
+    put(file, f"{LIVE}/complete", np.uint8(bool(end and end.complete)))
+    put(file, f"{LIVE}/started_ns", outcome.start.started_ns, "ns")
+    for name in FIGURES:
+        put(file, f"{LIVE}/{name}", getattr(snapshot, name))

@@ -4,10 +4,8 @@ Frames are read one at a time, on demand. A file that is still being written is 
 counts.
 """
 
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,12 +14,17 @@ from numpy.typing import NDArray
 from streamptycho.errors import FormatError
 from streamptycho.files import describe
 from streamptycho.files.bslz4 import chunk_encoding, stored_chunk
-from streamptycho.files.dialect import LIVE_KEY, Dialect, Places, dialect_of, find, places_of
+from streamptycho.files.dialect import LIVE, LIVE_KEY, Dialect, Places, dialect_of, find, open_file, places_of
 from streamptycho.files.options import ReadOptions
 from streamptycho.files.positions import positions_yx
-from streamptycho.invariants import MAX_SCAN_ID
-from streamptycho.messages import ScanStart
-from streamptycho.payload import PIXEL_DTYPES, Encoding, Payload
+from streamptycho.files.report import Report, read_report
+from streamptycho.files.snapshots import latest
+from streamptycho.messages.checks import MAX_SCAN_ID
+from streamptycho.messages.payload import PIXEL_DTYPES, Encoding, Payload
+from streamptycho.messages.results import Snapshot
+from streamptycho.messages.run import RunId
+from streamptycho.messages.stream import ScanStart
+from streamptycho.options import Closing
 
 _ROOM = 16
 """Bytes of a scan id that are left for what is appended to the name of a file."""
@@ -33,7 +36,7 @@ def open_scan(path: Path, options: ReadOptions | None = None) -> "RecordedScan":
     Raises FormatError if anything needed is missing, ambiguous or contradicts itself; the message names the option that
     settles it, by its name in the configuration. Use as a context manager.
     """
-    file = _open(Path(path))
+    file = open_file(Path(path))
     try:
         return RecordedScan(file, Path(path), options or ReadOptions())
     except OSError as error:
@@ -44,7 +47,7 @@ def open_scan(path: Path, options: ReadOptions | None = None) -> "RecordedScan":
         raise
 
 
-class RecordedScan:
+class RecordedScan(Closing):
     """One scan of a file.
 
     Rows are frame indices: ``yx_m[k]`` is the position of frame `k`, and ``index`` lists the frames that are there.
@@ -95,6 +98,24 @@ class RecordedScan:
         name = "".join(c if c.isprintable() and c != "\\" else "_" for c in self.path.stem).lstrip(".")
         return name.encode(errors="replace")[: MAX_SCAN_ID - _ROOM].decode(errors="ignore") or "scan"
 
+    @property
+    def report(self) -> Report:
+        """How the scan went and what was learnt from it, as far as the file says so by now."""
+        return read_report(self._file)
+
+    @property
+    def planned(self) -> int | None:
+        """Frames that the start message announced, which our own growing file knows; None where it said nothing."""
+        expected = find(self._file, (f"{LIVE}/expected",))
+        return int(expected[()]) if expected is not None and expected[()] >= 0 else None
+
+    def latest(self, run: RunId) -> Snapshot | None:
+        """The latest picture of `run` in our own growing file; None where there is none, or the file is of another run."""
+        started = find(self._file, (f"{LIVE}/started_ns",))
+        if started is None or int(started[()]) != run.started_ns:
+            return None
+        return latest(self._file, run)
+
     def frame(self, i: int) -> NDArray[np.generic]:
         """Pixels of frame `i`, (ny, nx), little-endian. Raises FormatError if they cannot be decompressed."""
         self._check(i)
@@ -132,12 +153,6 @@ class RecordedScan:
         """Close the file; nothing can be read afterwards."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def _rows(self, yx_m: NDArray[np.float64], options: ReadOptions) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         frames, key = len(self._frames), find(self._file, (LIVE_KEY,))
         if self.dialect is Dialect.STREAMPTYCHO and key is not None:
@@ -164,18 +179,3 @@ def _frames(file: h5py.File, places: Places) -> Any:
     if dataset.dtype.name not in PIXEL_DTYPES:
         raise FormatError(f"{dataset.name}: type {dataset.dtype.name} is not one of {', '.join(PIXEL_DTYPES)}; convert it")
     return dataset
-
-
-def _open(path: Path) -> h5py.File:
-    """Open for reading, also if another process is writing the file or died doing so."""
-    if not path.is_file():
-        raise FormatError(f"{path}: no such file")
-    with suppress(OSError):
-        # refused for a file that is being written: tried again below, where the reason is reported
-        return h5py.File(path, "r")
-    try:
-        return h5py.File(path, "r", swmr=True)
-    except OSError as error:
-        raise FormatError(
-            f"{path}: not a readable HDF5 file ({error}); a scan that has just begun becomes readable in a moment"
-        ) from error

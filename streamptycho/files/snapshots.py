@@ -3,14 +3,18 @@
 Snapshots are appended and never overwritten, so that no reader meets half of one. The count is written last.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
 from streamptycho.files.dialect import LIVE
-from streamptycho.files.layout import IMAGE, TILE
-from streamptycho.messages import Snapshot
+from streamptycho.files.items import TILE, update
+from streamptycho.files.layout import IMAGE
+from streamptycho.files.report import COUNTERS
+from streamptycho.messages.results import Snapshot
+from streamptycho.messages.run import RunId
 
 
 class SnapshotLog:
@@ -18,12 +22,12 @@ class SnapshotLog:
 
     def __init__(self, file: h5py.File, max_bytes: int) -> None:
         self._file = file
-        self._group = file[f"{LIVE}/snapshots"]
+        self._group, self._counters = file[f"{LIVE}/snapshots"], file[COUNTERS]
         self._max_bytes = max_bytes
-        self._bytes = 0
-        self._count = 0
-        self._skipped = 0
-        self.last_sequence = -1
+        self._count, self._skipped = (int(self._counters[name][()]) for name in ("snapshots", "snapshots_skipped"))
+        sizes = (self._group[name][: self._count].tolist() for name in ("shape", "probe_shape"))
+        self._bytes = sum(map(stored_bytes, *sizes))
+        self.last_sequence = int(self._group["sequence"][self._count - 1]) if self._count else -1
         """Sequence number of the latest snapshot in the file."""
 
     def append(self, snapshot: Snapshot) -> bool:
@@ -31,23 +35,23 @@ class SnapshotLog:
 
         The canvas may change its size: ``shape`` has the true one of each row, the rest of the row is zero.
         """
-        size = _stored_bytes(snapshot)
+        size = stored_bytes(snapshot.object.shape, snapshot.probe.shape)
         if self._bytes + size > self._max_bytes and not snapshot.final:
             self._skipped += 1
-            self._set("snapshots_skipped", self._skipped)
+            update(self._counters["snapshots_skipped"], self._skipped)
             return False
-        row = self._count
-        self._put("object", row, snapshot.object)
-        self._put("covered", row, snapshot.covered.astype(np.uint8))
-        self._put("probe", row, snapshot.probe)
-        for name in ("frames_used", "updates", "time_ns", "sequence", "error", "origin_m", "pixel_m"):
-            self._put(name, row, np.asarray(getattr(snapshot, name)))
-        self._put("shape", row, np.array(snapshot.object.shape))
-        self._put("probe_shape", row, np.array(snapshot.probe.shape))
+        shapes = {"shape": snapshot.object.shape, "probe_shape": snapshot.probe.shape}
+        for name, dataset in self._group.items():  # the others hold the snapshot's fields of these names
+            values = np.asarray(shapes.get(name) or getattr(snapshot, name), dataset.dtype)
+            if self._count < len(dataset):  # a row of a writer that died before it had counted it
+                dataset[self._count] = 0
+            dataset.resize((self._count + 1, *np.maximum(dataset.shape[1:], values.shape)))
+            dataset[(self._count, *(slice(n) for n in values.shape))] = values
+            dataset.flush()
         self._bytes += size
         self._count += 1
         self.last_sequence = snapshot.sequence
-        self._set("snapshots", self._count)
+        update(self._counters["snapshots"], self._count)
         return True
 
     def fill_image(self, snapshot: Snapshot) -> None:
@@ -70,22 +74,34 @@ class SnapshotLog:
         self._file[f"{IMAGE}/image_size"][...] = (width, height, 0.0)
         self._file[f"{IMAGE}/origin"][...] = snapshot.origin_m
 
-    def _put(self, name: str, row: int, values: Any) -> None:
-        dataset = self._group[name]
-        dataset.resize((row + 1, *np.maximum(dataset.shape[1:], values.shape)))
-        dataset[(row, *(slice(n) for n in values.shape))] = values
-        dataset.flush()
 
-    def _set(self, name: str, value: int) -> None:
-        counter = self._file[f"{LIVE}/counters/{name}"]
-        counter[()] = value
-        counter.flush()
-
-
-def _stored_bytes(snapshot: Snapshot) -> int:
+def stored_bytes(shape: Sequence[int], probe_shape: Sequence[int]) -> int:
     """Bytes that a snapshot takes in the file: whole tiles of complex64 and uint8, and the probe's whole tiles."""
-    ny, nx = (-(-n // TILE) * TILE for n in snapshot.object.shape)
-    modes, py, px = snapshot.probe.shape
+    ny, nx = (-(-n // TILE) * TILE for n in shape)
+    modes, py, px = probe_shape
     half = TILE // 2
     tiles = modes * -(-py // half) * -(-px // half)
     return int(9 * ny * nx + 8 * half * half * tiles)
+
+
+def latest(file: h5py.File, run: RunId) -> Snapshot | None:
+    """The latest picture in a growing file; None before the first."""
+    rows = int(file[f"{COUNTERS}/snapshots"][()])
+    if not rows:
+        return None
+    group = file[f"{LIVE}/snapshots"]
+    said: dict[str, Any] = {
+        name: dataset[rows - 1] for name, dataset in group.items() if name not in ("object", "covered", "probe")
+    }
+    shape, probe_shape = (tuple(slice(n) for n in said.pop(name)) for name in ("shape", "probe_shape"))
+    fields: dict[str, Any] = {name: tuple(value.tolist()) if value.ndim else value.item() for name, value in said.items()}
+    return Snapshot(
+        **run.fields,
+        **fields,
+        final=False,
+        error_history=np.zeros(0, np.float32),
+        algorithm="",
+        object=group["object"][(rows - 1, *shape)],
+        covered=group["covered"][(rows - 1, *shape)] > 0,
+        probe=group["probe"][(rows - 1, *probe_shape)],
+    )

@@ -1,25 +1,15 @@
-"""What the engine has not taken yet: it gets it in order, before anything else, and it stays within bounds."""
+"""Bounded queue of messages that the engine has not accepted yet; it gets them in order, before anything else."""
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from streamptycho.join import HELD_BYTES, MatchOptions, held_bytes
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.join.open_scan import HELD_BYTES, MatchOptions, held_bytes
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.status import ReceiveStatus
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
 
 MAX_DARKS = 64
 """Messages with dark exposures on top of the bytes of the backlog."""
-
-
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """A scan that the engine will not see."""
-
-    status: Status
-    """The receiver's last word about it."""
-    points: int
-    """Frames with positions that were owed."""
-    darks: int
-    """Dark exposures that were owed."""
 
 
 class Backlog:
@@ -27,31 +17,31 @@ class Backlog:
 
     def __init__(self, options: MatchOptions) -> None:
         self._options = options
-        self._owed: deque[tuple[Message, Status | None]] = deque()
-        """With the end of a scan goes the last word about it."""
+        self._queue: deque[tuple[Message, ReceiveStatus | None]] = deque()
+        """With the end of a scan goes its last status."""
         self._bytes = 0
         self._some_are_over = False
-        """There may be a scan, owed as a whole, that has ended."""
+        """There may be a scan, queued as a whole, that has ended."""
 
     def __len__(self) -> int:
-        return len(self._owed)
+        return len(self._queue)
 
     @property
     def first(self) -> Message:
         """What is to be delivered next."""
-        return self._owed[0][0]
+        return self._queue[0][0]
 
     def pop(self) -> None:
         """The first has been delivered."""
-        self._bytes -= _held_bytes(self._owed.popleft()[0])
+        self._bytes -= _held_bytes(self._queue.popleft()[0])
 
-    def add(self, message: Message, last_word: Status | None = None) -> bool:
-        """Put a message at the end; False if there is no room for it. An end comes with the last word about its scan."""
+    def add(self, message: Message, last_word: ReceiveStatus | None = None) -> bool:
+        """Put a message at the end; False if there is no room for it. An end comes with the last status of its scan."""
         if not self._has_room(message):
             return False
-        if isinstance(message, ScanStart):  # without what may be large and is for the eye only
+        if isinstance(message, ScanStart):  # without what may be large and is for display only
             message = replace(message, planned_yx_m=None)
-        self._owed.append((message, last_word))
+        self._queue.append((message, last_word))
         self._bytes += _held_bytes(message)
         self._some_are_over |= last_word is not None
         return True
@@ -63,43 +53,39 @@ class Backlog:
             return True
         if not isinstance(message, Frame):
             return False
-        darks = [_held_bytes(owed) for owed, _ in self._owed if isinstance(owed, Frame)]
+        darks = [_held_bytes(queued) for queued, _ in self._queue if isinstance(queued, Frame)]
         return len(darks) < MAX_DARKS and sum(darks) + size <= limit
 
     @property
     def too_many_scans(self) -> bool:
-        """True if more starts are owed than scans may run at once."""
-        return sum(isinstance(owed, ScanStart) for owed, _ in self._owed) > self._options.max_open_scans
+        """True if more starts are queued than scans may run at once."""
+        return sum(isinstance(queued, ScanStart) for queued, _ in self._queue) > self._options.max_open_scans
 
-    def give_up(self) -> GivenUp | None:
-        """Let go of the oldest scan that is over and of which the engine has seen nothing; None if there is none."""
+    def give_up(self) -> tuple[ReceiveStatus, list[Message]] | None:
+        """Drop the oldest scan that is over and unknown to the engine, if any; its last status, and its messages."""
         if not self._some_are_over:
             return None
         starts: dict[str, int] = {}
-        for place, (owed, last_word) in enumerate(self._owed):
-            if isinstance(owed, ScanStart):
-                starts[owed.scan_id] = place
-            elif isinstance(owed, ScanEnd) and owed.scan_id in starts and last_word is not None:
-                return self._let_go(starts[owed.scan_id], place, last_word)
+        for place, (queued, last_word) in enumerate(self._queue):
+            if isinstance(queued, ScanStart):
+                starts[queued.scan_id] = place
+            elif isinstance(queued, ScanEnd) and queued.scan_id in starts and last_word is not None:
+                return last_word, self._drop(starts[queued.scan_id], place, queued.scan_id)
         self._some_are_over = False
         return None
 
-    def _let_go(self, first: int, last: int, last_word: Status) -> GivenUp:
-        kept: deque[tuple[Message, Status | None]] = deque()
-        points = darks = 0
-        for place, (message, word) in enumerate(self._owed):
-            if message.scan_id != last_word.scan_id or not first <= place <= last:
-                kept.append((message, word))
-                continue
-            self._bytes -= _held_bytes(message)
-            points += isinstance(message, ScanPoint)
-            darks += len(message) if isinstance(message, Frame) else 0
-        self._owed = kept
-        return GivenUp(last_word, points, darks)
+    def _drop(self, first: int, last: int, scan_id: str) -> list[Message]:
+        entries = list(self._queue)
+        between = entries[first : last + 1]
+        kept = (entry for entry in between if entry[0].scan_id != scan_id)
+        self._queue = deque([*entries[:first], *kept, *entries[last + 1 :]])
+        gone = [message for message, _ in between if message.scan_id == scan_id]
+        self._bytes -= sum(map(_held_bytes, gone))
+        return gone
 
 
 def _held_bytes(message: Message) -> int:
-    """Memory that a message ties up, but for starts and ends."""
+    """Memory of a queued message; starts and ends count nothing."""
     if isinstance(message, Positions):
         return message.index.nbytes + message.yx_m.nbytes + HELD_BYTES
     frame = message.frame if isinstance(message, ScanPoint) else message

@@ -6,77 +6,117 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from streamptycho.compose.composer import Composer
+from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.errors import ProtocolError
-from streamptycho.join import Edge, MatchOptions, OpenScan, Routed
-from streamptycho.match import Matcher
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.join.matcher import Matcher
+from streamptycho.join.open_scan import Edge, MatchOptions, OpenScan, Routed
+from streamptycho.messages.facts import Fact
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import DropReason, EndReason, ServiceKind, ServiceState, Stream
+from streamptycho.messages.status import ReceiveStatus
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
 from streamptycho.pipeline.backlog import Backlog
-from streamptycho.pipeline.last_words import LastWords
-from streamptycho.pipeline.stage import Output, Port
-from streamptycho.reasons import DropReason, EndReason, ServiceState
+from streamptycho.pipeline.stage import Newest, Output, Port, Rate, Stage
 
 log = logging.getLogger(__name__)
 
 START_AGAIN_S = 2.0
-"""Time between two copies of the start message of an open scan for who watches: some come late."""
-WARN_S = 10.0
-"""Time between two warnings about the same field of refused messages."""
+"""Time between two copies of the start message of an open scan, for late subscribers."""
+MAX_REMARKS, MAX_REMARK = 32, 600
+"""Remarks about one scan, and characters of each: they are sent with every status."""
 
 
-class ReceiveStage:
+class ReceiveStage(Stage[ReceiveStatus]):
     """Joins the streams, passes everything on, and keeps count."""
 
-    busy = False
-    status_ports: tuple[Port, ...] = (Port.WRITER,)
+    status_kind = ReceiveStatus
+    status_ports = (Port.WRITER,)
 
     def __init__(
         self,
         options: MatchOptions,
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
+        name: str = ServiceKind.RECEIVE,
+        composer: Composer | None = None,
     ) -> None:
+        super().__init__(name, clock, wall_ns)
         self.matcher = Matcher(options)
-        self._clock = clock
-        self._wall_ns = wall_ns
-        self._owed = Backlog(options)
+        self.rejected = self.matcher.rejected
+        self._composer = composer or Composer(ScanOptions())
+        self._remarks: Newest[tuple[str, ...]] = Newest()
+        self._backlog = Backlog(options)
         self._refused = False
         self._rates: dict[str, Rate] = {}
-        self._next_warning_s: dict[str, float] = {}
-        self._last_words = LastWords(clock)
         self._start_again_s = clock() + START_AGAIN_S
 
+    def hear(self, role: Role, fact: Fact) -> Iterator[Output]:
+        """Route what the stream of a role has told."""
+        return self._take(self._composer.take(role, fact, self._clock()))
+
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
-        """Route one message of the detector's streams."""
+        """Route one message of a scan."""
         if isinstance(message, ProtocolError):
-            self._warn(message)
+            self._notices.refused(message)
         yield from self._route(self.matcher.handle(message, self._clock()))
 
-    def _warn(self, error: ProtocolError) -> None:
-        """Say what is wrong with a refused message, once for each field and a while."""
-        now = self._clock()
-        if now >= self._next_warning_s.get(error.field, now):
-            self._next_warning_s[error.field] = now + WARN_S
-            log.warning("a message was refused: %s", error)
+    def _take(self, messages: Iterable[Message | ProtocolError]) -> Iterator[Output]:
+        for message in messages:
+            yield from self.handle(message)
+
+    def resume(self, messages: Iterable[Message]) -> Iterator[Output]:
+        """Take up the open scans of a receiver that has broken off, from what the writer says that it has of them.
+
+        `messages` are, for each scan, its start, the last status of that receiver if there is one, and a :class:`Resume`.
+        """
+        messages = list(messages)
+        self._composer.resume(messages)
+        start, before = None, None
+        for message in messages:
+            match message:
+                case ScanStart():
+                    start, before = message, None
+                case ReceiveStatus():
+                    before = message
+                case Resume() if start is not None and message.run == start.run:
+                    log.warning("scan %s goes on: %d frames have come before", start.scan_id, message.frames.sum())
+                    yield from self._route(self.matcher.resume(start, message, before, self._clock()))
 
     def idle(self) -> Iterable[Output]:
         """Close scans that are due."""
+        yield from self._take(self._composer.tick(self._clock()))
+        self._tell()
         yield from self._route(self.matcher.tick(self._clock()))
-        yield from self._pay_owed()
-        yield from self._show_starts_if_due()
+        yield from self._send_backlog()
+        if self._clock() >= self._start_again_s:
+            self._start_again_s = self._clock() + START_AGAIN_S
+            for scan in self.matcher.scans.values():
+                yield Port.DISPLAY, _without_arrays(scan.start)
+
+    def _tell(self) -> None:
+        """Log what the composer has found, and keep it for the statuses."""
+        for finding in self._composer.fresh():
+            log.warning("%s", finding, extra={"scan_id": finding.scan})
+            said = self._remarks.get(finding.scan, ())
+            if len(said) < MAX_REMARKS:
+                self._remarks[finding.scan] = (*said, finding.text[:MAX_REMARK])
 
     def finish(self) -> Iterable[Output]:
         """Close all scans as interrupted."""
+        yield from self._take(self._composer.finish(self._clock()))
         yield from self._route(self.matcher.finish(EndReason.INTERRUPTED))
+        yield from self._send_backlog()
 
     def _route(self, routed: Iterator[Routed]) -> Iterator[Output]:
-        scans = dict(self.matcher.scans)
+        scans, over = dict(self.matcher.scans), []
         for edge, message in routed:
             scans |= self.matcher.scans
             status = None
             if isinstance(message, ScanEnd):
+                over.append(message.run)
                 # before the end, so that a file which closes with the end has the final counts
-                status = self._status(scans[message.scan_id], ServiceState.DONE)
-                self._last_words.add(status)
+                status = self._last_status(scans[message.scan_id], message)
                 yield Port.WRITER, status
                 yield Port.DISPLAY, status
                 yield Port.DISPLAY, message
@@ -84,53 +124,49 @@ class ReceiveStage:
                 yield Port.DISPLAY, _without_arrays(message)
             if edge is not Edge.ENGINE:
                 yield Port.WRITER, message
+            if status is not None:  # from which the engine counts what it has not got
+                yield from self._to_engine(status, None)
             if edge is not Edge.WRITER:
                 yield from self._to_engine(message, status)
+        for run in over:
+            yield from self._take(self._composer.closed(run))
 
-    def _show_starts_if_due(self) -> Iterator[Output]:
-        if self._clock() >= self._start_again_s:
-            self._start_again_s = self._clock() + START_AGAIN_S
-            for scan in self.matcher.scans.values():
-                yield Port.DISPLAY, _without_arrays(scan.start)
-
-    def _to_engine(self, message: Message, last_word: Status | None) -> Iterator[Output]:
-        """Nothing overtakes what is still owed."""
-        yield from self._pay_owed()
-        if self._owed:
-            self._owe(message, last_word)
+    def _to_engine(self, message: Message, last_word: ReceiveStatus | None) -> Iterator[Output]:
+        if self._backlog:  # which nothing overtakes; it is offered again when idle
+            self._keep(message, last_word)
         else:
             yield Port.ENGINE, message
 
-    def _pay_owed(self) -> Iterator[Output]:
-        """Try what is owed, in order, up to the first that is not taken."""
+    def _send_backlog(self) -> Iterator[Output]:
+        """Offer the backlog in order, up to the first message that is not accepted."""
         self._refused = False
-        while self._owed:
-            yield Port.ENGINE, self._owed.first
+        while self._backlog:
+            yield Port.ENGINE, self._backlog.first
             if self._refused:
                 return
-            self._owed.pop()
+            self._backlog.pop()
 
     def unsent(self, port: Port, message: Message) -> None:
-        """Keep what the engine could not take, within bounds; count frames that do not fit."""
+        """Keep what the engine could not accept, within bounds; count frames that do not fit."""
         if port is not Port.ENGINE:
             return
         self._refused = True
-        if not self._owed or message is not self._owed.first:
-            self._owe(message, None)
+        if not self._backlog or message is not self._backlog.first:
+            self._keep(message, None)
 
-    def _owe(self, message: Message, last_word: Status | None) -> None:
+    def _keep(self, message: Message, last_word: ReceiveStatus | None) -> None:
         """Put a message into the backlog; scans that are over make room for the frames of those that run."""
-        while not self._owed.add(message, last_word):
-            if isinstance(message, Positions) or not self._give_up_one():  # positions of lost frames are for the eye only
+        while not self._backlog.add(message, last_word):
+            if isinstance(message, Positions) or not self._give_up_one():  # positions of lost frames are for display only
                 self._drop(message)
                 return
         if isinstance(message, ScanStart):
-            while self._owed.too_many_scans and self._give_up_one():
+            while self._backlog.too_many_scans and self._give_up_one():
                 pass
 
     def _drop(self, message: Message) -> None:
         if isinstance(message, Frame):
-            self.matcher.rejected["dark_engine_full"] += len(message)
+            self.rejected.add("dark_engine_full", message.scan_id, len(message))
         elif isinstance(message, ScanPoint):
             scan = self.matcher.scans.get(message.scan_id)
             if scan is not None:
@@ -138,73 +174,71 @@ class ReceiveStage:
                 scan.drop(DropReason.ENGINE_FULL)
 
     def _give_up_one(self) -> bool:
-        """Give a scan up that is over; its counts are told anew. False if there is none."""
-        gone = self._owed.give_up()
+        """Drop a scan that is over from the backlog and correct its last status. False if there is none."""
+        gone = self._backlog.give_up()
         if gone is None:
             return False
-        told = gone.status
-        log.warning("the reconstruction has taken nothing of scan %s and will not see it; it is in the file", told.scan_id)
-        dropped = Counter(told.dropped) + Counter({DropReason.ENGINE_FULL.value: gone.points})
-        used = told.used - gone.points
-        self._last_words.add(dataclasses.replace(told, time_ns=self._wall_ns(), used=used, dropped=dict(dropped)))
-        if gone.darks:
-            self.matcher.rejected["dark_engine_full"] += gone.darks
+        last, messages = gone
+        text = "the reconstruction has taken nothing of scan %s and will not see it; it is in the file"
+        log.warning(text, last.scan_id, extra={"scan_id": last.scan_id, "started_ns": last.started_ns})
+        points = sum(isinstance(message, ScanPoint) for message in messages)
+        dropped = Counter(last.dropped) + Counter({DropReason.ENGINE_FULL.value: points})
+        used = last.used - points
+        self._last_words.add(dataclasses.replace(last, time_ns=self._wall_ns(), used=used, dropped=dict(dropped)))
+        darks = sum(len(message) for message in messages if isinstance(message, Frame))
+        self.rejected.add("dark_engine_full", last.scan_id, darks)
         return True
 
-    def statuses(self) -> list[Status]:
-        """One per open scan, or an idle one; then the last ones of scans that have just ended."""
-        scans = self.matcher.scans
-        idle = Status(
-            service="receive", scan_id=None, state=ServiceState.IDLE, time_ns=self._wall_ns(), figures=self._rejected()
-        )
-        now = [self._status(scan, ServiceState.RECEIVING) for scan in scans.values()]
-        return (now or [idle]) + self._last_words.again(scans)
+    def _open(self) -> dict[str, ReceiveStatus]:
+        return {scan_id: self._status(scan, ServiceState.RECEIVING) for scan_id, scan in self.matcher.scans.items()}
 
-    def _status(self, scan: OpenScan, state: ServiceState) -> Status:
+    def _last_status(self, scan: OpenScan, end: ScanEnd) -> ReceiveStatus:
+        """The final counts of a scan, with what is missing; a scan that is not complete is told in the log."""
+        self._tell()
+        missing, positions = scan.missing(end.reason), scan.missing_positions(end.reason)
+        status = dataclasses.replace(self._status(scan, ServiceState.DONE), missing=missing, missing_positions=positions)
+        self._last_words.add(status)
+        self._remarks.pop(scan.scan_id, None)
+        if missing or positions or not end.complete:
+            words = "scan %s has ended as %s: %d frames have come, %d of the frames and %d of the positions are missing"
+            said = (scan.scan_id, end.reason, scan.unique, missing, positions)
+            log.warning(words, *said, extra=scan.start.run.fields)
+        return status
+
+    def _status(self, scan: OpenScan, state: ServiceState) -> ReceiveStatus:
         rate = self._rates.setdefault(scan.scan_id, Rate(self._clock))
-        figures = {
-            "rate_hz": rate(scan.received),
-            "unique": scan.unique,
-            "expected": scan.start.expected if scan.start.expected is not None else -1,
-            "positions": scan.positions_received,
-        }
         if state is ServiceState.DONE:
             del self._rates[scan.scan_id]
-        return Status(
-            service="receive",
-            scan_id=scan.scan_id,
+        return ReceiveStatus(
+            service=self.name,
+            **scan.start.run.fields,
             state=state,
             time_ns=self._wall_ns(),
-            started_ns=scan.start.started_ns,
             received=scan.received,
             used=scan.matched,
             waiting=scan.waiting,
             dropped=dict(scan.dropped),
-            figures=figures | self._rejected(),
+            rejected=dict(self.rejected),
+            rate_hz=rate(scan.received),
+            unique=scan.unique,
+            expected=scan.start.expected,
+            positions=scan.positions_received,
+            announced=scan.announced(Stream.FRAMES),
+            announced_positions=scan.announced(Stream.POSITIONS),
+            gaps=scan.gaps,
+            remarks=(*self._remarks.get(scan.scan_id, ()), *self._waits(scan)),
         )
 
-    def _rejected(self) -> dict[str, float]:
-        return {f"rejected_{reason}": float(count) for reason, count in self.matcher.rejected.items()}
+    def _waits(self, scan: OpenScan) -> Iterator[str]:
+        """Why a scan is still open of which all frames have come, where that takes longer than usual."""
+        options, lacking = self.matcher.options, scan.awaited_positions
+        if lacking and self._clock() - scan.last_s >= options.settle_s:
+            yield (
+                f"the frames have ended, and {lacking} of them have no position: the scan stays open until their positions "
+                f"end, or nothing has come for {options.positions_grace_s:g} s (match.positions_grace_s)"
+            )
 
 
 def _without_arrays(start: ScanStart) -> ScanStart:
-    """What a display needs of a start: masks and probes would be sent again and again."""
+    """The part of a start that displays need: masks and probes would be sent again and again."""
     return dataclasses.replace(start, valid=None, dark=None, probe=None, planned_yx_m=None)
-
-
-class Rate:
-    """Events per second between two looks at a counter."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._then = clock()
-        self._count = 0
-        self._rate = 0.0
-
-    def __call__(self, count: int) -> float:
-        """Rate since the last call; calls less than a quarter of a second apart repeat the last answer."""
-        now = self._clock()
-        if now - self._then >= 0.25:
-            self._rate = (count - self._count) / (now - self._then)
-            self._then, self._count = now, count
-        return self._rate

@@ -1,65 +1,54 @@
-"""One scan in work: its preprocessing, its engine, and where its frames went."""
+"""One scan being reconstructed: its preprocessing, its engine, and where its frames went."""
 
+import dataclasses
+import math
 import time
-from collections import Counter
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.assess import Assessor, Evidence
-from streamptycho.errors import CodecError, ScanError
-from streamptycho.feed import Action, Assessment, Command, PointState, Preview, Survey, largest_of_blocks
-from streamptycho.messages import Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.pipeline.points import MOST_PLANNED, PointLog
-from streamptycho.pipeline.receive import Rate
-from streamptycho.preprocess.frames import FramePreprocessor, Prepared
+from streamptycho.assess.assessor import Assessor
+from streamptycho.assess.evidence import Evidence
+from streamptycho.errors import GrammarError, ScanError
+from streamptycho.join.indices import IndexSet
+from streamptycho.messages.live import Action, Command, Preview, Survey, largest_of_blocks
+from streamptycho.messages.reasons import DropReason, EndReason, ServiceKind, ServiceState
+from streamptycho.messages.results import Assessment, Estimates, Snapshot
+from streamptycho.messages.run import RunId
+from streamptycho.messages.status import ReconstructStatus
+from streamptycho.messages.stream import Frame, ScanEnd, ScanPoint, ScanStart
+from streamptycho.pipeline.intake import Intake
+from streamptycho.pipeline.missed import Missed
+from streamptycho.pipeline.stage import Rate
+from streamptycho.preprocess.frames import FramePreprocessor
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.preprocess.positions import PositionTransform
-from streamptycho.reasons import DropReason, EndReason, ServiceState
-from streamptycho.solve.backend import Backend
-from streamptycho.solve.engine import FARTHEST_PX, EngineState, RollingEngine
+from streamptycho.solve.devices.backend import Backend
+from streamptycho.solve.earlier import Earlier
+from streamptycho.solve.engine import EngineState, RollingEngine
+from streamptycho.solve.picture import Picture
 from streamptycho.solve.settings import EngineOptions
-from streamptycho.solve.trust import Trust
 
 _RESERVE_BYTES = 1 << 30
 """Memory taken before the first frame for as many as the scan has announced; beyond it the store grows with the frames."""
 
 _SMALLEST_PIXEL_M, _LARGEST_PIXEL_M = 1e-15, 1.0
 
+PreviousProbe: TypeAlias = dict[tuple[object, ...], NDArray[np.complex64]]
+"""The probe (modes, ny, nx) of the latest scan that ended with a trusted one, by the circumstances it was made in."""
+MOST_OWED_S = 30.0
+"""Longest time that the end of a scan waits for what its last assessment still needs."""
+
+MAX_INDEX = 1 << 31
+"""Larger frame indices are not believed: they size a table."""
 PREVIEW_SIDE = 512
 """Pixels of a previewed pattern along its longer side, at most."""
 
-MAX_OUTLIERS = 3
-"""First positions that are given up if more that follow lie too far from them: a stage still on its way."""
 
-
-class PreviousProbe:
-    """The probe of the latest scan that ended with a trusted one, for the next scan of the same geometry."""
-
-    def __init__(self) -> None:
-        self._probe: NDArray[np.complex64] | None = None
-        self._made: tuple[object, ...] = ()
-
-    def remember(self, scan: "Reconstruction") -> None:
-        """Keep the probe of `scan` if prediction confirms it; a doubtful one does not displace a good one."""
-        picture = scan.engine.picture() if scan.engine.trust is Trust.CONFIDENT else None
-        if picture is not None:
-            self._probe, self._made = picture.probe, _circumstances(scan)
-
-    def fitting(self, scan: "Reconstruction") -> NDArray[np.complex64] | None:
-        """(modes, ny, nx) for `scan`, or None if it was taken with other frames, energy or distance."""
-        return self._probe if self._probe is not None and self._made == _circumstances(scan) else None
-
-
-def _circumstances(scan: "Reconstruction") -> tuple[object, ...]:
-    """What makes probes of two scans comparable: the frames in work, the wavelength and the object pixel."""
-    lengths = (scan.start.geometry.wavelength_m, *scan.preprocess.pixel_m)
-    return (scan.preprocess.shape, *(f"{length:.3g}" for length in lengths))
-
-
-class Reconstruction:
-    """One scan in work."""
+class Reconstruction(Intake):
+    """One scan being reconstructed: its engine, what viewers may command, and the messages about it."""
 
     def __init__(
         self,
@@ -69,127 +58,133 @@ class Reconstruction:
         engine: EngineOptions,
         backend: Backend,
         clock: Callable[[], float] = time.monotonic,
-        previous: "PreviousProbe | None" = None,
+        *,
+        previous: PreviousProbe | None = None,
+        name: str = ServiceKind.RECONSTRUCT,
     ) -> None:
+        self.name = name
         self.start = start
-        self._previous = previous
-        self.preprocess = FramePreprocessor(frames, start)
-        if not all(_SMALLEST_PIXEL_M <= pixel_m <= _LARGEST_PIXEL_M for pixel_m in self.preprocess.pixel_m):
-            raise ScanError(f"object pixel of {self.preprocess.pixel_m} m: wavelength, distance or pitch are not in metres")
-        self.transform = PositionTransform(positions, self.preprocess.pixel_m)
-        self._engine_options = engine
-        self._backend = backend
-        self.engine = self._new_engine()
-        self.received = 0
-        self.dropped: Counter[str] = Counter()
+        if start.geometry.unknown:
+            unknown = ", ".join(start.geometry.unknown)
+            raise ScanError(f"{unknown}: not known, and no picture can be made without; the frames are in the file")
+        preprocess = FramePreprocessor(frames, start)
+        if not all(_SMALLEST_PIXEL_M <= pixel_m <= _LARGEST_PIXEL_M for pixel_m in preprocess.pixel_m):
+            raise ScanError(f"object pixel of {preprocess.pixel_m} m: wavelength, distance or pitch are not in metres")
         self.end: ScanEnd | None = None
+        self.missed = Missed(start.run, clock, resumed=start.repeated)
+        self.told = 0
+        """Points that the receiver says it has passed on."""
         self.paused = self.stopped = False
         self.sequence = 0
-        self.next_snapshot_s = self.next_kept_s = self.next_survey_s = self.next_preview_s = self.next_assessment_s = 0.0
-        self.newest_ns = 0
-        self.points = PointLog(self.preprocess.shape)
-        self.assessor = Assessor(clock, engine.seed)
-        self._newest: tuple[int, NDArray[np.generic]] | None = None
-        """Index and counts of the frame that came last."""
-        self._rows: dict[int, int] = {}
-        self._refused = 0
+        self.assessor = Assessor(clock, engine.seed, preprocess.pixel_m)
+        self._clock = clock
+        self.ending: ScanEnd | None = None
+        """Set once the receiver has nothing more to say."""
+        self._seen = IndexSet()
+        self._no_later_s = math.inf
+        """When the last assessment is made with what there is."""
+        self._previous = previous if previous is not None else {}
+        self._backend = backend
         self._rate = Rate(clock)
+        super().__init__(preprocess, PositionTransform(positions, preprocess.pixel_m), engine)
         if start.planned_yx_m is not None:
-            planned = start.planned_yx_m[:MOST_PLANNED][::-1]  # the last to be set aside is told first
-            self._set_aside(np.arange(len(planned))[::-1], planned, PointState.PLANNED)
+            self.plan(start.planned_yx_m)
 
-    def _new_engine(self) -> RollingEngine:
-        start, options, shape = self.start, self._engine_options, self.preprocess.shape
-        probe, origin = self._probe_to_start_from()
-        expected = min(start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
+    def _make_engine(self, options: EngineOptions) -> RollingEngine:
+        shape = self.preprocess.shape
+        probe, origin = self._probe_to_start_from(options.probe)
+        expected = min(self.start.expected or 0, _RESERVE_BYTES // (4 * shape[0] * shape[1]))
         try:
             return RollingEngine(options, self._backend, shape, probe, expected, origin)
         except MemoryError as error:
             raise ScanError(f"frames of {shape} are too large for the memory ({error}); crop or bin them") from error
 
-    def _probe_to_start_from(self) -> tuple[NDArray[np.complex64] | None, str]:
+    def _probe_to_start_from(self, wanted: str) -> tuple[NDArray[np.complex64] | None, str]:
         """The probe of the scan or of an earlier one, and where it comes from; None to find one in the data."""
-        wanted = self._engine_options.probe
         recorded = self.start.probe if wanted != "auto" else None
-        earlier = None
-        if wanted == "previous" or (wanted == "file" and recorded is None):
-            earlier = self._previous.fitting(self) if self._previous is not None else None
-        if earlier is not None:
+        earlier = self._previous.get(self.circumstances)
+        if earlier is not None and (wanted == "previous" or (wanted == "file" and recorded is None)):
             return earlier, "from the previous scan"
         return (None if recorded is None else self.preprocess.fit_probe(recorded)), "recorded with the scan"
 
+    @property
+    def circumstances(self) -> tuple[object, ...]:
+        """What makes probes of two scans comparable: the reconstructed frames, the wavelength and the object pixel."""
+        lengths = (self.start.geometry.wavelength_m, *self.preprocess.pixel_m)
+        return (self.preprocess.shape, *(f"{length:.3g}" for length in lengths))
+
+    @property
+    def run(self) -> RunId:
+        """Which run of which scan."""
+        return self.start.run
+
+    def unfit(self, message: ScanPoint | Frame) -> GrammarError | None:
+        """Why a frame cannot be of this scan: the receiver lets none of these through, another peer might."""
+        frame = message.frame if isinstance(message, ScanPoint) else message
+        payload, start = frame.payload, self.start
+        if payload.shape != start.geometry.frame_shape or payload.dtype != start.dtype:
+            said = f"{payload.shape} {payload.dtype}, but the start message says {start.geometry.frame_shape} {start.dtype}"
+            return GrammarError("frame.payload", said)
+        if frame.index[-1] > MAX_INDEX:
+            return GrammarError("frame.index", f"{frame.index[-1]} is more than {MAX_INDEX}")
+        return None
+
     def add(self, point: ScanPoint) -> None:
-        """Prepare a frame and give it to the engine."""
-        self.received += 1
-        if self.end is not None:
-            self._refuse(point, DropReason.LATE)
+        """Prepare a frame and give it to the engine; one that came before is passed over."""
+        if self.missed.holding:
+            self.missed.hold(point)
+        elif not self._seen.add(point.index):
             return
-        if self.stopped:
-            self._refuse(point, DropReason.STOPPED)
+        elif self.end is not None:
+            if self.dropped[DropReason.LOST.value]:  # it was not lost after all
+                self._count_lost(-1)
+            self.refuse(point, DropReason.LATE)
+        elif self.stopped:
+            self.refuse(point, DropReason.STOPPED)
+        else:
+            super().add(point)
+
+    def finish(self, end: ScanEnd) -> None:
+        """No more points will come from the receiver; those it has passed on that are not here, the file may have."""
+        self.ending = end
+        self._end_if_all_is_here()
+
+    def catch_up(self, seconds: float) -> None:
+        """Take in what the receiver has passed on to nobody, or to a process that is gone, as far as the file has it."""
+        ending = self.ending is not None and self.end is None
+        if not (self.missed.reading or ending):
             return
-        try:
-            raw = point.frame.payload.decode()
-        except CodecError:
-            self._refuse(point, DropReason.CORRUPT)
+        if self.missed.look(self._seen):
+            self._resume()
+        until_s = self._clock() + seconds
+        while (point := self.missed.next()) is not None:
+            self.add(point)
+            if self._clock() >= until_s:
+                break
+        if ending:
+            self._end_if_all_is_here()
+
+    def _resume(self) -> None:
+        if self.missed.dark is not None and self.start.dark is None:
+            self.preprocess.add_dark(self.missed.dark)
+        picture = self.missed.picture
+        if picture is not None and picture.frames_used:
+            origin = [round(at / pixel) for at, pixel in zip(picture.origin_m, self.preprocess.pixel_m, strict=True)]
+            put = Picture(picture.object, picture.covered, picture.probe, (origin[0], origin[1]))
+            self.engine.resume(Earlier(put, max(picture.updates // picture.frames_used, 1), picture.error))
+
+    def _end_if_all_is_here(self) -> None:
+        end = self.ending
+        whole = self.received >= self.told or (end is not None and end.reason is EndReason.INTERRUPTED)
+        if self.missed.reading or not (whole or not self.missed.expected()):
             return
-        self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
-        self._newest = point.index, raw
-        for prepared in self.preprocess.add(point.index, raw):
-            row = self._rows.get(prepared.key)
-            if row is not None:
-                self.engine.replace(row, prepared.amplitude)
-            elif prepared.key == point.index:
-                self._admit(point, prepared)
+        self.end = end
+        self._count_lost(max(self.told - self.received, 0))
+        self.engine.finish()
 
-    def _admit(self, point: ScanPoint, prepared: Prepared) -> None:
-        amplitude = prepared.amplitude
-        if not (amplitude > 0).any():
-            self._refuse(point, DropReason.EMPTY)
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            yx_px = self.transform(point.yx_m)
-        row = self.engine.add(amplitude, yx_px)
-        if row is not None:
-            self._rows[point.index] = row
-            self._refused = 0
-            yx_m = yx_px[0] * self.preprocess.pixel_m[0], yx_px[1] * self.preprocess.pixel_m[1]
-            timestamp_ns = int(point.frame.timestamp_ns[0])
-            self.points.add(point.index, yx_m, amplitude, prepared.saturated, timestamp_ns)
-            return
-        self._refuse(point, DropReason.OUTSIDE)
-        self._refused += 1
-        if self._refused > len(self.engine.store) <= MAX_OUTLIERS:
-            self._begin_again()
-
-    def _begin_again(self) -> None:
-        """The first positions were the odd ones, not those that follow: go on without them, as viewers have asked for."""
-        self.dropped[DropReason.OUTSIDE.value] += len(self.engine.store)
-        self._engine_options = self.engine.options
-        self.engine = self._new_engine()
-        self._rows.clear()
-        for first in self.points.table:
-            y_m, x_m = first["yx_m"].tolist()
-            self.points.aside.add(int(first["index"]), (y_m, x_m), PointState.REFUSED)
-        self.points = PointLog(self.preprocess.shape, self.points.aside)
-        self._refused = 0
-
-    def _refuse(self, point: ScanPoint, reason: DropReason) -> None:
-        self.dropped[reason.value] += 1
-        self._set_aside(np.array([point.index]), np.array([point.yx_m]), PointState.REFUSED)
-
-    def note_lost(self, positions: Positions) -> None:
-        """No frames have come for these positions: they are shown."""
-        self._set_aside(positions.index, positions.yx_m, PointState.LOST)
-
-    def _set_aside(self, indices: NDArray[np.int64], yx: NDArray[np.float64], state: PointState) -> None:
-        """Show points (n,) whose frames are not in work; `yx` (n, 2) as sent."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            yx_px = self.transform.all(yx)
-        near = np.abs(yx_px).max(axis=1) < FARTHEST_PX
-        yx_m = yx_px[near] * self.preprocess.pixel_m
-        for index, (y_m, x_m) in zip(indices[near].tolist(), yx_m.tolist(), strict=True):
-            if index not in self._rows:
-                self.points.aside.add(index, (y_m, x_m), state)
+    def _count_lost(self, points: int) -> None:
+        self.received += points
+        self.dropped[DropReason.LOST.value] += points
 
     @property
     def finished(self) -> bool:
@@ -206,6 +201,7 @@ class Reconstruction:
             case Action.STOP:
                 self.stopped, self.paused = True, False
                 self.engine.stop()
+                self.assessor.hurried = True
             case Action.RESET_PROBE:
                 self.engine.reset_probe()
             case Action.RESET_OBJECT:
@@ -217,28 +213,28 @@ class Reconstruction:
 
     @property
     def working(self) -> bool:
-        """True if the engine has something to refine and may."""
-        return not self.paused and self.engine.state not in (EngineState.EMPTY, EngineState.DONE)
+        """True if the engine has something to refine and may; with few of its frames back it would only fit those."""
+        return not (self.paused or self.missed.reading) and self.engine.state not in (EngineState.EMPTY, EngineState.DONE)
 
     @property
     def owes_assessment(self) -> bool:
-        """True if all is done but an estimate of the resolution."""
-        complete = self.finished and self.end is not None and self.end.reason is not EndReason.INTERRUPTED
-        return complete and self.assessor.halves.owed(self.engine)
+        """True if all is done but what the last assessment still needs."""
+        if not self.finished or self.end is None or self.end.reason is EndReason.INTERRUPTED:
+            return False
+        self._no_later_s = min(self._no_later_s, self._clock() + MOST_OWED_S)
+        return self._clock() < self._no_later_s and self.assessor.owed(self.engine)
 
-    def assessment(self, time_ns: int, *, final: bool) -> Assessment:
-        """Figures, findings and verdict of this moment."""
-        found = self.assessor.assess(self._evidence(), self.engine, final=final)
-        return Assessment(
-            scan_id=self.start.scan_id,
-            started_ns=self.start.started_ns,
-            time_ns=time_ns,
-            verdict=found.verdict,
-            findings={finding.code: str(finding) for finding in found.findings},
-            figures=found.figures,
-            frequency_per_m=found.frequency_per_m,
-            ring_correlation=found.ring_correlation,
-        )
+    @property
+    def assessable(self) -> bool:
+        """True if there are frames, or if there is something to be said about their absence."""
+        return len(self.points) > 0 or self.dropped[DropReason.OUTSIDE.value] > 0
+
+    def assessment(self, time_ns: int, *, final: bool = False) -> Assessment | None:
+        """Figures, findings and verdict of this moment; None before the first frame."""
+        if not self.assessable:
+            return None
+        found = self.assessor.assess(self._evidence(), self.engine, self.run, time_ns, final=final)
+        return dataclasses.replace(found, service=self.name)
 
     def _evidence(self) -> Evidence:
         return Evidence.of(
@@ -249,30 +245,31 @@ class Reconstruction:
             expected=self.start.expected,
             dropped=self.dropped,
             ended=self.end is not None,
-            complete=self.end is not None and self.end.complete,
+            complete=self.end is not None and self.end.as_planned,
         )
 
     def survey(self, time_ns: int) -> Survey | None:
         """The next block of scan points; None before the first."""
-        return self.points.survey(self.start, time_ns, self.engine.used)
+        return self.points.survey(self.name, self.run, time_ns, self.engine.used)
 
     def preview(self, time_ns: int) -> Preview | None:
         """The newest pattern, if one has come since the last call."""
-        if self._newest is None:
+        if self.newest is None:
             return None
-        (index, raw), self._newest = self._newest, None
-        sight = self.preprocess.sight(raw)
-        binning = -(-max(sight.counts.shape) // PREVIEW_SIDE)
-        shape = self.preprocess.crop_shape
-        corner = self.preprocess.corner
+        (index, raw), self.newest = self.newest, None
+        counts, valid, saturated = self.preprocess.oriented(raw)
+        if counts.dtype.kind == "f":
+            counts = np.nan_to_num(counts)
+        binning = -(-max(counts.shape) // PREVIEW_SIDE)
+        shape, corner = self.preprocess.crop_shape, self.preprocess.corner
         return Preview(
-            scan_id=self.start.scan_id,
-            started_ns=self.start.started_ns,
+            service=self.name,
+            **self.run.fields,
             time_ns=time_ns,
             index=index,
-            pattern=largest_of_blocks(_numbers(sight.counts), binning).astype(np.float32),
-            valid=largest_of_blocks(sight.valid, binning),
-            saturated=largest_of_blocks(sight.saturated, binning),
+            pattern=largest_of_blocks(counts, binning).astype(np.float32),
+            valid=largest_of_blocks(valid, binning),
+            saturated=largest_of_blocks(saturated, binning),
             binning=binning,
             centre_px=(float(corner[0] + shape[0] // 2), float(corner[1] + shape[1] // 2)),
             crop_px=corner,
@@ -287,8 +284,8 @@ class Reconstruction:
         pixel_m = self.preprocess.pixel_m
         self.sequence += 1
         return Snapshot(
-            scan_id=self.start.scan_id,
-            started_ns=self.start.started_ns,
+            service=self.name,
+            **self.run.fields,
             sequence=self.sequence - 1,
             final=final,
             time_ns=time_ns,
@@ -305,39 +302,49 @@ class Reconstruction:
             newest_ns=int(self.points.table["timestamp_ns"].max(where=self.engine.used, initial=0)),
         )
 
-    def status(self, state: ServiceState, time_ns: int) -> Status:
+    def estimates(self, time_ns: int) -> Estimates | None:
+        """What was estimated beside object and probe; None while there is no reconstruction."""
+        engine, table = self.engine, self.points.table
+        if engine.solver is None:
+            return None
+        order = np.argsort(table["index"])
+        recorded, flux = table["yx_m"][order], engine.flux
+        offsets = engine.positions.offsets_px[order] * self.preprocess.pixel_m
+        return Estimates(
+            service=self.name,
+            **self.run.fields,
+            time_ns=time_ns,
+            index=table["index"][order],
+            recorded_yx_m=recorded,
+            refined_yx_m=recorded + offsets if engine.options.positions.refine != "off" else None,
+            flux=flux[order] if flux is not None else None,
+            background=engine.background,
+            mode_powers=tuple(engine.mode_powers.tolist()),
+            trust=engine.trust.value,
+            unexplained=engine.unexplained,
+            probe_origin=engine.probe_origin,
+        )
+
+    def status(self, state: ServiceState, time_ns: int) -> ReconstructStatus:
         """Where every frame went, and how the reconstruction stands."""
-        engine = self.engine
-        figures = {
-            "error": engine.error,
-            "updates": float(engine.updates),
-            "updates_hz": max(self._rate(engine.updates), 0.0),
-            "passes": float(len(engine.error_history)),
-            "position_shift_px": engine.position_summary.shift_px,
-        }
-        if self.start.expected is not None:
-            figures["expected"] = float(self.start.expected)
-        if len(engine.mode_powers) > 1:
-            figures |= {f"mode_power_{i}": float(power) for i, power in enumerate(engine.mode_powers)}
-        if np.isfinite(engine.unexplained):
-            figures["unexplained"] = float(engine.unexplained)
-        if self.newest_ns and self.end is None:
-            figures["lag_s"] = max(0.0, (time_ns - self.newest_ns) / 1e9)
-        return Status(
-            service="reconstruct",
-            scan_id=self.start.scan_id,
+        engine, newest_ns = self.engine, self.newest_ns
+        return ReconstructStatus(
+            service=self.name,
+            **self.run.fields,
             state=state,
             time_ns=time_ns,
-            started_ns=self.start.started_ns,
             received=self.received,
             used=engine.rows_used,
             waiting=self.received - engine.rows_used - sum(self.dropped.values()),
-            dropped=dict(self.dropped),
-            figures=figures,
-            notes={"device": self._backend.device, "probe": engine.probe_note, "trust": engine.trust.value},
+            dropped={reason: n for reason, n in self.dropped.items() if n},
+            error=engine.error,
+            updates=engine.updates,
+            updates_hz=max(self._rate(engine.updates), 0.0),
+            passes=len(engine.error_history),
+            position_shift_px=engine.positions.summary.shift_px,
+            unexplained=engine.unexplained if np.isfinite(engine.unexplained) else math.nan,
+            lag_s=max(0.0, (time_ns - newest_ns) / 1e9) if newest_ns and self.end is None else None,
+            device=self._backend.device,
+            probe=engine.probe_note,
+            trust=engine.trust.value,
         )
-
-
-def _numbers(counts: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Counts with 0 for what is no number."""
-    return counts if counts.dtype.kind in "iu" else np.nan_to_num(counts)

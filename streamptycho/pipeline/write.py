@@ -3,135 +3,39 @@
 import dataclasses
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from streamptycho.display import save_phase
-from streamptycho.errors import ConfigError, GrammarError, ProtocolError, ScanError
-from streamptycho.files.naming import unique_path
-from streamptycho.files.result import write_result
-from streamptycho.files.writer import CxiWriter
-from streamptycho.ledger import Ledger, combine
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanStart, Snapshot, Status, same_run
-from streamptycho.pipeline.last_words import LastWords
+from streamptycho.errors import ConfigError, GrammarError, ProtocolError
+from streamptycho.files.bslz4 import load_walk
+from streamptycho.files.disk import free_bytes, remove_leftovers
+from streamptycho.files.recover import Finished, abandoned, find_finished
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import EndReason, ServiceKind, ServiceState, Stream
+from streamptycho.messages.results import Assessment, Estimates, Snapshot
+from streamptycho.messages.run import RunId
+from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, Status, WriteStatus
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.pipeline.early import Early
 from streamptycho.pipeline.options import WriteOptions
-from streamptycho.pipeline.stage import Output, Port
-from streamptycho.reasons import DropReason, EndReason, ServiceState, Stream
+from streamptycho.pipeline.scan_file import ScanFile
+from streamptycho.pipeline.stage import Newest, Output, Port, Stage
 
 log = logging.getLogger(__name__)
 
-
-class ScanFile:
-    """The file of one scan and what is still expected for it."""
-
-    def __init__(self, start: ScanStart, options: WriteOptions, config_json: str, now_s: float) -> None:
-        self.start = start
-        self.options = options
-        self.config_json = config_json
-        self.path = unique_path(options.directory, start.scan_id)
-        self.writer = CxiWriter(self.path, start, config_json=config_json, options=options)
-        self.received = 0
-        self.written = 0
-        self.dropped: dict[str, int] = {}
-        self.end: ScanEnd | None = None
-        self.result: Snapshot | None = None
-        self.no_result = False
-        self.newest: Snapshot | None = None
-        self.last_word_s = now_s
-        self.next_picture_s = 0.0
-        self.receive: Status | None = None
-        self.reconstruct: Status | None = None
-        self.shown = False
-
-    @property
-    def result_path(self) -> Path:
-        """The separate reconstruction file."""
-        return self.path.with_name(self.path.stem + ".result.h5")
-
-    @property
-    def picture_path(self) -> Path:
-        """The PNG of the newest object phase."""
-        return self.path.with_suffix(".png")
-
-    def due(self, now_s: float) -> bool:
-        """True if the file can be closed."""
-        if self.end is None:
-            return False
-        answered = self.result is not None or self.no_result
-        return answered or now_s - self.last_word_s > self.options.result_timeout_s
-
-    def frame(self, frame: Frame) -> None:
-        """Append a block."""
-        if not frame.dark:
-            self.received += len(frame)
-        try:
-            appended = self.writer.append(frame)
-        except GrammarError:
-            if not frame.dark:
-                self._drop(DropReason.BAD_INDEX, len(frame))
-            return
-        except ScanError:
-            if not frame.dark:
-                self._drop(DropReason.FAILED, len(frame))
-            raise
-        if frame.dark:
-            return
-        self.written += appended.written
-        self._drop(DropReason.DUPLICATE, appended.duplicate)
-        self._drop(DropReason.CORRUPT, appended.corrupt)
-
-    def _drop(self, reason: DropReason, frames: int) -> None:
-        if frames:
-            self.dropped[reason.value] = self.dropped.get(reason.value, 0) + frames
-
-    def take_status(self, status: Status) -> None:
-        """Note the counts of another service, and whether a picture will come."""
-        if status.service == "receive":
-            self.receive = status
-        elif status.service == "reconstruct":
-            self.reconstruct = status
-            self.no_result = self.no_result or "no_picture" in status.notes
-
-    def ledger(self) -> Ledger:
-        """The count of all services."""
-        return combine(self.receive, self.reconstruct)
-
-    def show(self, snapshot: Snapshot, now_s: float) -> None:
-        """Append a snapshot and refresh the picture."""
-        self.newest = snapshot
-        self.writer.snapshot(snapshot)
-        if self.options.picture and (snapshot.final or now_s >= self.next_picture_s):
-            self.next_picture_s = now_s + self.options.picture_s
-            self._save_picture(snapshot)
-
-    def _save_picture(self, snapshot: Snapshot) -> None:
-        """The picture is a convenience: that it cannot be written costs no data."""
-        try:
-            save_phase(snapshot, self.picture_path)
-            self.shown = True
-        except OSError as error:
-            log.warning("%s: the picture cannot be written (%s)", self.picture_path, error)
-
-    def flush(self) -> None:
-        """Make everything so far readable for others, the counts included."""
-        ledger = self.ledger()
-        self.writer.counters(received=ledger.received, used=ledger.used, waiting=ledger.waiting, dropped=ledger.dropped)
-        self.writer.flush()
-
-    def close(self, end: ScanEnd) -> None:
-        """Final picture, final counts, result file."""
-        self.flush()
-        result = self.result or self.newest
-        self.writer.finish(end, result)
-        if result is not None:
-            write_result(self.result_path, result, self.start, end=end, config_json=self.config_json)
+SPACE_S = 1.0
+"""Time between two looks at the free space."""
+_LONGEST_TURN_S = 1.0
+"""What a turn counts at most where silence is measured: after a stall of our own, messages wait that are not read yet."""
+_ENDED = 8
+"""Scans that have ended and wait for a disk that refuses, at most."""
 
 
-class WriteStage:
+class WriteStage(Stage[WriteStatus]):
     """Keeps one file per scan; several may be open while earlier scans are still being polished."""
 
-    busy = False
-    status_ports: tuple[Port, ...] = ()
+    status_kind = WriteStatus
 
     def __init__(
         self,
@@ -139,38 +43,48 @@ class WriteStage:
         config_json: str = "{}",
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
+        name: str = ServiceKind.WRITE,
     ) -> None:
+        super().__init__(name, clock, wall_ns)
         self.options = options
         self.config_json = config_json
         self.scans: dict[str, ScanFile] = {}
-        self.failed: dict[str, str] = {}
-        self.rejected = 0
-        """Messages of no open scan, of another run of its id, or that do not fit it."""
+        self.failed: Newest[str] = Newest()
+        self._finished: deque[RunId] = deque(maxlen=100)
+        """Those whose files an earlier process has finished."""
+        self._early = Early()
         self._next_flush_s = 0.0
-        self._last_words = LastWords(clock)
-        self._clock = clock
-        self._wall_ns = wall_ns
+        self._awake_s, self._turn_s = 0.0, clock()
+        self._free_bytes: int | None = None
+        self._next_space_s = 0.0
+        self._short: set[RunId] = set()
+        load_walk()  # no frame is to wait for it
         try:
             options.directory.mkdir(parents=True, exist_ok=True)
+            for path in remove_leftovers(options.directory):
+                log.warning("%s: removed, its writer died before the file was finished", path)
+            for start in abandoned(options.directory, options.silence_s):
+                self._open_file(start)
         except OSError as error:
             raise ConfigError(f"{options.directory}: cannot be created ({error.strerror}); choose another") from error
+
+    @property
+    def settled(self) -> bool:
+        """True if all that was handled is in the files, or waits in memory for a disk that refuses."""
+        return all(scan.trouble is not None or scan.writer.settled for scan in self.scans.values())
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
         """Take whatever belongs into a file."""
         if isinstance(message, ProtocolError):
-            self.rejected += 1
+            self._notices.refused(message)
+            self.rejected.add("undecodable", message.scan_id)
             return
-        scan_id = getattr(message, "scan_id", None) or ""
+        scan_id = message.scan_id or ""
         try:
             yield from self._handle(message, scan_id)
-        except GrammarError:
-            self.rejected += 1
-        except ScanError as error:
-            scan = self.scans.pop(scan_id, None)
-            if scan is not None:
-                yield from self._fail(error, self._status(scan, ServiceState.DONE))
-            elif isinstance(message, ScanStart):
-                yield from self._fail(error, self._last_status(message))
+        except GrammarError as error:
+            self._notices.refused(error)
+            self.rejected.add("unfit", scan_id)
         yield from self.idle()
 
     def _handle(self, message: Message, scan_id: str) -> Iterator[Output]:
@@ -178,121 +92,185 @@ class WriteStage:
             yield from self._begin(message)
             return
         scan = self.scans.get(scan_id)
+        run: RunId | None = getattr(message, "run", None)  # frames and positions name none
         if scan is None:
-            self.rejected += scan_id not in self.failed and not isinstance(message, Status)
-            return
-        if isinstance(message, ScanEnd | Snapshot | Status) and not same_run(message.started_ns, scan.start):
-            self.rejected += not isinstance(message, Status)
-            return
-        if isinstance(message, Frame):
-            scan.frame(message)
-        elif isinstance(message, Positions):
-            scan.writer.positions(message)
-        elif isinstance(message, ScanEnd):
-            scan.end = message
-        elif isinstance(message, Snapshot):
-            scan.last_word_s = self._clock()
-            scan.show(message, scan.last_word_s)
-            if message.final:
-                scan.result = message
-        elif isinstance(message, Status):
-            scan.last_word_s = self._clock()
-            scan.take_status(message)
+            if run not in self._finished:
+                self._without_scan(message, scan_id)
+        elif run is not None and not run.may_be(scan.start.run):
+            if not isinstance(message, Status):
+                self.rejected.add("stray", scan_id)
+        else:
+            self._take(scan, message)
+
+    def _without_scan(self, message: Message, scan_id: str) -> None:
+        given_up = self._early.keep(message)
+        if given_up is None and not isinstance(message, Status):
+            self.rejected.add("failed" if scan_id in self.failed else "no_start", scan_id)
+        elif given_up:
+            self.rejected.add("no_start", count=given_up)
+
+    def _take(self, scan: ScanFile, message: Message) -> None:
+        now_s = self._clock()
+        if isinstance(message, Frame | Positions | ReceiveStatus):
+            scan.heard_s = self._awake_s
+        match message:
+            case Frame():
+                scan.frame(message, now_s)
+            case Positions():
+                scan.positions(message, now_s)
+            case ScanEnd():
+                scan.end = message
+            case Snapshot() | Assessment() | Estimates() | ReceiveStatus() | ReconstructStatus():
+                scan.take(message, now_s)
+            case _:
+                self.rejected.add("unexpected_kind", message.scan_id)
 
     def _begin(self, start: ScanStart) -> Iterator[Output]:
         earlier = self.scans.get(start.scan_id)
         if earlier is not None:
-            yield from self._close(earlier, earlier.end or _superseded(earlier))
+            if (start.started_ns or start.repeated) and earlier.start.run == start.run:
+                self.rejected.add("repeated_start", start.scan_id, count=not start.repeated)
+                return
+            yield from self._close(earlier, earlier.end or _superseded(earlier), last=True)
+        stuck = [scan for scan in self.scans.values() if scan.trouble is not None and scan.end is not None]
+        if len(stuck) >= _ENDED:
+            yield from self._close(stuck[0], stuck[0].end or _superseded(stuck[0]), last=True)
         self.failed.pop(start.scan_id, None)
-        self.scans[start.scan_id] = ScanFile(start, self.options, self.config_json, self._clock())
+        finished = find_finished(self.options.directory, start.run) if start.repeated else None
+        if finished is not None:
+            yield self._say_finished(start.run, finished)
+            return
+        self._open_file(start)
 
-    def _fail(self, error: ScanError, status: Status) -> Iterator[Output]:
-        """Stop writing this scan, loudly; the picture goes on."""
-        log.error("scan %s is no longer written: %s", status.scan_id, error)
-        self.failed[status.scan_id or ""] = str(error)
-        yield self._end(dataclasses.replace(status, notes=status.notes | {"error": str(error)}))
+    def _open_file(self, start: ScanStart) -> None:
+        scan = ScanFile(start, self.options, self.config_json, self._has_room, self._clock())
+        scan.heard_s = self._awake_s
+        self.scans[start.scan_id] = scan
+        for message in self._early.begin(start.run):
+            self._take(scan, message)
 
-    def _end(self, status: Status) -> Output:
+    def _say_finished(self, run: RunId, file: Finished) -> Output:
+        """Say again the last word on a scan whose file an earlier process has finished, in case that could not."""
+        self._finished.append(run)
+        status = WriteStatus(
+            service=self.name,
+            **run.fields,
+            state=ServiceState.DONE,
+            time_ns=self._wall_ns(),
+            received=file.frames,
+            used=file.frames,
+            file=str(file.path),
+            result=_if_there(file.path.with_name(file.path.stem + ".result.h5")),
+            picture=_if_there(file.path.with_suffix(".png")),
+            end=file.end,
+            positions=file.positions,
+        )
         self._last_words.add(status)
         return Port.DISPLAY, status
 
+    def holdings(self) -> Iterator[Message]:
+        """What there is of each scan that goes on, for a receiver that has begun anew.
+
+        Its start, the last status of the receiver before if there is one, and a :class:`Resume`.
+        """
+        for scan in self.scans.values():
+            if scan.end is None:
+                yield scan.start
+                if scan.known.receive is not None:
+                    yield scan.known.receive
+                yield scan.holdings
+
+    def _has_room(self, size: int) -> bool:
+        """True if so many more bytes may wait for a disk that refuses."""
+        return sum(scan.waiting_bytes for scan in self.scans.values()) + size <= self.options.hold_bytes
+
     def idle(self) -> Iterable[Output]:
         """Flush, and close the files that are due."""
-        now = self._clock()
-        if now < self._next_flush_s:
+        now_s = self._clock()
+        if now_s < self._next_flush_s:
             return
-        self._next_flush_s = now + self.options.flush_s
-        for scan_id, scan in list(self.scans.items()):
-            try:
-                scan.flush()
-            except ScanError as error:
-                del self.scans[scan_id]
-                yield from self._fail(error, self._status(scan, ServiceState.DONE))
-                continue
-            if scan.end is not None and scan.due(now):
-                yield from self._close(scan, scan.end)
+        self._next_flush_s = now_s + self.options.flush_s
+        self._awake_s += min(now_s - self._turn_s, _LONGEST_TURN_S)
+        self._turn_s = now_s
+        if now_s >= self._next_space_s:
+            self._next_space_s = now_s + SPACE_S
+            self._look_for_space()
+        for scan in list(self.scans.values()):
+            if scan.end is None and self._awake_s - scan.heard_s > self.options.silence_s:
+                said = (scan.start.scan_id, self.options.silence_s)
+                log.warning("scan %s: no word of it for %.0f s; closed without its end", *said, extra=scan.start.run.fields)
+                scan.end, scan.forsaken = _superseded(scan, EndReason.TIMEOUT), True
+            if scan.end is not None and scan.due(now_s):
+                if scan.may_try(now_s):
+                    yield from self._close(scan, scan.end)
+            elif scan.may_try(now_s):
+                scan.flush(now_s)
 
-    def _close(self, scan: ScanFile, end: ScanEnd) -> Iterator[Output]:
+    def _look_for_space(self) -> None:
+        self._free_bytes = free_bytes(self.options.directory)
+        for scan in self.scans.values():
+            short = scan.shortage(self._free_bytes)
+            if short is not None and scan.start.run not in self._short:
+                log.warning("scan %s: %s", scan.start.scan_id, short, extra=scan.start.run.fields)
+            (self._short.discard if short is None else self._short.add)(scan.start.run)
+
+    def _close(self, scan: ScanFile, end: ScanEnd, *, last: bool = False) -> Iterator[Output]:
+        """Close a file; where the disk refuses, it stays open and is tried again, unless this is the `last` time."""
+        now_s = self._clock()
+        closed = scan.close(end, now_s)
+        if not closed and not last and now_s - scan.trouble_s <= self.options.hold_s:
+            return
         del self.scans[scan.start.scan_id]
-        try:
-            scan.close(end)
-        except ScanError as error:
-            yield from self._fail(error, self._status(scan, ServiceState.DONE))
-            return
-        yield self._end(self._status(scan, ServiceState.DONE))
-
-    def unsent(self, port: Port, message: Message) -> None:
-        """Only status leaves the writer; nobody has to listen."""
+        self._short.discard(scan.start.run)
+        failure = scan.trouble
+        if failure is not None:
+            scan.fail()
+            log.error("scan %s is given up: %s", scan.start.scan_id, failure, extra=scan.start.run.fields)
+            self.failed[scan.start.scan_id] = failure
+        elif scan.end is not None and not scan.end.complete:
+            said = (scan.path, scan.end.reason, scan.missing or "nothing is known to be missing")
+            log.warning("%s: %s; %s", *said, extra=scan.start.run.fields)
+        status = dataclasses.replace(self._status(scan, ServiceState.DONE), failure=failure, trouble=None)
+        self._last_words.add(status)
+        yield Port.DISPLAY, status
 
     def finish(self) -> Iterable[Output]:
         """Close every file as it stands."""
         for scan in list(self.scans.values()):
-            yield from self._close(scan, scan.end or _superseded(scan, EndReason.INTERRUPTED))
+            yield from self._close(scan, scan.end or _superseded(scan, EndReason.INTERRUPTED), last=True)
 
-    def statuses(self) -> list[Status]:
-        """One per open file, or an idle one; then the last ones of files that have just been closed."""
-        now = [self._status(scan, ServiceState.RECEIVING) for scan in self.scans.values()]
-        return (now or [self._idle_status()]) + self._last_words.again(self.scans)
+    def _open(self) -> dict[str, WriteStatus]:
+        return {scan_id: self._status(scan, ServiceState.RECEIVING) for scan_id, scan in self.scans.items()}
 
-    def _idle_status(self) -> Status:
-        return Status(
-            service="write",
-            scan_id=None,
-            state=ServiceState.IDLE,
-            time_ns=self._wall_ns(),
-            figures={"rejected": float(self.rejected)},
-        )
+    def _idle(self) -> WriteStatus:
+        return dataclasses.replace(super()._idle(), free_bytes=self._free_bytes)
 
-    def _last_status(self, start: ScanStart) -> Status:
-        """Of a scan that has no file."""
-        return Status(
-            service="write",
-            scan_id=start.scan_id,
-            state=ServiceState.DONE,
-            time_ns=self._wall_ns(),
-            started_ns=start.started_ns,
-        )
-
-    def _status(self, scan: ScanFile, state: ServiceState) -> Status:
-        notes = {"file": str(scan.path)}
-        if state is ServiceState.DONE and (scan.result or scan.newest) is not None:
-            notes |= {"result": str(scan.result_path)} | ({"picture": str(scan.picture_path)} if scan.shown else {})
-        if scan.end is not None:
-            notes["end"] = scan.end.reason.value
-        return Status(
-            service="write",
-            scan_id=scan.start.scan_id,
+    def _status(self, scan: ScanFile, state: ServiceState) -> WriteStatus:
+        done = state is ServiceState.DONE and scan.known.snapshot is not None and scan.finished
+        return WriteStatus(
+            service=self.name,
+            **scan.start.run.fields,
             state=state,
             time_ns=self._wall_ns(),
-            started_ns=scan.start.started_ns,
             received=scan.received,
-            used=scan.written,
+            used=scan.writer.committed,
+            waiting=scan.writer.waiting,
             dropped=dict(scan.dropped),
-            notes=notes,
+            file=str(scan.path) if scan.begun else None,
+            result=str(scan.result_path) if done else None,
+            picture=str(scan.picture_path) if done and scan.shown else None,
+            end=scan.end.reason if scan.end is not None else None,
+            positions=scan.writer.placed,
+            trouble=scan.trouble or scan.shortage(self._free_bytes),
+            free_bytes=self._free_bytes,
+            frame_bytes=scan.frame_bytes,
         )
+
+
+def _if_there(path: Path) -> str | None:
+    return str(path) if path.exists() else None
 
 
 def _superseded(scan: ScanFile, reason: EndReason = EndReason.SUPERSEDED) -> ScanEnd:
     """An end for a scan that had none."""
-    start = scan.start
-    return ScanEnd(scan_id=start.scan_id, stream=Stream.SCAN, count=scan.written, reason=reason, started_ns=start.started_ns)
+    return ScanEnd(**scan.start.run.fields, stream=Stream.SCAN, count=scan.writer.committed, reason=reason)

@@ -1,4 +1,4 @@
-"""What the first frames of a scan tell about the detector: bad pixels, beam centre, background."""
+"""Bad pixels, beam centre and background from the first frames of a scan."""
 
 import numpy as np
 import scipy.ndimage
@@ -11,7 +11,7 @@ HOT_DEVIATIONS = 3
 standard errors. Diffraction patterns that can be reconstructed are oversampled at least twice, so no true feature is a pixel
 wide."""
 SURELY_LIT = 25
-"""Counts expected over all frames from which a zero is no accident (probability e^-25)."""
+"""Counts expected over all frames from which a zero is no coincidence (probability e^-25)."""
 LIT_SHARE = 0.75
 """Part of the pixels around a silent region that must be lit: at the edge of the beam it is about half."""
 ENOUGH_FRAMES = 4
@@ -20,26 +20,20 @@ ENOUGH_FRAMES = 4
 class RunningStatistics:
     """Mean counts per pixel over the first frames, masked pixels left out.
 
-    Takes memory with the first frame and not before: a shape that is only announced costs nothing.
+    Memory is allocated with the first frame: a shape that is only announced costs nothing.
     """
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.count = 0
         self._shape = shape
 
-    def _allocate(self) -> None:
-        shape = self._shape
-        self._total = np.zeros(shape)
-        self._squares = np.zeros(shape)
-        self._seen = np.zeros(shape, np.int64)
-        self._changed = np.zeros(shape, np.bool_)
-
     def add(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-        """Take a frame in; `counts` (ny, nx), `valid` True where they mean something."""
+        """Add a frame; `counts` (ny, nx), `valid` (ny, nx) True where they are measured."""
         counts = np.where(valid, counts, 0)
         if not self.count:
-            self._allocate()
             self._first: NDArray[np.float32] = counts
+            self._total, self._squares = np.zeros(self._shape), np.zeros(self._shape)
+            self._seen, self._changed = np.zeros(self._shape, np.int64), np.zeros(self._shape, np.bool_)
         self.count += 1
         self._total += counts
         self._squares += np.square(counts, dtype=np.float64)
@@ -65,7 +59,7 @@ class RunningStatistics:
 
 
 def good_pixels(statistics: RunningStatistics, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`valid` less the pixels that are hot (isolated and bright) or dead (always silent amid light).
+    """`valid` without the pixels that are hot (isolated and bright) or dead (always silent amid light).
 
     Silent regions of any shape count as dead if the pixels around them are lit: single pixels, gaps, beamstops.
     """
@@ -79,7 +73,7 @@ def good_pixels(statistics: RunningStatistics, valid: NDArray[np.bool_]) -> NDAr
     around = np.bincount(ring, minlength=regions + 1)
     lit = np.bincount(ring, weights=mean.ravel() * frames > SURELY_LIT, minlength=regions + 1)
     dead = (lit > LIT_SHARE * around) & ~_is_outside(silent, regions)
-    dead[0] = False  # what is not silent
+    dead[0] = False  # the label of pixels that are not silent
     good: NDArray[np.bool_] = valid & ~hot & ~dead[silent]
     return good
 
@@ -105,8 +99,7 @@ def centre_of_mass(counts: NDArray[np.floating], valid: NDArray[np.bool_]) -> tu
 def background_outside(mean: NDArray[np.float64], valid: NDArray[np.bool_], center: tuple[float, float]) -> float:
     """Counts per pixel outside the bright disc: the median beyond the radius that holds 99 % of the light above it.
 
-    The light is measured over the median of the outermost tenth of the pixels, where a pattern that is sampled well has
-    faded.
+    The light is measured above the median of the outermost tenth of the pixels, where a well sampled pattern has faded.
     """
     y, x = np.ogrid[: mean.shape[0], : mean.shape[1]]
     radius = np.hypot(y - center[0], x - center[1])

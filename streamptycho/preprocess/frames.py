@@ -1,11 +1,11 @@
 """From raw counts to amplitudes, frame by frame as they arrive.
 
 Steps, each with its switch: orientation; saturated and reserved values masked; dark subtracted; bad pixels masked; centred
-and cropped; binned; background subtracted; square root. Masked pixels come out as -1 and are left free by the engine.
+and cropped; binned; background subtracted; square root. Masked pixels become -1, which the engine leaves free.
 
-What must be learnt from the data (bad pixels, centre, background) is learnt from the first `learn_frames` frames. Nothing
-waits for it: the first frame is prepared with what one frame tells, and the first few are prepared again, at 2, 4, 8...
-frames, as more is known. After that it is fixed, so that the result depends on the frames and not on their timing.
+Bad pixels, centre and background are learnt from the first `learn_frames` frames. Nothing waits for them: the first frames
+are prepared at once and again at 2, 4, 8... frames, as more is known. After that they are fixed, so that the result depends
+on the frames and not on their timing.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import ConfigError, ScanError
-from streamptycho.messages import ScanStart
+from streamptycho.messages.stream import ScanStart
 from streamptycho.preprocess.detector import RunningStatistics, background_outside, centre_of_mass, good_pixels
 from streamptycho.preprocess.options import FrameOptions
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T", bound=np.generic)
 
 MASKED = np.float32(-1)
 MAX_COUNTS = 1e9
-"""No detector counts as much in one exposure: what is beyond is not a measurement, and its square would spoil sums."""
+"""Above what any detector counts in one exposure: larger values are not measurements, and their squares would spoil sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,6 @@ class Prepared:
     """(ny, nx), square root of counts, zero frequency at [0, 0], -1 where masked."""
     saturated: int
     """Detector pixels masked in this frame that are good in others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """A raw frame for the eye, oriented."""
-
-    counts: NDArray[np.generic]
-    """(ny, nx) as received, a view."""
-    valid: NDArray[np.bool_]
-    """(ny, nx) False where a pixel is bad in all frames."""
-    saturated: NDArray[np.bool_]
-    """(ny, nx) True where this frame has no usable value although others have."""
 
 
 class FramePreprocessor:
@@ -65,8 +53,8 @@ class FramePreprocessor:
         self.shape = (self.crop_shape[0] // options.binning, self.crop_shape[1] // options.binning)
         pixel_m = start.geometry.object_pixel_m(self._orient.pair(self.crop_shape))
         self.pixel_m: tuple[float, float] = self._orient.pair(pixel_m)
-        self._limits = self._value_limits(start)
-        # a view of one element: what a start message only announces takes no memory
+        self._limit = self._value_limit(start)
+        # a view of one element: a shape that is only announced takes no memory
         self._static: NDArray[np.bool_] = np.broadcast_to(np.True_, self.frame_shape)
         if start.valid is not None:
             self._static = self._static & self._orient.apply(start.valid)
@@ -78,7 +66,9 @@ class FramePreprocessor:
         self._announced: tuple[float, float] | None = None
         if start.beam_center_px is not None:
             self._announced = self._orient.point(start.beam_center_px, start.geometry.frame_shape)
-        self._check_center()
+        center = options.center
+        if isinstance(center, tuple) and not all(0 <= c <= n - 1 for c, n in zip(center, self.frame_shape, strict=True)):
+            raise ConfigError(f"preprocess.center: {center} is not on the oriented frame of {self.frame_shape} pixels")
         self._statistics = RunningStatistics(self.frame_shape)
         self._early: list[tuple[int, NDArray[np.generic]]] = []
         self._good = self._static
@@ -86,7 +76,7 @@ class FramePreprocessor:
         self.corner = self._corner((self.frame_shape[0] // 2, self.frame_shape[1] // 2))
         """Detector pixel (y, x) that becomes the first of the crop; may lie off the detector, see ``center``."""
 
-    # what the start message and the options settle
+    # fixed by start message and options
 
     def _crop_shape(self) -> tuple[int, int]:
         crop = self.options.crop
@@ -104,13 +94,12 @@ class FramePreprocessor:
                 )
         return shape
 
-    def _value_limits(self, start: ScanStart) -> tuple[float, float]:
-        """Values at and above the first are masked; so are those at and above the second, which are reserved."""
+    def _value_limit(self, start: ScanStart) -> float:
+        """Smallest saturated or reserved value; it and all above are masked."""
         saturation = self.options.saturation if self.options.saturation is not None else start.saturation
-        reserved = float("inf")
-        if self.options.reserved_values and start.dtype.kind == "u":
-            reserved = float(np.iinfo(start.dtype).max - 1)
-        return (float("inf") if saturation is None else float(saturation)), reserved
+        limit = float("inf") if saturation is None else float(saturation)
+        reserved = self.options.reserved_values and start.dtype.kind == "u"
+        return min(limit, float(np.iinfo(start.dtype).max - 1)) if reserved else limit
 
     def _load(self, path: Path, option: str, start: ScanStart) -> NDArray[np.generic]:
         try:
@@ -134,23 +123,18 @@ class FramePreprocessor:
             raise ConfigError("preprocess.background_file: has values that are not finite; put 0 there and mask them")
         return pattern
 
-    def _check_center(self) -> None:
-        center = self.options.center
-        if isinstance(center, tuple) and not all(0 <= c <= n - 1 for c, n in zip(center, self.frame_shape, strict=True)):
-            raise ConfigError(f"preprocess.center: {center} is not on the oriented frame of {self.frame_shape} pixels")
-
     def _corner(self, center: tuple[float, float], *, inside: bool = True) -> tuple[int, int]:
-        """First pixel of the crop with `center` at its [ny//2, nx//2], moved if all of it must lie `inside` the frame."""
+        """First pixel of the crop with `center` at its [ny//2, nx//2], moved if the crop must lie `inside` the frame."""
         corner = []
         for c, n, available in zip(center, self.crop_shape, self.frame_shape, strict=True):
             first = np.floor(c + 0.5) - n // 2
             corner.append(int(np.clip(first, 0, available - n) if inside else first))
         return corner[0], corner[1]
 
-    # what arrives
+    # frames
 
     def add_dark(self, raw: NDArray[np.generic]) -> None:
-        """Take in an exposure without beam; the mean of all is subtracted from the frames that follow."""
+        """Add an exposure without beam; the mean of all is subtracted from the frames that follow."""
         if not self.options.dark:
             return
         counts = _bounded(self._orient.apply(raw))
@@ -161,13 +145,7 @@ class FramePreprocessor:
             self._dark += (counts - self._dark) / self._dark_exposures
 
     def add(self, key: int, raw: NDArray[np.generic]) -> list[Prepared]:
-        """Prepare a frame, and again earlier ones of which more is known now.
-
-        Parameters
-        ----------
-        key : identifies the frame in what is returned.
-        raw : (ny, nx) counts as received.
-        """
+        """Prepare a frame, (ny, nx) counts as received, and again earlier ones after learning from more frames."""
         if self._statistics.count >= self.options.learn_frames:
             return [self._prepare(key, raw)]
         oriented = self._orient.apply(raw)
@@ -209,8 +187,7 @@ class FramePreprocessor:
     # one frame
 
     def _valid(self, oriented: NDArray[np.generic], static: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        limit = min(self._limits)
-        valid = static if limit == float("inf") else static & np.less(oriented, limit)
+        valid = static if self._limit == float("inf") else static & np.less(oriented, self._limit)
         if oriented.dtype.kind == "f":
             valid = valid & np.less_equal(np.abs(oriented), MAX_COUNTS)  # false for NaN as well
         elif oriented.dtype.kind == "i" and self.options.reserved_values:
@@ -231,10 +208,11 @@ class FramePreprocessor:
             corner = self._corner(center, inside=False) if center is not None else corner
         box, place = self._overlap(corner)
         counts = oriented[box].astype(np.float32)
-        for level in (self._dark, self._pattern):
-            if level is not None:
-                counts -= level[box]
-        counts -= np.float32(self._level)
+        with np.errstate(invalid="ignore"):  # what is no number is masked
+            for level in (self._dark, self._pattern):
+                if level is not None:
+                    counts -= level[box]
+            counts -= np.float32(self._level)
         valid = self._valid(oriented[box], self._good[box])
         saturated = int(np.count_nonzero(self._good[box]) - np.count_nonzero(valid))
         if counts.shape != self.crop_shape:
@@ -243,17 +221,16 @@ class FramePreprocessor:
         amplitude = np.where(valid, np.sqrt(np.maximum(counts, 0)), MASKED)
         return Prepared(key, np.fft.ifftshift(amplitude).astype(np.float32, copy=False), saturated)
 
-    def sight(self, raw: NDArray[np.generic]) -> Sight:
-        """A frame as it was received, (ny, nx) counts, with what is known of its pixels."""
-        oriented = self._orient.apply(raw)
-        return Sight(oriented, self._good, self._good & ~self._valid(oriented, self._good))
+    def oriented(self, raw: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.bool_], NDArray[np.bool_]]:
+        """For display only: a frame as received, but oriented; where pixels are good; where good ones are unusable now."""
+        counts = self._orient.apply(raw)
+        return counts, self._good, self._good & ~self._valid(counts, self._good)
 
     def _overlap(self, corner: tuple[int, int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Where crop and frame overlap, on the frame and on the crop."""
-        box = []
-        for c, n, available in zip(corner, self.crop_shape, self.frame_shape, strict=True):
-            box.append(slice(max(c, 0), min(c + n, available)))
-        return tuple(box), tuple(slice(b.start - c, b.stop - c) for b, c in zip(box, corner, strict=True))
+        sides = zip(corner, self.crop_shape, self.frame_shape, strict=True)
+        box = tuple(slice(max(c, 0), min(c + n, available)) for c, n, available in sides)
+        return box, tuple(slice(b.start - c, b.stop - c) for b, c in zip(box, corner, strict=True))
 
     def _bin(self, counts: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Sum blocks; a block is valid if all its pixels are."""
@@ -265,10 +242,10 @@ class FramePreprocessor:
         return summed, np.all(valid.reshape(blocks), axis=(1, 3))
 
     def fit_probe(self, probe: NDArray[np.complex64]) -> NDArray[np.complex64] | None:
-        """A recorded probe on the engine's grid, or None if it can be brought to it in no unique way.
+        """A recorded probe (modes, ny, nx) on the engine's grid, or None if no unique way leads there.
 
-        A probe on the uncropped frame is cropped where the frames are: in Fourier space for the crop, on the sample for
-        the binning.
+        A probe on the uncropped frame is cropped like the frames: in Fourier space for the crop, on the sample for the
+        binning.
         """
         if probe.shape[1:] == self.shape:
             return probe
@@ -287,14 +264,14 @@ class FramePreprocessor:
 
 
 def _bounded(dark: NDArray[np.generic]) -> NDArray[np.float32]:
-    """A copy as counts, 0 where it has none."""
+    """A copy as counts, 0 where they are beyond `MAX_COUNTS` or not finite."""
     counts = dark.astype(np.float32)
     counts[~np.less_equal(np.abs(counts), MAX_COUNTS)] = 0
     return counts
 
 
 def _placed(part: NDArray[_T], place: tuple[slice, ...], shape: tuple[int, int]) -> NDArray[_T]:
-    """`part` in a frame of zeros, which are not valid."""
+    """`part` in a frame of zeros, which stand for masked pixels."""
     whole = np.zeros(shape, part.dtype)
     whole[place] = part
     return whole

@@ -1,22 +1,21 @@
 """Settings of the preprocessing."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from streamptycho.geometry import Orientation
-from streamptycho.options import Options
+from streamptycho.messages.geometry import Orientation
+from streamptycho.options import LocalPath, Options
 
 
 class FrameOptions(Options):
     """How raw frames become amplitudes."""
 
     orientation: Orientation = Orientation.AS_IS
-    """What makes the frame's rows run along +y of the positions and its columns along +x."""
+    """Turns and flips after which the frame's rows run along +y of the positions and its columns along +x."""
     dark: bool = True
     """Subtract the dark frame of the start message, or the mean of the dark exposures at the start of the scan."""
-    mask_file: Path | None = None
+    mask_file: LocalPath | None = None
     """NumPy file (.npy) of the detector's shape, True or 1 where valid; in addition to the mask in the start message."""
     detect_bad_pixels: bool = True
     """Find hot and dead pixels in the first frames."""
@@ -27,21 +26,20 @@ class FrameOptions(Options):
     detectors use for gaps and defects. Switch it off for signed frames whose noise lies around zero."""
     center: Literal["auto", "mass", "frame"] | tuple[float, float] = "auto"
     """Beam centre (y, x) on the oriented detector: given, the centre of mass of the first frames (mass), the middle of the
-    frame, or (auto) as announced in the start message and else the centre of mass. A centre that is given, or is to be that
-    of the mass, becomes the middle even if the window then leaves the detector: what lies off it is masked. With auto the
-    window stays on the detector and follows the beam as far as the crop allows; the rest is a phase ramp of the object."""
+    frame, or (auto) as announced in the start message and else the centre of mass. A given centre or one of mass becomes the
+    middle of the crop even if that then leaves the detector, where it is masked. With auto the crop stays on the detector
+    and follows the beam as far as it can; the rest is a phase ramp of the object."""
     center_each_frame: bool = False
-    """Shift every frame, cropped or not, so that its own centre of mass is central, and mask what lies off the detector: for
-    a beam that wanders on it."""
+    """Crop every frame about its own centre of mass, and mask pixels off the detector: for a beam that wanders on it."""
     crop: int | tuple[int, int] | None = None
     """Detector pixels (y, x) to reconstruct from; default: the largest square."""
     binning: int = Field(1, ge=1, le=16)
-    """Sum blocks of so many pixels after cropping."""
+    """Side of the blocks of pixels that are summed after cropping."""
     background: Literal["off", "constant", "pattern", "outside"] = "off"
     """Subtract a constant, a given pattern, or the level found outside the bright disc."""
     background_counts: float = 0.0
     """Level of the constant background, counts per detector pixel."""
-    background_file: Path | None = None
+    background_file: LocalPath | None = None
     """NumPy file (.npy) of the detector's shape: the background pattern in counts."""
     learn_frames: int = Field(16, ge=1, le=256)
     """Frames from which bad pixels, centre and background are learnt."""

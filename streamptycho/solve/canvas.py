@@ -1,4 +1,4 @@
-"""The object and what is known of its coverage, on a canvas that grows when a position falls outside.
+"""The object and its coverage, on a canvas that grows when a position falls outside.
 
 Coordinates are absolute object pixels: growing changes the canvas's origin, never where anything is. The origin stays on a
 grid of `BLOCK` pixels, so that coarse grids over the canvas keep their alignment.
@@ -6,10 +6,13 @@ grid of `BLOCK` pixels, so that coarse grids over the canvas keep their alignmen
 
 from typing import TypeAlias
 
-from streamptycho.solve.backend import Array, Backend
+from streamptycho.solve.devices.backend import Array, Backend
 
 BLOCK = 8
 """Pixels per cell of the coarse grids."""
+
+KNOWN_DOSE = 0.1
+"""Dose from which a pixel counts as known."""
 
 Box: TypeAlias = tuple[slice, slice]
 """A rectangle of the canvas."""
@@ -27,7 +30,7 @@ class Canvas:
     velocity : (ny / BLOCK, nx / BLOCK) complex64, smooth change from one such time to the next.
 
     What is computed on it does not depend on how much larger it is than the windows: around each window there is always
-    room for what looks at its surroundings.
+    room for its surroundings.
     """
 
     def __init__(self, backend: Backend, max_pixels: int) -> None:
@@ -80,14 +83,10 @@ class Canvas:
             if new_shape[0] * new_shape[1] > self.max_pixels:
                 return False
             self._regrow((origin[0], origin[1]), new_shape)
-        self._count(corner, shape)
-        return True
-
-    def _count(self, corner: tuple[int, int], shape: tuple[int, int]) -> None:
-        """Widen the rectangle around all windows."""
         window = (*corner, corner[0] + shape[0], corner[1] + shape[1])
         top, left, bottom, right = self._used or window
         self._used = (min(top, window[0]), min(left, window[1]), max(bottom, window[2]), max(right, window[3]))
+        return True
 
     def reached(self, dose: float) -> Box | None:
         """Slices, aligned to the coarse grid, around all pixels of at least this `dose`; None if there are none."""
@@ -146,7 +145,7 @@ class Canvas:
 
 
 def surroundings(shape: tuple[int, int]) -> int:
-    """Pixels around a window of `shape` that are looked at when it is used: three eighths of it, in whole cells."""
+    """Pixels around a window of `shape` that its warm fill takes in: three eighths of it, in whole cells."""
     return int(3 * max(shape) / 8 / BLOCK) * BLOCK + BLOCK
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from streamptycho.solve.solver import Solver
 
 COVERED_DOSE = 0.05
-"""Dose, in units of the probe's maximum, from which a pixel is shown as part of the picture."""
+"""Dose, in units of the probe's maximum, from which a pixel belongs to the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Picture:
     """Host copies of the reconstruction at one moment."""
 
     object: NDArray[np.complex64]
-    """(ny, nx), cropped to what has been covered; 0 where never illuminated."""
+    """(ny, nx), cropped to the covered area; 0 where never illuminated."""
     covered: NDArray[np.bool_]
     probe: NDArray[np.complex64]
     """(modes, ny, nx), strongest first."""
@@ -25,7 +25,7 @@ class Picture:
 
 
 def picture_of(solver: Solver) -> Picture | None:
-    """What a solver has made so far, cropped to what has been covered; None before its first update."""
+    """The present reconstruction, cropped to the covered area; None before the first update."""
     if not solver.updates:
         return None
     backend, canvas = solver.backend, solver.canvas

@@ -1,10 +1,9 @@
-"""Which frames to use next: new ones at once, the newest again if they lie together, and all in turn."""
+"""The order of updates: new frames at once, the newest again if they lie together, and all in turn."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 RECENT = 150
-"""Frames that count as recent."""
 RECENT_SHARE = 0.4
 """Part of a live slice from the recent frames where the path is continuous."""
 NEW_SHARE = 0.5
@@ -20,15 +19,14 @@ class Schedule:
     While frames arrive, each slice begins with those that have come since the last one, evenly sampled where they are
     more than `NEW_SHARE` of the slice. `RECENT_SHARE` of it is drawn from the newest `RECENT` frames on a path of small
     steps, less or none where consecutive frames lie far apart. The rest walks through all frames in random passes that
-    begin with the frames not used yet; when no more will come, such passes remain. But for one permutation per pass, the
-    cost of a draw does not depend on the number of frames.
+    begin with the frames not used yet; after the last frame there are only such passes. Except for one permutation per pass,
+    the cost of a draw does not depend on the number of frames.
     """
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
         self._pass: NDArray[np.int64] = np.zeros(0, np.int64)
         self._known = 0
-        """Frames that were there at the last draw."""
         self._share = RECENT_SHARE
 
     def restart(self) -> None:
@@ -36,14 +34,7 @@ class Schedule:
         self._pass = np.zeros(0, np.int64)
 
     def draw(self, visits: NDArray[np.int64], corners: NDArray[np.int64], count: int, *, live: bool) -> NDArray[np.int64]:
-        """The next `count` rows.
-
-        Parameters
-        ----------
-        visits : (k,) how often each frame has been used, in order of arrival.
-        corners : (k, 2) where their windows lie, object pixels.
-        live : whether more frames may come.
-        """
+        """The next `count` rows, by (k,) visits and (k, 2) corners of all frames as they arrived; `live`: more may come."""
         if not live:
             return self._walk(visits, count)
         frames = len(visits)
@@ -56,7 +47,6 @@ class Schedule:
         return self._random.permutation(np.concatenate([fresh, recent, walked]))
 
     def _fresh(self, frames: int, count: int) -> NDArray[np.int64]:
-        """Frames that came since the last draw, the newest among them."""
         new = frames - self._known
         taken = min(new, max(round(count * NEW_SHARE), 1))
         rows: NDArray[np.int64] = frames - 1 - np.arange(taken) * new // max(taken, 1)

@@ -14,14 +14,13 @@ share of the computing stays the same. ADR 10 has the measurements behind the co
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.background import BackgroundEstimate
 from streamptycho.solve.canvas import BLOCK, Canvas
-from streamptycho.solve.constraints import impose, interval
-from streamptycho.solve.epie import Workspace
-from streamptycho.solve.flux import FluxEstimate
-from streamptycho.solve.kernels import kernels_for, refining
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import Array, Backend
+from streamptycho.solve.equations.constraints import impose, interval
+from streamptycho.solve.equations.gradient import Deflections
+from streamptycho.solve.frames import Frames, Model, Outcome, Steps
+from streamptycho.solve.kernels import kernels_for
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.store import FrameStore
 
 SLICE = 50
@@ -31,15 +30,22 @@ VANISHING = 1e-20
 """Object step that changes nothing: in single precision x + 1e-20 x = x."""
 
 
-class Solver:
-    """Object and probe that rows of a :class:`FrameStore` have shaped so far.
+class Estimate:
+    """An estimate beside object and probe, such as flux or background: learns from sweeps and may weight them."""
 
-    Parameters
-    ----------
-    store : frames; several solvers may share one.
-    probe : (modes, ny, nx) complex64.
-    poor_probe : True if the probe is a guess, which then may change quickly at first.
-    """
+    def predict(self, rows: NDArray[np.int64]) -> None:
+        """Before the first use of `rows`."""
+
+    def learn(self, rows: NDArray[np.int64], figures: Array) -> None:
+        """After a sweep of `rows`; `figures` (k, 4) as in :class:`Outcome`."""
+
+    def weight(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | float:
+        """(k,) factor of the steps of `rows`, 0 to 1."""
+        return 1.0
+
+
+class Solver:
+    """Object and probe (modes, ny, nx) shaped by rows of a store; `poor_probe`: a guess, which may change fast at first."""
 
     def __init__(
         self,
@@ -54,16 +60,15 @@ class Solver:
         self.backend = backend
         self.store = store
         self.chosen_rule = rule
-        """As it was set; another may follow it while polishing."""
+        """As configured; another may follow it while polishing."""
         self.follow(rule)
         self.poor_probe = poor_probe
         self.probe_since = 0
         """Updates after which a poor probe began to settle."""
         self.count_floor = 0.0
-        """Counts added on both sides of the comparison of amplitudes; see :func:`epie.update`."""
         self.take_probe(probe)
         self.canvas = Canvas(backend, max_pixels)
-        self._kernels = kernels_for(backend)
+        self.kernels = kernels_for(backend)
         self.updates = 0
         self.rows_used = 0
         """Rows visited at least once."""
@@ -74,8 +79,8 @@ class Solver:
         self.constrained = True
         """Whether :func:`constraints.impose` is called between passes."""
         self._next_constraints = 0
-        self.flux: FluxEstimate | None = None
-        self.background_estimate: BackgroundEstimate | None = None
+        self.estimates: list[Estimate] = []
+        """In the order in which they learn."""
         self._unfilled: list[int] = []
         self._since = 0
         """Updates since the smooth part was changed last, and for each slice of them the rows, the figures of their
@@ -85,7 +90,17 @@ class Solver:
     def take_probe(self, probe: Array) -> None:
         """Go on with this probe, (modes, ny, nx), of as many modes as it has."""
         self.probe: Array = self.backend.to_device(np.array(probe, np.complex64, order="C"))
-        self._work = Workspace(self.backend, self.probe.shape)
+
+    @property
+    def model(self) -> Model:
+        """Object and probe as the kernels take them; the arrays are replaced when the canvas grows or modes come and go."""
+        return Model(self.canvas.object, self.probe)
+
+    def frames(self, rows: NDArray[np.int64], corners: NDArray[np.int64] | None = None) -> Frames:
+        """`rows` as the kernels take them, with their windows in place or at the absolute `corners` (k, 2) on the canvas."""
+        store = self.store
+        corners = (store.corners[rows] if corners is None else corners) - np.array(self.canvas.origin)
+        return Frames(store.amplitudes, store.flux, self.background, rows, corners)
 
     def follow(self, rule: RuleOptions) -> None:
         """Go on by this rule; patterns smaller than a coarse cell have no coarse correction."""
@@ -95,15 +110,12 @@ class Solver:
 
     def admit(self, row: int) -> bool:
         """Take a new row of the store on; False if its window lies too far out for the canvas."""
-        corner = self.store.corners[row]
-        if not self.canvas.ensure((int(corner[0]), int(corner[1])), self.store.shape):
+        y, x = self.store.corners[row].tolist()
+        if not self.canvas.ensure((y, x), self.store.shape):
             return False
         if row >= len(self.visits):
-            size = max(64, 2 * row)
-            self.visits = np.concatenate([self.visits, np.zeros(size - len(self.visits), np.int64)])
-            longer = self.backend.xp.zeros(size, np.float32)
-            longer[: len(self.misfit)] = self.misfit
-            self.misfit = longer
+            more = max(64, 2 * row) - len(self.visits)
+            self.visits, self.misfit = np.pad(self.visits, (0, more)), self.backend.xp.pad(self.misfit, (0, more))
         self._unfilled.append(row)
         return True
 
@@ -129,14 +141,10 @@ class Solver:
         self.updates += len(rows)
 
     def _slice(self, rows: NDArray[np.int64]) -> None:
-        """Updates whose strengths are settled together, then what builds on their outcome."""
-        figures = self.backend.xp.empty((len(rows), 4), np.float32)
-        self._work.floor = self.count_floor
-        self._run(rows, self._steps(rows), figures)
-        if self.flux is not None:
-            self.flux.learn(rows, figures)
-        if self.background_estimate is not None:
-            self.background_estimate.learn(len(rows))
+        """Updates whose strengths are chosen together, and the estimates and the smooth part that follow from them."""
+        figures = self._run(rows, Steps(self._steps(rows), self.count_floor))
+        for estimate in self.estimates:
+            estimate.learn(rows, figures)
         self.visited(rows)
         self._visited.append((rows, figures, self.visits[rows]))
         self._since += len(rows)
@@ -155,12 +163,12 @@ class Solver:
         beta = first / (since + np.arange(len(rows)) / rule.probe_memory)
         steps[:, 1] = np.minimum(np.maximum(beta, rule.settled_probe_step), rule.probe_step)
         steps[:, 2] = np.minimum(1, g + age * (1 - g))
-        if self.flux is not None:
-            steps[:, :2] *= self.flux.weight(rows)[:, None]
+        for estimate in self.estimates:
+            steps[:, :2] *= np.asarray(estimate.weight(rows), np.float32).reshape(-1, 1)
         return steps
 
     def _smooth(self) -> None:
-        """Change the smooth part by what the frames visited since the last time tell about it."""
+        """Change the smooth part by the frames visited since the last time."""
         slices, self._visited, self._since = self._visited, [], 0
         if not (self.rule.correction or self.rule.momentum):
             return
@@ -171,11 +179,11 @@ class Solver:
             figures = self.backend.xp.concatenate([figures for _, figures, _ in slices])
             visits = np.concatenate([visits for _, _, visits in slices])
             fresh = (1 / (1 + (visits / self.rule.correction_visits) ** 2)).astype(np.float32)
-            corners, centres = self.store.corners[rows], self.store.centres[rows]
-            phase = self._kernels.phase_step(self.canvas, self.backend, box, self.probe, corners, centres, figures, fresh)
+            seen = Deflections(self.store.corners[rows], self.store.centres[rows], figures, fresh)
+            phase = self.kernels.phase_step(self.canvas, box, self.probe, seen)
         if self.rule.momentum:
             fade = float((1 / (1 + 2 * self.visits[rows] / self.rule.anneal_visits)).mean())
-        self._kernels.advance(self.canvas, self.backend, box, phase, fade)
+        self.kernels.advance(self.canvas, box, phase, fade)
 
     def prepare(self) -> None:
         """Make ready for an update from any row that was admitted: fill the windows of new ones, then count their dose."""
@@ -183,34 +191,21 @@ class Solver:
             return
         corners = self.store.corners[self._unfilled]
         if self.rule.warm_fill:
-            self._kernels.warm_fill(self.canvas, self.backend, corners, self.store.shape)
-        self._kernels.add_dose(self.canvas, corners, self.probe)
-        if self.flux is not None:
-            self.flux.predict(np.array(self._unfilled))
+            self.kernels.warm_fill(self.canvas, corners, self.store.shape)
+        self.kernels.add_dose(self.canvas, corners, self.probe)
+        for estimate in self.estimates:
+            estimate.predict(np.array(self._unfilled))
         self._unfilled.clear()
 
     def look(self, rows: NDArray[np.int64]) -> Array:
-        """(k, 4) figures of the models of `rows`, see :func:`epie.sweep`; object and probe stay as they are."""
-        figures = self.backend.xp.empty((len(rows), 4), np.float32)
-        steps = np.tile(np.array([VANISHING, 0, 1, 1], np.float32), (len(rows), 1))
-        self._run(rows, steps, figures)
-        return figures
+        """(k, 4) figures of the models of `rows`, see :class:`Outcome`; object and probe stay as they are."""
+        strengths = np.tile(np.array([VANISHING, 0, 1, 1], np.float32), (len(rows), 1))
+        return self._run(rows, Steps(strengths))
 
-    def _run(self, rows: NDArray[np.int64], steps: NDArray[np.float32], figures: Array) -> None:
-        """The kernel over `rows`."""
-        self._kernels.sweep(
-            self.canvas.object,
-            self.probe,
-            self.store.amplitudes,
-            self.store.corners[rows] - np.array(self.canvas.origin),
-            rows,
-            steps,
-            self.store.flux,
-            self.background,
-            self.misfit,
-            figures,
-            self._work,
-        )
+    def _run(self, rows: NDArray[np.int64], steps: Steps) -> Array:
+        figures = self.backend.xp.empty((len(rows), 4), np.float32)
+        self.kernels.sweep(self.model, self.frames(rows), steps, Outcome(self.misfit, figures))
+        return figures
 
     def _interval(self) -> int:
         """Updates between two changes of the smooth part: more over a large area, so that they take no larger a share."""
@@ -220,31 +215,26 @@ class Solver:
     # places of the windows
 
     def shift_sums(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(k, 6) of :func:`positions_kernels.shift_sums`, on the host."""
-        sums = self.backend.xp.zeros((len(rows), 6), np.float32)
-        store, places = self.store, self.store.corners[rows] - np.array(self.canvas.origin)
-        self._kernels.shift_sums(
-            self.canvas.object, self.probe, store.amplitudes, places, rows, store.flux, self.background, sums, self._work
-        )
-        found: NDArray[np.float64] = self.backend.to_host(sums).astype(np.float64)
-        return found
+        """(k, 6) of :func:`shift.shift_sums`, on the host."""
+        sums = self.kernels.shift_sums(self.model, self.frames(rows))
+        return np.asarray(self.backend.to_host(sums), np.float64)
 
-    def misfits_at(self, rows: NDArray[np.int64], corners: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(k,) misfits of `rows`, none twice, if their windows stood at the absolute `corners` (k, 2) on the canvas."""
-        store, places = self.store, corners - np.array(self.canvas.origin)
-        out = self.backend.xp.zeros_like(self.misfit)
-        refining(self.backend).measure(
-            self.canvas.object, self.probe, store.amplitudes, places, rows, store.flux, self.background, out
-        )
-        found: NDArray[np.float64] = self.backend.to_host(out[rows]).astype(np.float64)
-        return found
+    def misfits(self, rows: NDArray[np.int64], corners: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """(k,) present misfits of `rows`, on the host; with `corners` (k, 2), absolute, as if their windows were there."""
+        misfits = self.kernels.measure(self.model, self.frames(rows, corners))
+        return np.asarray(self.backend.to_host(misfits), np.float64)
+
+    def measure(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """:meth:`misfits` of `rows`, which from now on count as their latest."""
+        misfits = self.misfits(rows)
+        self.misfit[self.backend.to_device(rows)] = self.backend.to_device(misfits.astype(np.float32))
+        return misfits
 
     def worst(self, count: int) -> NDArray[np.int64]:
         """The `count` rows of the largest misfit for their power."""
         n = len(self.store)
         misfit = self.backend.to_host(self.misfit)[:n] / np.maximum(self.store.power[:n], 1e-30)
-        worst: NDArray[np.int64] = np.argsort(misfit)[-count:]
-        return worst
+        return np.argsort(misfit)[-count:]
 
     def move(self, rows: NDArray[np.int64], corners: NDArray[np.int64]) -> None:
         """Let the windows of `rows` stand at `corners` from now on; those for which the canvas is too small stay.

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.solve.backend import Array, Backend
-from streamptycho.solve.epie import centre_of_mass, frequencies
+from streamptycho.solve.devices.backend import Array, Backend
+from streamptycho.solve.equations.modulus import centre_of_mass, frequencies
 
 MASKED = -1.0
-"""Amplitude that marks a pixel as not measured."""
 FIRST_ROWS = 64
 """Rows to begin with where no number of frames is announced."""
 MOST_ROWS = 1 << 20
@@ -27,8 +26,7 @@ class FrameStore:
 
     Attributes
     ----------
-    amplitudes : (capacity, ny, nx) float32, zero frequency at [0, 0], `MASKED` where not measured;
-        the first `len(self)` count.
+    amplitudes : (capacity, ny, nx) float32, zero frequency at [0, 0], `MASKED` where not measured; `len(self)` rows count.
     corners : (capacity, 2) int64, absolute object pixel of each window's first row and column.
     flux : (capacity,) float32 on the device, amplitude of each frame relative to the usual one.
     power : (capacity,) float64, sum of the counts over valid pixels.
@@ -118,5 +116,5 @@ def _lazy_memory() -> int:
         return 0
     policy = Path("/proc/sys/vm/overcommit_memory")
     if policy.exists() and policy.read_text().strip() == "2":
-        return 0  # Linux told to promise no more than it has
+        return 0  # Linux promises no more than it has
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.assess import Assessor, Evidence, Judgement
-from streamptycho.geometry import Orientation
-from streamptycho.pipeline.points import PointLog
+from streamptycho.assess.assessor import Assessor
+from streamptycho.assess.evidence import Evidence
+from streamptycho.messages.geometry import Orientation
+from streamptycho.messages.results import Assessment
+from streamptycho.messages.run import RunId
+from streamptycho.pipeline.survey import PointLog
+from streamptycho.solve.devices.backend import backend_for
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.settings import EngineOptions
 from streamptycho_sim.forward import DetectorOptions
@@ -215,7 +219,7 @@ class Watched:
         self.now = 0.0
         settings = EngineOptions(backend="cpu", threads=1, **options)
         shape = made.counts.shape[1:]
-        self.engine = RollingEngine(settings, settings.make_backend(), shape, made.probe if probe else None)
+        self.engine = RollingEngine(settings, backend_for(settings), shape, made.probe if probe else None)
         self.points = PointLog(shape)
         self.assessor = Assessor(lambda: self.now)
         self.ended = False
@@ -264,14 +268,23 @@ class Watched:
             complete=self.ended,
         )
 
-    def assess(self, *, final: bool = False) -> Judgement:
+    def assess(self, *, final: bool = False) -> Assessment:
         self.now += 1.5
-        return self.assessor.assess(self.evidence, self.engine, final=final)
+        return self.assessor.assess(self.evidence, self.engine, RunId("s", 1), int(self.now * 1e9), final=final)
+
+    def conclude(self) -> Assessment:
+        """The last assessment of the finished scan, with all that it needs."""
+        self.finish()
+        for _ in range(10**5):
+            if not self.assessor.owed(self.engine):
+                return self.assess(final=True)
+            self.assessor.pay(self.engine)
+        raise AssertionError("the last assessment is owed for ever")
 
     def told(self) -> list[str]:
-        """Codes told after as many assessments as they need."""
+        """Codes reported after as many assessments as they need."""
         self.assess()
-        return [finding.code for finding in self.assess().findings]
+        return list(self.assess().findings)
 
 
 def stages(made: Measured, fractions: tuple[float, ...] = (0.25, 0.5, 1.0), visits: float = 4) -> Iterator[Watched]:

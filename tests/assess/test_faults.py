@@ -1,4 +1,4 @@
-"""Each fault is told first, and right scans have none."""
+"""Each fault is the first finding, and right scans have none."""
 
 import re
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamptycho.assess.halves import ADVANCE, FRAMES, PASSES, SHARE, STEP, central
-from streamptycho.geometry import Orientation
+from streamptycho.messages.geometry import Orientation
 from tests.assess.scenes import FAULTS, Measured, Watched, simulated, stages
 
 VISITS = 8
@@ -41,7 +41,7 @@ def test_a_right_scan_has_no_fault_at_any_time(path, visits):
         assert watched.told() == []
     watched.finish()
     last = watched.assess(final=True)
-    assert last.findings == []
+    assert last.findings == {}
     assert last.verdict.startswith("Finished: 256 of 256 frames")
 
 
@@ -97,7 +97,7 @@ def test_the_star_has_no_fault_at_any_time(star, visits):
         assert watched.told() == []
     watched.finish()
     last = watched.assess(final=True)
-    assert last.findings == []
+    assert last.findings == {}
     assert re.fullmatch(r"Finished: 516 of 516 frames, resolution about \d+ nm\.", last.verdict)
     assert 90e-9 < last.figures["resolution_m"] < 400e-9
     assert last.figures["overlap"] > 0.6
@@ -106,9 +106,9 @@ def test_the_star_has_no_fault_at_any_time(star, visits):
 def test_the_star_upside_down(star):
     watched = Watched(Measured(**{**vars(star), "counts": np.roll(star.counts[:, ::-1], 1, 1)})).add().refine(6)
     watched.assess()
-    (finding,) = watched.assess().findings
-    assert finding.code == "orientation"
-    assert "'flip-y'" in finding.remedy
+    ((code, sentence),) = watched.assess().findings.items()
+    assert code == "orientation"
+    assert "'flip-y'" in sentence
 
 
 def test_the_remedy_for_a_wrong_orientation_follows_what_is_set():
@@ -116,8 +116,9 @@ def test_the_remedy_for_a_wrong_orientation_follows_what_is_set():
     make, _ = FAULTS["mirrored"]
     watched = Watched(make("snake", 0), orientation=Orientation.ROTATE_90).add().refine(VISITS)
     watched.assess()
-    (finding,) = watched.assess().findings
-    wanted = Orientation(re.findall("'([a-z0-9-]+)'", finding.remedy)[0])
+    (sentence,) = watched.assess().findings.values()
+    _, remedy = sentence.split(". ", 1)
+    wanted = Orientation(re.findall("'([a-z0-9-]+)'", remedy)[0])
     frame = np.arange(6).reshape(2, 3)
     seen = Orientation.ROTATE_90.apply(frame)
     assert any(np.array_equal(wanted.apply(frame), o.apply(seen)) for o in (Orientation.FLIP_Y, Orientation.FLIP_X))
@@ -129,12 +130,12 @@ def test_a_reconstruction_that_comes_too_late():
     codes = []
     for frames in (128, 192, 256):
         watched.add(frames).refine(0.3)
-        codes.append([finding.code for finding in watched.assess().findings])
+        codes.append(list(watched.assess().findings))
     assert codes == [[], ["slow"], ["slow"]]
     watched.refine(8)
     for _ in range(3):
         last = watched.assess()
-    assert last.findings == []
+    assert last.findings == {}
 
 
 # resolution

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from streamptycho.assess.arrangement import better_orientations
 from streamptycho.assess.curl import AS_IS, MIRRORED, TRANSPOSED, TURNED, Curls, curls
-from streamptycho.assess.findings import better_orientations
 from streamptycho.assess.in_time import KNOTS, change_in_time
 from streamptycho.assess.neighbours import Neighbours
-from streamptycho.geometry import Orientation
+from streamptycho.messages.geometry import Orientation
 
 
 def grid(side: int = 20, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamptycho.assess.patterns import PatternSums, looking
-from streamptycho.solve.backend import choose_backend
+from streamptycho.solve.devices.backend import choose_backend
 from streamptycho.solve.store import FrameStore
 from tests.assess.scenes import N, simulated
 

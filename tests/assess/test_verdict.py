@@ -1,20 +1,25 @@
 """The words, and how steady they are."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from streamptycho.assess.arrangement import beam_px
 from streamptycho.assess.evidence import Evidence, Standing
-from streamptycho.assess.findings import Finding, findings
+from streamptycho.assess.finding import Finding
+from streamptycho.assess.findings import findings
 from streamptycho.assess.rings import RingCorrelation
 from streamptycho.assess.signs import gaps, signs_of
-from streamptycho.assess.verdict import APPEARS, DISAPPEARS, Steady, length, verdict
+from streamptycho.assess.verdict import APPEARS, DISAPPEARS, Steady, length, trusted, verdict
 from streamptycho.solve.engine import EngineState
-from streamptycho.solve.trust import Trust
+from streamptycho.solve.extent import Extent
+from streamptycho.solve.start.trust import Trust
 
 A, B = (Finding(code, f"{code} is wrong", "3 of 4", "Do something.") for code in "ab")
+WRONG = Finding("x", "X is wrong", "3 of 4", "Do something.", spoils_picture=True)
 CURVE = RingCorrelation(np.arange(3.0), np.ones(3), np.zeros(3), 3.0)
 
 
@@ -42,9 +47,18 @@ def standing(**changes: Any) -> Standing:
         "position_drift_px": 0.0,
         "positions_refined": False,
         "mode_powers": np.ones(1),
+        "max_object_pixels": 1 << 26,
         "probe": None,
     }
     return Standing(**(values | changes))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e12])
+def test_the_diameter_of_the_beam_does_not_depend_on_its_power(scale):
+    probe = np.zeros((1, 64, 64), np.complex64)
+    probe[0, 22:42, 22:42] = scale
+    signs = signs_of(evidence(), standing())
+    assert beam_px(standing(probe=probe), signs) == pytest.approx(20 * np.sqrt(4 / np.pi))
 
 
 def test_a_finding_is_told_the_second_time_and_stays_a_while():
@@ -94,6 +108,30 @@ def test_the_last_word_waits_for_nothing():
 )  # fmt: skip
 def test_one_sentence(told, state, changes, resolution_m, words):
     assert verdict(told, evidence(), standing(state=state, **changes), CURVE, resolution_m) == words
+
+
+@pytest.mark.parametrize(
+    ("found", "changes", "words"),
+    [
+        ([WRONG], {}, "Not to be trusted: x is wrong."),
+        ([A, WRONG, B], {}, "Not to be trusted: x is wrong, and 2 more findings."),
+        ([], {"trust": Trust.FAILED}, "Not to be trusted: half of the frames do not predict the other half."),
+        ([A], {"trust": Trust.FAILED}, "Not to be trusted: half of the frames do not predict the other half, and 1 more "
+         "finding."),
+    ],
+)  # fmt: skip
+def test_a_picture_that_is_wrong_is_never_called_finished(found, changes, words):
+    over = standing(state=EngineState.DONE, **changes)
+    assert not trusted(found, over)
+    assert verdict(found, evidence(), over, CURVE, 3e-8) == words
+    interrupted = standing(**changes)
+    assert verdict(found, evidence(), interrupted, CURVE, 3e-8, final=True) == words
+    assert "trusted" not in verdict(found, evidence(), interrupted, CURVE, 3e-8), "it may still come right"
+
+
+def test_a_picture_that_could_be_better_or_could_not_be_judged_is_trusted():
+    assert trusted([A, B], standing())
+    assert trusted([], standing(trust=Trust.UNCERTAIN))
 
 
 def test_without_a_curve_and_without_a_number_of_frames():
@@ -163,6 +201,20 @@ def test_who_stops_misses_nothing():
     for dropped, codes in (({"stopped": 300}, []), ({}, ["missing"])):
         made = evidence(100, dropped=dropped, **ended)
         assert [f.code for f in findings(made, standing(), signs_of(made, None))] == codes
+
+
+def test_frames_of_which_none_can_fit_name_the_setting():
+    """A sensor of 2048 x 2048 as it is: no frame is admitted, and that is the first thing to be said."""
+    nothing = standing(frames=0, rows_used=0, updates=0, error=float("nan"), trust=Trust.UNCERTAIN)
+    made = evidence(0, shape=(2048, 2048), dropped={"outside": 24})
+    (found,) = findings(made, nothing, signs_of(made, None))
+    assert (found.code, found.spoils_picture) == ("frame_size", True)
+    assert "24 frames of 2048 x 2048 came" in found.reason
+    assert "engine.max_object_pixels" in found.remedy
+    needed = int(re.search(r"object of (\d+) pixels", found.reason)[1])
+    assert findings(made, replace(nothing, max_object_pixels=needed), signs_of(made, None)) == []
+    assert Extent((2048, 2048), needed).take((0, 0))
+    assert not Extent((2048, 2048), needed - 1).take((0, 0))
 
 
 def test_all_frames_empty_is_a_lost_beam():

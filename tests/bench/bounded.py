@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.solve.backend import choose_backend
+from streamptycho.solve.devices.backend import choose_backend
 from streamptycho.solve.engine import RollingEngine
-from streamptycho.solve.kernels import warm_up
 from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.warm_up import warm_up
 from streamptycho_sim.illumination import IlluminationOptions, probe
 
 STEP = 10
@@ -62,7 +62,7 @@ class Patterns:
 
 @dataclass
 class Costs:
-    """CPU seconds and counts since they were last told."""
+    """CPU seconds and counts since the last report."""
 
     add: float = 0.0
     refine: float = 0.0

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import cpu_backend
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
-from tests.bench import memory, rates
+from tests.bench import ingest, memory, rates
 from tests.bench.live import PLAIN, FullPasses, run_live
 from tests.bench.peers.drive import REQUIREMENTS, Peer, PeerError
 from tests.bench.scans import BenchScan, load
@@ -146,7 +146,7 @@ def quality_table(seeds: list[int], budgets: list[int], frames: int, n: int) -> 
 def arguments(given: list[str] | None) -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", default=["rates", "threads", "peers", "quality", "memory"])
+    parser.add_argument("--parts", nargs="*", default=["rates", "threads", "peers", "quality", "memory", "ingest"])
     parser.add_argument("--peers", nargs="*", default=list(REQUIREMENTS), choices=list(REQUIREMENTS))
     parser.add_argument("--n", type=int, help="side of the frames, for a quick look; 128, and 256 in one table, by default")
     parser.add_argument("--frames", type=int, default=1000)
@@ -156,6 +156,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--budgets", type=int, nargs="*", default=[4, 8], help="updates per frame in the quality table")
     parser.add_argument("--budget", type=int, default=4, help="updates per frame in the table of rates")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--ingest-frames", type=int, default=6000, help="frames of each scan that is written")
     parser.add_argument(
         "--orders", type=int, default=3, help="orders of the frames in which one and two threads are compared"
     )
@@ -179,6 +180,8 @@ def main(given: list[str] | None = None) -> Figures:
     if "memory" in a.parts:
         figures["peak_memory_ratio"] = memory.ratio(load(n=n, frames=a.frames))
         print(f"\npeak of resident memory: {figures['peak_memory_ratio']:.2f} x amplitudes, object and probe")
+    if "ingest" in a.parts:
+        figures |= ingest.table(a.ingest_frames, ingest.CASES, 3)
     if "quality" in a.parts:
         figures |= quality_table(a.seeds, a.budgets, a.frames, n)
     print(json.dumps(figures))

@@ -21,12 +21,13 @@ import numpy as np
 import zmq
 
 from streamptycho.config import Config, ServiceEndpoints
-from streamptycho.messages import Status
-from streamptycho.reasons import ServiceState
-from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
+from streamptycho.messages.reasons import ServiceState
+from streamptycho.messages.status import ReconstructStatus
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Sender, new_context
 from streamptycho_services.documents import documents
 from streamptycho_services.documents.client import past
-from streamptycho_services.runtime import Control
+from streamptycho_services.processes.runtime import Control
 from tests.documents.helpers import preview, survey
 from tests.files.factories import STARTED_NS, snapshot, start
 
@@ -52,7 +53,7 @@ def measure(side: int, seconds: float, asleep: int, points: int) -> None:
     spawn = multiprocessing.get_context("spawn")
     finish, kill, told = spawn.Event(), spawn.Event(), spawn.Queue()
     with tempfile.TemporaryDirectory() as name, new_context() as context:
-        names = {key: f"ipc://{name}/{key}" for key in ServiceEndpoints.model_fields}
+        names = {key: f"ipc://{name}/{key}" for key in ServiceEndpoints.addresses()}
         config = Config(services=ServiceEndpoints(**names))
         service = spawn.Process(target=serve, args=(config, finish, kill, told), daemon=True)
         receive, reconstruct = (
@@ -111,13 +112,13 @@ def show(sender: Sender, picture: np.ndarray, seconds: float, points: int) -> No
         sender.send(preview(i, (512, 512)))
         sender.send(snapshot(i, (4, 4), object=picture, covered=covered, probe=probe, time_ns=now_ns, updates=i))
         sender.send(
-            Status(
-                service="reconstruct",
+            ReconstructStatus(
                 scan_id="scan",
                 state=ServiceState.RECONSTRUCTING,
                 time_ns=now_ns,
                 started_ns=STARTED_NS,
-                figures={"error": 1 / (i + 1), "updates": float(i)},
+                error=1 / (i + 1),
+                updates=i,
             )
         )
         time.sleep(1 / PICTURES_HZ)

@@ -18,13 +18,11 @@ from typing import Any
 import numpy as np
 
 from streamptycho.errors import BackendError
-from streamptycho.solve.backend import Backend, cpu_backend, cupy_backend
-from streamptycho.solve.cuda.options import CudaOptions
-from streamptycho.solve.cuda.sweep import CudaSweep, choose_fused
+from streamptycho.solve.cuda.batch import CudaSweep, choose_fused
+from streamptycho.solve.devices.backend import Backend, cpu_backend, cupy_backend
 from streamptycho.solve.engine import RollingEngine
-from streamptycho.solve.epie import Workspace
-from streamptycho.solve.settings import EngineOptions
-from tests.solve.cuda_host import compare, random_problem
+from streamptycho.solve.settings import CudaOptions, EngineOptions
+from tests.solve.cuda_host import compare, random_problem, values
 from tests.solve.helpers import Scene, scene
 
 SIDES = (128, 256, 512)
@@ -111,13 +109,13 @@ def rate(backend: Backend, side: int, modes: int, updates: int = 2048) -> float:
     problem["obj"] = np.ones((side + 400, side + 400), np.complex64)
     problem["corners"] = np.random.default_rng(0).integers(0, 400, (updates, 2))
     there = {k: v if k in ("corners", "rows", "steps") else backend.to_device(v) for k, v in problem.items()}
-    kernels, work = CudaSweep(backend, backend.cuda), Workspace(backend, problem["probe"].shape)
+    kernels = CudaSweep(backend, backend.cuda)
     per_row = ("corners", "rows", "steps", "figures")
 
     def sweep() -> None:
         for first in range(0, updates, 1024):
             some = {k: v[first : first + 1024] if k in per_row else v for k, v in there.items()}
-            kernels(**some, work=work)
+            kernels(*values(some))
 
     return updates / timed(backend, sweep)
 

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.solve.backend import Backend, cpu_backend
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import Backend, cpu_backend
 from streamptycho.solve.schedule import Schedule
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from tests.bench.scans import BenchScan

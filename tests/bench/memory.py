@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.kernels import warm_up
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import cpu_backend
 from streamptycho.solve.schedule import Schedule
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
+from streamptycho.solve.warm_up import warm_up
 from tests.bench.scans import CHUNK, ROOT, BenchScan
 
 BUDGET = 4

@@ -54,7 +54,7 @@ class Source(threading.Thread):
         self.covered = np.ones((side, side), np.bool_)
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Until stopped."""
         due = time.monotonic()
         while not self.stop.is_set():
             self.published += 1

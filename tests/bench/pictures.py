@@ -15,13 +15,13 @@ from functools import partial
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from streamptycho.messages import Snapshot
+from streamptycho.messages.results import Snapshot
 from streamptycho_services.dashboard import images
 from streamptycho_services.dashboard.compress import as_jpeg
-from streamptycho_services.dashboard.server import PageOptions, PageThread
+from streamptycho_services.dashboard.server import PageOptions
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
 from tests.dashboard.browser import CHROMIUM, FLAGS
-from tests.dashboard.show import Show, Stage
+from tests.dashboard.show import PageThread, Show, Stage
 
 SIDE = 1024
 REPEATS = 9

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.solve.rule_options import RuleOptions
 from streamptycho.solve.schedule import Schedule
+from streamptycho.solve.settings import RuleOptions
 from tests.bench.live import PLAIN, Course, Draws, FullPasses, run_live
 from tests.bench.scans import BenchScan, load, tool
 

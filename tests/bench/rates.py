@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from rocket_fft import c2c
 
 from streamptycho.errors import BackendError
-from streamptycho.solve.atomic import call_transform
-from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.compiled.atomic import call_transform
+from streamptycho.solve.compiled.transforms import LIBRARIES, aligned, plans_for
+from streamptycho.solve.devices.backend import cpu_backend
 from streamptycho.solve.schedule import Schedule
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
-from streamptycho.solve.sweeper import aligned
-from streamptycho.solve.transforms import LIBRARIES, plans_for
 from tests.bench.scans import CHUNK, BenchScan
 
 CASES = ((128, 1), (128, 2), (128, 3), (256, 1), (256, 3))

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.quality import compare
+from streamptycho.assess.truth import compare
 from streamptycho.solve.solver import Solver
 from streamptycho_sim.illumination import IlluminationOptions, guess
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import cpu_backend
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
-from tests.bench import cpu, live, memory, quality, rates, scans
+from tests.bench import cpu, live, memory, quality, rates, scans, writer
 from tests.bench.peers import drive
 
 PEER = """
@@ -215,3 +215,9 @@ def test_our_passes_are_those_of_the_solver(scan: scans.BenchScan):
     solver.sweep(np.random.default_rng(0).permutation(40))
     assert np.array_equal(own.solver.canvas.object, solver.canvas.object)
     assert len(own.times) == 1
+
+
+def test_the_writer_is_measured_beside_a_bare_loop():
+    spent = writer.measure(16, "uint16", 40, 1)
+    assert list(spent) == ["bare", "writer", "stage"]
+    assert min(spent.values()) > 0

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import cpu_backend, numpy_backend
+from streamptycho.solve.devices.backend import cpu_backend, numpy_backend
 from streamptycho.solve.engine import RollingEngine
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.store import FrameStore

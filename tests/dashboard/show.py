@@ -5,6 +5,7 @@ As a program it shows itself: ``python -m tests.dashboard.show --seconds 60`` se
 
 import argparse
 import dataclasses
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,37 @@ import numpy as np
 
 from streamptycho.assess.rings import half_bit
 from streamptycho.config import Config, ServiceEndpoints
-from streamptycho.feed import Assessment, PointState, Preview, Survey
-from streamptycho.messages import Message, Snapshot, Status
-from streamptycho.reasons import ServiceState
-from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
-from streamptycho_services.dashboard.server import PageOptions, PageThread
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import PointState, Preview, Survey
+from streamptycho.messages.reasons import ServiceState
+from streamptycho.messages.results import Assessment, Snapshot
+from streamptycho.messages.status import AnyStatus, ReceiveStatus, ReconstructStatus, Status, WriteStatus
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Sender, new_context
+from streamptycho_services.dashboard.server import PageOptions, address_of, open_page, serve_page
+from streamptycho_services.processes.runtime import Control
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
 from tests.ports import free_address
 
 BLOCK = 2000
+
+
+class PageThread:
+    """The page in a thread, a context manager."""
+
+    def __init__(self, config: Config, options: PageOptions) -> None:
+        access, listener = open_page(options)
+        self.address = address_of(listener, access)
+        self._control = Control(finish=threading.Event(), kill=threading.Event())
+        self._thread = threading.Thread(target=serve_page, args=(config, access, listener, self._control), name="page")
+
+    def __enter__(self) -> "PageThread":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._control.finish.set()
+        self._thread.join()
 
 
 class Show:
@@ -159,53 +182,46 @@ class Show:
             },
             frequency_per_m=frequency,
             ring_correlation=ring.astype(np.float32),
+            trusted=not bad,
         )
 
-    def statuses(self, fraction: float, *, done: bool = False) -> list[Status]:
+    def statuses(self, fraction: float, *, done: bool = False) -> list[AnyStatus]:
         """One of each service."""
         reached = self.reached(fraction)
         used, lost = max(reached - 10, 0) if not done else reached, reached // 100
         used = max(0, min(used, reached - lost))
         state = ServiceState.DONE if done else ServiceState.RECONSTRUCTING
         common = {"scan_id": self.scan_id, "started_ns": self.started_ns, "time_ns": time.time_ns()}
-        figures = {
-            "rate_hz": 98.2,
-            "unique": float(reached - lost),
-            "expected": float(self.frames),
-            "positions": reached - 2.0,
-        }
-        worked = {
-            "error": float("nan") if fraction < 0.05 else 0.3 / (1 + 10 * fraction),
-            "updates": 20.0 * used,
-            "updates_hz": 5200.0,
-            "passes": round(20 * fraction),
-            "lag_s": 0.18,
-        }
         receiving = ServiceState.RECEIVING if fraction < 1 and not done else ServiceState.DONE
         in_engine = reached - lost
         return [
-            Status(
-                service="receive",
+            ReceiveStatus(
                 state=receiving,
                 received=reached,
                 used=in_engine,
                 dropped={"duplicate": lost},
-                figures=figures,
+                rate_hz=98.2,
+                unique=reached - lost,
+                expected=self.frames,
+                positions=max(reached - 2, 0),
                 **common,
             ),
-            Status(
-                service="reconstruct",
+            ReconstructStatus(
                 state=state,
                 received=in_engine,
                 used=used,
                 waiting=in_engine - used,
-                figures=worked,
-                notes={"device": "2 cores", "probe": "found in the data", "trust": "confident"},
+                error=float("nan") if fraction < 0.05 else 0.3 / (1 + 10 * fraction),
+                updates=20 * used,
+                updates_hz=5200.0,
+                passes=round(20 * fraction),
+                lag_s=0.18,
+                device="2 cores",
+                probe="found in the data",
+                trust="confident",
                 **common,
             ),
-            Status(
-                service="write", state=state, received=reached, used=reached, notes={"file": f"{self.scan_id}.cxi"}, **common
-            ),
+            WriteStatus(state=state, received=reached, used=reached, file=f"{self.scan_id}.cxi", **common),
         ]
 
     def everything(self, fraction: float, *, final: bool = False) -> list[Message]:
@@ -219,7 +235,7 @@ class Stage:
     """The three display sockets, bound; a context manager."""
 
     def __init__(self) -> None:
-        self.services = ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.model_fields})
+        self.services = ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.addresses()})
         self.config = Config(services=self.services)
 
     def __enter__(self) -> "Stage":

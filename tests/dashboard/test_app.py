@@ -1,5 +1,6 @@
 """The routes of the page and the wire of its viewers, without a browser."""
 
+import asyncio
 import json
 import threading
 import time
@@ -11,8 +12,9 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from streamptycho.config import ServiceEndpoints
-from streamptycho.feed import Action, Command
-from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
+from streamptycho.messages.live import Action, Command
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Receiver, new_context
 from streamptycho_services.dashboard import app as app_module
 from streamptycho_services.dashboard import hub as hub_module
 from streamptycho_services.dashboard import viewer as viewer_module
@@ -38,7 +40,7 @@ class Served:
 
     def __init__(self, access: Access, services: ServiceEndpoints | None = None) -> None:
         self.state = State(snapshot_images, time.monotonic)
-        services = services or ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.model_fields})
+        services = services or ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.addresses()})
         self.app = make_app(services, access, self.state)
         self.client = TestClient(self.app, base_url=HERE)
 
@@ -113,6 +115,17 @@ class TestRoutes:
         answer = serve().client.get("/healthz")
         assert (answer.status_code, answer.json()) == (200, {"ok": True})
 
+    def test_figures_and_readiness_for_monitors(self, serve, show):
+        served = serve()
+        assert served.client.get("/readyz").status_code == 503
+        assert served.client.get("/readyz").json()["missing"] == ["receive", "reconstruct", "write"]
+        served.tell(*show.everything(0.5))
+        answer = served.client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        assert 'streamptycho_frames_received_total{service="receive"} 20.0' in answer.text
+        assert 'streamptycho_scan_frames_received{scan_id="show-1",service="receive"} 20.0' in answer.text
+        assert "receive" not in served.client.get("/readyz").json()["missing"]
+
     def test_status(self, serve, show):
         served = serve()
         assert served.client.get("/status").json()["facts"] is None
@@ -143,7 +156,7 @@ class TestRoutes:
 class TestToken:
     PUBLIC = Access("0.0.0.0", TOKEN)
 
-    @pytest.mark.parametrize("path", ["/", "/status", "/object.png", "/?token=wrong", "/status?token=wrong"])
+    @pytest.mark.parametrize("path", ["/", "/status", "/metrics", "/object.png", "/?token=wrong", "/status?token=wrong"])
     def test_without_it_nothing_is_told(self, serve, show, path):
         served = serve(self.PUBLIC)
         served.tell(show.snapshot(0.5))
@@ -151,6 +164,7 @@ class TestToken:
         assert answer.status_code == 403
         assert "token" in answer.text
         assert served.client.get("/healthz").status_code == 200
+        assert served.client.get("/readyz").status_code == 503, "what is not ready is told to anyone"
         with pytest.raises(WebSocketDenialResponse) as refused, served.client.websocket_connect(LIVE):
             pass
         assert refused.value.status_code == 403
@@ -395,6 +409,27 @@ class TestBadMessages:
                 Browser(socket).next()
         assert closed.value.code == 1008
 
+    @pytest.mark.parametrize("origin", [b"http://127.0.0.1:8000", b"http://evil.org"])
+    def test_a_viewer_who_is_gone_before_the_answer(self, serve, origin):
+        scope = {
+            "type": "websocket",
+            "path": "/ws",
+            "scheme": "ws",
+            "query_string": b"",
+            "headers": [(b"host", b"127.0.0.1:8000"), (b"origin", origin)],
+            "extensions": {"websocket.http.response": {}},
+        }
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            raise OSError("gone")
+
+        app = serve().app
+        asyncio.run(app(scope, receive, send))
+        assert app.state.page.viewers == 0
+
     def test_good_ones(self):
         asked = parse(
             '{"want": ["phase"], "show": {"scan": "a@1"}, "command": {"action": "passes", "scan_id": "a", "value": 9}}'
@@ -416,7 +451,7 @@ class TestControl:
             assert "refused" in answer["text"]
 
     def test_a_command_reaches_the_reconstruction(self, serve):
-        services = ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.model_fields})
+        services = ServiceEndpoints(**{name: free_address() for name in ServiceEndpoints.addresses()})
         got = []
         with new_context() as context:
             end = Endpoint(address=services.control, socket=SocketKind.PULL, bind=True)

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamptycho.feed import Action, Command
-from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
+from streamptycho.messages.live import Action, Command
+from streamptycho.messages.reasons import EndReason
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Receiver, new_context
 from streamptycho_services.dashboard import state
-from streamptycho_services.dashboard.server import PageOptions, PageThread
+from streamptycho_services.dashboard.server import PageOptions
 from tests.chain import PROGRAM, wait_until
 from tests.chain import Command as Program
 from tests.dashboard.browser import CHROMIUM, FLAGS
-from tests.dashboard.show import Show, Stage
+from tests.dashboard.show import PageThread, Show, Stage
 from tests.ports import free_port
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -171,6 +173,15 @@ class TestPanels:
         page.until("() => document.getElementById('verdict').innerText.includes('<img')")
         assert page.page.locator("#word img, #word i").count() == 0
 
+    def test_what_is_missing(self, page, stage, show):
+        receive, engine, write = show.statuses(1.0, done=True)
+        receive = replace(receive, missing=7, missing_positions=2)
+        kept = {"received": receive.unique, "used": receive.unique - 3, "dropped": {"failed": 3}}
+        stage.send(receive, engine, replace(write, positions=receive.positions, end=EndReason.INCOMPLETE, **kept))
+        page.until("() => document.getElementById('facts').innerText.includes('+ 2 positions')")
+        assert "missing 10 + 2 positions" in " ".join(page.text("#facts").lower().split())
+        assert "incomplete" in page.text("#state")
+
     def test_a_scan_in_numbers_that_are_none(self, page, stage, show):
         stage.send(*show.statuses(0.01), replace(show.snapshot(0.01), error=float("nan")))
         page.frames(1)
@@ -320,7 +331,7 @@ class TestPicture:
         assert (tmp_path / "saved.png").read_bytes().startswith(b"\x89PNG")
 
     def test_looking_back(self, page, stage, show, monkeypatch):
-        monkeypatch.setattr(state, "KEEP_TIMES", 0)  # on a busy machine not every picture would be kept
+        monkeypatch.setattr(state, "KEEP_SHARE", 1.0)  # on a busy machine not every picture would be kept
         for fraction in (0.2, 0.5, 0.8):
             stage.send(*show.everything(fraction))
             page.frames(round(100 * fraction))
@@ -559,7 +570,7 @@ def test_the_demonstration(chromium, tmp_path):
 
 @pytest.mark.slow
 def test_control_of_a_real_reconstruction(chromium, tmp_path):
-    """Pause, go on, and stop before the end: the scan is written whole all the same."""
+    """Pause, resume, and stop before the end: the scan is still written whole."""
     flags = ["--frames", 700, "--shape", 64, "--scan-id", "led"]
     state = "() => document.getElementById('state').innerText"
     with Program(

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamptycho.display import covered_part
-from streamptycho.feed import PointState
-from streamptycho.points import Points
+from streamptycho.display.phase import covered_part
+from streamptycho.display.points import Points
+from streamptycho.messages.live import PointState
 from streamptycho_services.dashboard import images
 from tests.dashboard.show import Show
 

@@ -5,7 +5,9 @@ import signal
 import socket
 import sys
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,24 @@ import pytest
 from streamptycho.config import Config
 from streamptycho.errors import ConfigError
 from streamptycho_services import cli
-from streamptycho_services.dashboard.process import PageProcess
 from streamptycho_services.dashboard.security import Access
-from streamptycho_services.dashboard.server import PageOptions, PageThread, address_of, open_page, open_socket
+from streamptycho_services.dashboard.server import PageOptions, address_of, open_page, page_work
+from streamptycho_services.processes.http import open_socket
+from streamptycho_services.processes.supervisor import Supervisor
 from tests.chain import Command, wait_until
+from tests.dashboard.show import PageThread
 
 ORPHAN = """
-import sys, time
+import time
 from streamptycho.config import Config
-from streamptycho_services.dashboard.process import PageProcess
-from streamptycho_services.dashboard.server import PageOptions
-if __name__ == "__main__":
-    with PageProcess(Config(), PageOptions(port=0)) as page:
-        print(page.process.pid, flush=True)
-        time.sleep(600)
+from streamptycho_services.dashboard.server import PageOptions, open_page, page_work
+from streamptycho_services.processes.child import Child
+access, listener = open_page(PageOptions(port=0))
+page = Child(page_work(Config(), access, listener))
+while not page.heard():
+    time.sleep(0.01)
+print(page.pid, flush=True)
+time.sleep(600)
 """
 
 
@@ -45,15 +51,15 @@ def answers(address: str) -> bool:
 
 class TestAddress:
     def test_any_free_port(self):
-        with open_socket(PageOptions(port=0)) as listener:
+        with open_socket("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             assert address_of(listener, Access("127.0.0.1")) == f"http://127.0.0.1:{port}/"
             assert address_of(listener, Access("127.0.0.1", "secret-token")).endswith("/?token=secret-token")
 
     def test_a_port_that_is_taken(self, taken):
         with pytest.raises(ConfigError, match=f"port {taken} on 127.0.0.1: .*choose another, or 0"):
-            open_socket(PageOptions(port=taken))
-        with open_socket(PageOptions(port=taken, move=True)) as listener:
+            open_socket("127.0.0.1", taken)
+        with open_socket("127.0.0.1", taken, move=True) as listener:
             assert listener.getsockname()[1] != taken
 
     def test_a_host_that_is_none(self):
@@ -61,7 +67,7 @@ class TestAddress:
             open_page(PageOptions(host="no.such.host.invalid", token="correct-horse"))
 
     def test_a_public_one_names_the_machine(self):
-        with open_socket(PageOptions(host="0.0.0.0", port=0)) as listener:
+        with open_socket("0.0.0.0", 0) as listener:
             assert address_of(listener, Access("0.0.0.0")).startswith(f"http://{socket.gethostname()}:")
 
     @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
@@ -75,32 +81,43 @@ class TestAddress:
             assert answers(page.address)
 
 
+@contextmanager
+def page_process() -> Iterator[tuple[Supervisor, str]]:
+    """The page in a process that is watched, and its address."""
+    access, listener = open_page(PageOptions(port=0))
+    with listener, Supervisor([page_work(Config(), access, listener)], hung_s=30) as services:
+        yield services, address_of(listener, access)
+
+
 class TestProcess:
-    def test_serves_and_ends_with_its_context(self, capsys):
-        with PageProcess(Config(), PageOptions(port=0)) as page:
-            assert f"live page: {page.address}\n" in capsys.readouterr().err
-            assert answers(page.address)
-            assert os.getpriority(os.PRIO_PROCESS, page.process.pid or 0) > 0, "others go first"
-        assert page.process.exitcode == 0
+    def test_serves_and_ends_with_its_context(self):
+        with page_process() as (services, address):
+            assert answers(address)
+            pid = services.pids["page"]
+            assert os.getpriority(os.PRIO_PROCESS, pid) > 0, "others go first"
+            services.finish()
+            assert not Path(f"/proc/{pid}").exists()
 
-    def test_its_death_is_told_once_and_stops_nothing(self, caplog):
-        with PageProcess(Config(), PageOptions(port=0)) as page:
-            page.look()
-            assert caplog.messages == []
-            os.kill(page.process.pid or 0, signal.SIGKILL)
-            page.process.join(10)
-            page.look()
-            page.look()
-        assert caplog.messages == ["the live page has ended (exit code -9); the scan goes on without it"]
+    def test_a_viewer_waits_while_it_is_started_again(self, caplog):
+        with page_process() as (services, address):
+            assert answers(address)
+            os.kill(killed := services.pids["page"], signal.SIGKILL)
+            with ThreadPoolExecutor(1) as viewer:
+                answer = viewer.submit(answers, address)
+                while services.pids.get("page", killed) == killed:
+                    services.look(serving=False)
+                assert answer.result()
+        assert caplog.messages == [
+            "page was ended by SIGKILL (exit code -9); it is started again in 0.1 s, and all else goes on"
+        ]
 
-    def test_does_not_outlive_who_started_it(self, tmp_path):
-        (tmp_path / "orphan.py").write_text(ORPHAN)
-        with Command([sys.executable], tmp_path / "orphan.py") as parent:
+    def test_does_not_outlive_who_started_it(self):
+        with Command([sys.executable], "-c", ORPHAN) as parent:
             parent.wait_while_running(lambda: parent.out.strip(), "the page")
             page = int(parent.out)
             parent.process.send_signal(signal.SIGKILL)
             parent.process.wait()
-            wait_until(lambda: not Path(f"/proc/{page}").exists(), "the page to end", 20)
+            wait_until(lambda: not Path(f"/proc/{page}").exists(), "the page to end")
 
 
 class TestCommand:

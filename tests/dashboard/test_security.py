@@ -1,9 +1,10 @@
-"""Who may look and who may act."""
+"""Access and control."""
 
 import pytest
 
 from streamptycho.errors import ConfigError
-from streamptycho_services.dashboard.security import Access, cookie_name, is_loopback, make_access, token_of
+from streamptycho.wire.security import is_loopback
+from streamptycho_services.dashboard.security import Access, cookie_name, make_access, token_of
 
 TOKEN = "correct-horse"
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamptycho.feed import PointState, Survey
-from streamptycho.messages import ScanEnd, Status
-from streamptycho.points import MAX_POINTS, Points
-from streamptycho.reasons import ServiceState, Stream
+from streamptycho.display.points import MAX_POINTS, Points
+from streamptycho.messages.live import PointState, Survey
+from streamptycho.messages.reasons import ServiceState, Stream
+from streamptycho.messages.status import AnyStatus
+from streamptycho.messages.stream import ScanEnd
 from streamptycho_services.dashboard import state as state_module
 from streamptycho_services.dashboard.history import Curve, History, Moment
 from streamptycho_services.dashboard.state import MAX_SCANS, State, plain
+from tests import statuses
 from tests.files.factories import snapshot
 
 
@@ -45,11 +47,8 @@ def shot(sequence: int, scan_id: str = "s", started_ns: int = 5, **changes):
     return replace(made, **({"error_history": history, "final": False, "time_ns": 10**9 * (1 + sequence)} | changes))
 
 
-def status(service: str = "receive", state: ServiceState = ServiceState.RECEIVING, **changes) -> Status:
-    used, dropped, waiting = changes.pop("used", 0), changes.pop("dropped", {}), changes.pop("waiting", 0)
-    fields = {"service": service, "scan_id": "s", "state": state, "time_ns": 1, "started_ns": 5}
-    total = used + waiting + sum(dropped.values())
-    return Status(**(fields | changes), received=total, used=used, waiting=waiting, dropped=dropped)
+def status(service: str = "receive", state: ServiceState = ServiceState.RECEIVING, **changes) -> AnyStatus:
+    return statuses.status(service, state, **({"started_ns": 5} | changes))
 
 
 def block(index, known: int = 0, value: float = 1.0, **changes) -> Survey:
@@ -76,14 +75,10 @@ class TestFacts:
         assert (report["key"], report["facts"], report["scans"]) == (None, None, [])
 
     def test_the_health_strip(self, state, clock):
-        figures = {"rate_hz": 50.0, "expected": 100.0, "unique": 38.0, "positions": 41.0, "rejected_x": 2.0}
-        state.take(status(used=36, waiting=2, dropped={"duplicate": 2}, figures=figures))
-        engine = {"error": 0.02, "lag_s": 0.3, "passes": 4.0}
-        state.take(
-            status(
-                "reconstruct", ServiceState.RECONSTRUCTING, used=30, waiting=6, figures=engine, notes={"device": "2 cores"}
-            )
-        )
+        figures = {"rate_hz": 50.0, "expected": 100, "unique": 38, "positions": 41, "rejected": {"x": 2}}
+        state.take(status(used=36, waiting=2, dropped={"duplicate": 2}, **figures))
+        engine = {"error": 0.02, "lag_s": 0.3, "passes": 4, "device": "2 cores", "time_ns": 10**10}
+        state.take(status("reconstruct", ServiceState.RECONSTRUCTING, used=30, waiting=6, **engine))
         state.take(shot(3))
         clock.now_s += 1.5
         facts = state.report(None)["facts"]
@@ -95,12 +90,13 @@ class TestFacts:
         assert facts["state"] == "reconstructing"
 
     def test_what_is_missing_is_known_at_the_end(self, state):
-        state.take(status(state=ServiceState.DONE, used=90, figures={"expected": 100.0, "unique": 90.0}))
+        state.take(status(state=ServiceState.DONE, used=90, expected=100, unique=90))
         facts = state.report(None)["facts"]
         assert (facts["missing"], facts["eta_s"]) == (10, None)
+        assert facts["complete"] is None, "the file is not closed yet"
 
     def test_numbers_that_json_does_not_know(self, state):
-        state.take(status("reconstruct", figures={"error": float("nan"), "lag_s": float("inf")}))
+        state.take(status("reconstruct", error=float("nan"), lag_s=float("inf")))
         facts = state.report(None)["facts"]
         assert (facts["error"], facts["lag_s"]) == (None, None)
         json.dumps(state.report(None), allow_nan=False)
@@ -109,7 +105,7 @@ class TestFacts:
         assert plain({"a": [float("nan"), (1.5, float("-inf"))], 3: "x"}) == {"a": [None, [1.5, None]], "3": "x"}
 
     def test_what_went_wrong(self, state):
-        state.take(status("write", notes={"error": "disk full"}, used=7, dropped={"failed": 3}))
+        state.take(status("write", failure="disk full", used=7, dropped={"failed": 3}))
         facts = state.report(None)["facts"]
         assert facts["problem"] == "write: disk full"
         assert "3 of 10 frames not written" in facts["write_problem"]
@@ -130,20 +126,20 @@ class TestScans:
     def test_the_one_that_began_last_is_the_newest(self, state):
         state.take(shot(1, "b", 20))
         state.take(shot(1, "a", 10))
-        assert state.newest.scan_id == "b"
-        assert list(state.scans) == ["a@10", "b@20"]
+        assert state.newest.run.scan_id == "b"
+        assert [scan.key for scan in state.scans] == ["a@10", "b@20"]
         assert state.report("a@10")["facts"]["scan"] == "a"
 
     def test_two_runs_of_one_id_are_two_scans(self, state):
         state.take(shot(4, "s", 5))
         state.take(shot(1, "s", 9))
-        assert list(state.scans) == ["s@5", "s@9"]
+        assert [scan.key for scan in state.scans] == ["s@5", "s@9"]
         assert state.scan("s@5").snapshot.sequence == 4
 
     def test_who_does_not_know_its_run_means_the_newest(self, state):
         state.take(shot(1, "s", 5))
         state.take(status("write", started_ns=0))
-        assert list(state.scans) == ["s@5"]
+        assert [scan.key for scan in state.scans] == ["s@5"]
 
     def test_an_older_picture_does_not_replace_a_newer_one(self, state):
         state.take(shot(4))
@@ -154,10 +150,10 @@ class TestScans:
         for i in range(3 * MAX_SCANS):
             show(state, shot(1, f"s{i}", i + 1, final=True))
         assert len(state.scans) == MAX_SCANS
-        assert state.newest.scan_id == f"s{3 * MAX_SCANS - 1}"
-        whole = [scan for scan in state.scans.values() if scan.snapshot is not None]
+        assert state.newest.run.scan_id == f"s{3 * MAX_SCANS - 1}"
+        whole = [scan for scan in state.scans if scan.snapshot is not None]
         assert len(whole) == state_module.WHOLE_SNAPSHOTS
-        assert all(scan.history.moments for scan in state.scans.values())
+        assert all(scan.history.moments for scan in state.scans)
 
     def test_a_key_that_is_unknown(self, state):
         assert state.report("none")["facts"] is None
@@ -193,7 +189,7 @@ class TestHistory:
             for sequence in range(12):
                 show(state, shot(sequence, f"s{i}", i + 1))
         assert state._history_bytes() <= 20_000
-        assert len(next(iter(state.scans.values())).history.moments) == 1
+        assert len(next(iter(state.scans)).history.moments) == 1
         assert len(state.newest.history.moments) == 12
 
 
@@ -320,5 +316,6 @@ def test_keeping_costs_a_fiftieth_of_the_time_at_most(clock):
 
     state = State(slow, clock)
     for sequence in range(250):
+        clock.now_s += 0.1
         show(state, shot(sequence, time_ns=sequence * 10**8))
     assert 4 <= len(state.newest.history.moments) <= 6

@@ -1,4 +1,4 @@
-"""A scan as the display is told of it, and what must hold of every document."""
+"""A scan as a display receives it, and what must hold of every document."""
 
 import itertools
 import json
@@ -10,10 +10,14 @@ from event_model import DocumentNames, schema_validators
 
 from streamptycho.documents import Composer, Document, dumps, loads
 from streamptycho.documents.keys import STREAMS
-from streamptycho.feed import Assessment, PointState, Preview, Survey
-from streamptycho.messages import Message, ScanEnd, Snapshot, Status
-from streamptycho.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import PointState, Preview, Survey
+from streamptycho.messages.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.results import Assessment, Snapshot
+from streamptycho.messages.status import AnyStatus
+from streamptycho.messages.stream import ScanEnd
 from tests.files.factories import STARTED_NS, snapshot, start
+from tests.statuses import status
 
 _PYTHON = {"number": (float,), "integer": (int,), "string": (str,), "array": (np.ndarray,)}
 
@@ -67,7 +71,7 @@ def _check_event(descriptor: dict[str, Any], doc: dict[str, Any]) -> None:
 
 
 class Told:
-    """A composer with a clock of its own, told in order; keeps every document."""
+    """A composer with a clock of its own, fed in order; keeps every document."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -101,12 +105,9 @@ class Told:
         return [doc for n, doc in self.documents if n == name]
 
 
-def word(service: str = "reconstruct", state: ServiceState = ServiceState.RECONSTRUCTING, **changes: Any) -> Status:
-    used = changes.pop("used", 0)
-    dropped = changes.pop("dropped", {})
+def word(service: str = "reconstruct", state: ServiceState = ServiceState.RECONSTRUCTING, **changes: Any) -> AnyStatus:
     values: dict[str, Any] = {"scan_id": "scan", "time_ns": STARTED_NS, "started_ns": STARTED_NS}
-    received = used + sum(dropped.values())
-    return Status(service=service, state=state, used=used, dropped=dropped, received=received, **(values | changes))
+    return status(service, state, **(values | changes))
 
 
 def assessment(**changes: Any) -> Assessment:
@@ -168,12 +169,12 @@ def whole_scan(told: Told, reason: EndReason = EndReason.COMPLETE, **changes: An
     """A scan of five pictures, the object growing."""
     told.say(start(metadata={"sample": "star", "beam.line": "x"}, expected=30, **changes))
     for i in range(4):
-        told.say(word("receive", ServiceState.RECEIVING, used=10 * i, figures={"rate_hz": 20.0}, **changes), after_s=0.4)
-        told.say(word(used=8 * i, figures={"error": 0.5 / (i + 1), "updates": 20.0 * i, "lag_s": 0.1}, **changes))
+        told.say(word("receive", ServiceState.RECEIVING, used=10 * i, rate_hz=20.0, **changes), after_s=0.4)
+        told.say(word(used=8 * i, error=0.5 / (i + 1), updates=20 * i, lag_s=0.1, **changes))
         told.say(snapshot(i, (40 + 3 * i, 50 + 2 * i), **changes), assessment(**changes), after_s=0.4)
         told.say(survey(25 * i, 25, **changes), preview(25 * i, **changes))
     told.say(end(reason, **changes), word("receive", ServiceState.DONE, used=30, **changes))
-    told.say(word(state=ServiceState.DONE, used=30, figures={"error": 0.01, "updates": 900.0}, **changes), after_s=1)
+    told.say(word(state=ServiceState.DONE, used=30, error=0.01, updates=900, **changes), after_s=1)
     told.say(last_picture(**changes), after_s=0.01)
 
 

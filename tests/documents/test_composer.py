@@ -1,15 +1,14 @@
-"""Runs made of what the display is told."""
+"""Runs composed from display messages."""
 
 import math
 
 import numpy as np
 import pytest
 
-from streamptycho.documents.composer import _REMEMBERED, MAX_OPEN_RUNS, SILENCE_S
+from streamptycho.documents.composer import _REMEMBERED, MAX_OPEN_RUNS, SILENCE_S, WRITER_PATIENCE_S
 from streamptycho.documents.keys import STREAMS
 from streamptycho.errors import CodecError
-from streamptycho.messages import Status
-from streamptycho.reasons import EndReason, ServiceState
+from streamptycho.messages.reasons import EndReason, ServiceState
 from tests.documents.helpers import Told, assessment, check, end, last_picture, preview, survey, whole_scan, word
 from tests.files.factories import STARTED_NS, snapshot, start
 
@@ -55,6 +54,38 @@ def test_the_end_of_the_scan_is_that_of_the_run(told, reason, status):
     whole_scan(told, reason)
     (stop,) = told.of("stop")
     assert (stop["exit_status"], stop["reason"]) == (status, str(reason))
+
+
+class TestMissing:
+    """The end of a run says what is missing, as the writer knows it."""
+
+    def begun(self, told, missing: int = 0) -> None:
+        told.say(start(), word("write", ServiceState.RECEIVING, used=20), snapshot(1), end())
+        told.say(word("receive", ServiceState.DONE, used=30, unique=30, missing=missing, missing_positions=0))
+        told.say(snapshot(2, final=True), after_s=1)
+
+    def test_a_writer_that_is_heard_is_waited_for(self, told):
+        self.begun(told)
+        told.say(after_s=WRITER_PATIENCE_S / 2)
+        assert told.of("stop") == []
+        told.say(word("write", ServiceState.DONE, used=30, end=EndReason.COMPLETE))
+        (stop,) = told.of("stop")
+        assert (stop["exit_status"], stop["reason"]) == ("success", "complete")
+        assert (told.events("progress")[-1]["frames_missing"], told.events("progress")[0]["frames_missing"]) == (0, -1)
+        check(told.documents)
+
+    def test_frames_that_are_not_in_the_file(self, told):
+        self.begun(told, missing=2)
+        told.say(word("write", ServiceState.DONE, used=25, end=EndReason.INCOMPLETE))
+        (stop,) = told.of("stop")
+        assert (stop["exit_status"], stop["reason"]) == ("abort", "incomplete: 7 frames missing")
+        assert told.events("progress")[-1]["frames_missing"] == 7
+
+    def test_a_writer_that_hangs_is_not_waited_for_long(self, told):
+        self.begun(told)
+        told.say(after_s=WRITER_PATIENCE_S)
+        (stop,) = told.of("stop")
+        assert (stop["exit_status"], stop["reason"]) == ("success", "complete; its file was not closed in time")
 
 
 class TestPace:
@@ -188,7 +219,7 @@ class TestBeginning:
 
     def test_a_last_word_does_not_begin_a_run(self, told):
         told.say(word(state=ServiceState.DONE), word("receive", ServiceState.DONE), end(), after_s=100)
-        told.say(Status(service="receive", scan_id=None, state=ServiceState.IDLE, time_ns=1), CodecError("x", "y"))
+        told.say(word("receive", ServiceState.IDLE, scan_id=None, started_ns=0), CodecError("x", "y"))
         told.say(word("write", ServiceState.RECEIVING))
         told.say(after_s=100)
         assert told.finish() == []
@@ -197,7 +228,7 @@ class TestBeginning:
     def test_a_scan_without_pictures(self, told):
         told.say(start(), word("receive", ServiceState.RECEIVING, used=3), after_s=0.1)
         told.say(end(EndReason.ABORTED), word("receive", ServiceState.DONE, used=3))
-        told.say(word(state=ServiceState.DONE, notes={"no_picture": "nothing could be reconstructed"}))
+        told.say(word(state=ServiceState.DONE, no_picture=True))
         check(told.documents)
         (stop,) = told.of("stop")
         assert (stop["exit_status"], stop["reason"]) == ("fail", "nothing could be reconstructed")
@@ -205,7 +236,7 @@ class TestBeginning:
 
     def test_a_scan_that_cannot_be_reconstructed(self, told):
         told.say(start())
-        told.say(word(state=ServiceState.DONE, notes={"error": "frames too large"}), after_s=1)
+        told.say(word(state=ServiceState.DONE, failure="frames too large"), after_s=1)
         (stop,) = told.of("stop")
         assert (stop["exit_status"], stop["reason"]) == ("fail", "frames too large")
         told.say(start(), word("receive", ServiceState.RECEIVING, used=3), after_s=1)
@@ -254,7 +285,7 @@ class TestSeveral:
         assert reasons.count("the documents service was stopped") == MAX_OPEN_RUNS
         assert {d["exit_status"] for d in told.of("stop")} == {"abort"}
         assert len(told.composer._ended) <= _REMEMBERED
-        assert told.composer._scans == {}
+        assert len(told.composer._scans) == 0
 
 
 class TestSilence:
@@ -296,9 +327,9 @@ class TestSilence:
 
 class TestUnknown:
     def test_the_error_of_a_first_frame(self, told):
-        told.say(start(), word(used=1, figures={"error": 1e-13}))
+        told.say(start(), word(used=1, error=1e-13))
         told.say(snapshot(1, frames_used=1, error=1e-13), after_s=1)
-        told.say(word(used=9, time_ns=STARTED_NS + 9, figures={"error": 0.2}), after_s=1)
+        told.say(word(used=9, time_ns=STARTED_NS + 9, error=0.2), after_s=1)
         assert [event["error"] for event in told.events("progress")][-2:] == [1.0, 0.2]
         assert min(event["error"] for event in told.events("progress")) == 0.2
         assert told.events("object")[0]["object_error"] == 1.0
@@ -306,8 +337,8 @@ class TestUnknown:
     def test_figures_that_are_not_numbers(self, told):
         nothing = float("nan")
         told.say(start(metadata={"a": nothing, "b": math.inf, "x.y": 1, "x/y": 2, "": 3}))
-        told.say(word(figures={"error": nothing, "updates": nothing, "updates_hz": math.inf, "lag_s": nothing}), after_s=1)
-        told.say(word("receive", ServiceState.RECEIVING, figures={"rate_hz": -math.inf}), after_s=1)
+        told.say(word(error=nothing, updates_hz=math.inf, lag_s=nothing), after_s=1)
+        told.say(word("receive", ServiceState.RECEIVING, rate_hz=-math.inf), after_s=1)
         told.say(snapshot(1, error=nothing), after_s=1)
         figures = {"resolution_m": nothing, "photons_per_frame": math.inf, "a": 1.0}
         curve = np.array([1, nothing, 3], np.float32)
@@ -324,7 +355,7 @@ class TestUnknown:
         assert told.of("start")[0]["scan_metadata"] == {"a": "nan", "b": "inf", "x_y": 1, "x_y_2": 2, "_": 3}
 
     def test_the_newer_word_counts(self, told):
-        told.say(start(), word(used=30, time_ns=STARTED_NS + 2, figures={"error": 0.3, "updates": 30.0}))
+        told.say(start(), word(used=30, time_ns=STARTED_NS + 2, error=0.3, updates=30))
         told.say(snapshot(1, time_ns=STARTED_NS + 1), after_s=1)
         assert told.events("progress")[-1]["error"] == 0.3
         told.say(snapshot(2, time_ns=STARTED_NS + 3), after_s=1)

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
+from streamptycho.display.points import Points
 from streamptycho.documents.frames import MAX_LISTED, MAX_PATTERN_SIDE, maps_data, pattern_data
 from streamptycho.documents.unknown import fourier_error, length_m
-from streamptycho.points import Points
 from tests.documents.helpers import preview, survey
 
 

@@ -12,7 +12,7 @@ from tests.files.factories import STARTED_NS, snapshot, start
 
 
 class Bench:
-    """Scans, their history, and viewers who listen from different moments on."""
+    """Scans, their history, and viewers that connect at different times."""
 
     def __init__(self) -> None:
         self.told = Told()
@@ -52,7 +52,7 @@ def bench() -> Bench:
 
 def some(bench: Bench, first: int, last: int) -> None:
     for i in range(first, last):
-        bench.told.say(word(used=i, figures={"error": 1 / i, "updates": 10.0 * i}), snapshot(i), after_s=1)
+        bench.told.say(word(used=i, error=1 / i, updates=10 * i), snapshot(i), after_s=1)
     bench.publish()
 
 

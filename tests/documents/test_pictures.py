@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamptycho.display import displayed_phase
+from streamptycho.display.phase import displayed_phase
 from streamptycho.documents import pictures
 from streamptycho.documents.pictures import MAX_PROBE_PIXELS, MAX_SIDE, ObjectCanvas, probe_data
-from streamptycho.messages import Snapshot
+from streamptycho.messages.results import Snapshot
 from tests.files.factories import snapshot
 
 PIXEL_M = (20e-9, 10e-9)

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from streamptycho.codec import decode, encode
 from streamptycho.documents import PREFIX, dumps, frame, loads, unframe
 from streamptycho.documents.wire import _DTYPES, ARRAY_CODE
 from streamptycho.errors import CodecError
-from streamptycho.invariants import MAX_METADATA_BYTES
+from streamptycho.messages.checks import MAX_METADATA_BYTES
+from streamptycho.wire.codec import decode, encode
 from tests.documents.helpers import Told, plain, whole_scan
 from tests.files.factories import start as scan_start
 

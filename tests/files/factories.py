@@ -7,10 +7,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from streamptycho.geometry import HC_EV_M, JOULE_PER_EV, Geometry
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart, Snapshot
-from streamptycho.payload import Encoding, Payload
-from streamptycho.reasons import EndReason, Stream
+from streamptycho.files.outcome import Outcome
+from streamptycho.messages.geometry import HC_EV_M, JOULE_PER_EV, Geometry
+from streamptycho.messages.payload import Encoding, Payload
+from streamptycho.messages.reasons import EndReason, Stream
+from streamptycho.messages.results import Assessment, Estimates, Snapshot
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 
 DETECTOR = "/entry_1/instrument_1/detector_1"
 SOURCE = "/entry_1/instrument_1/source_1"
@@ -95,6 +97,50 @@ def snapshot(sequence: int = 0, shape: tuple[int, int] = (40, 50), modes: int = 
 
 def end(reason: EndReason = EndReason.COMPLETE, count: int = 0) -> ScanEnd:
     return ScanEnd(scan_id="scan", stream=Stream.SCAN, count=count, reason=reason)
+
+
+def estimates(n: int = 25, **changes: Any) -> Estimates:
+    """Of frames 1, 3, 5, ...: not every frame of a scan is reconstructed."""
+    rng = np.random.default_rng(7)
+    index = 2 * np.arange(n) + 1
+    recorded_yx_m = np.stack([index * 1e-7, index * -2e-7], axis=1)
+    values: dict[str, Any] = {
+        "scan_id": "scan",
+        "started_ns": STARTED_NS,
+        "time_ns": STARTED_NS + 123_456_789,
+        "index": index,
+        "recorded_yx_m": recorded_yx_m,
+        "refined_yx_m": recorded_yx_m + rng.normal(0, 5e-9, (n, 2)),
+        "flux": rng.normal(1, 0.1, n).astype(np.float32),
+        "background": rng.random((16, 24)).astype(np.float32),
+        "mode_powers": (0.75, 0.25),
+        "trust": "confident",
+        "unexplained": 0.125,
+        "probe_origin": "found in the data (µ)",
+    }
+    return Estimates(**(values | changes))
+
+
+def assessment(**changes: Any) -> Assessment:
+    values: dict[str, Any] = {
+        "scan_id": "scan",
+        "started_ns": STARTED_NS,
+        "time_ns": STARTED_NS + 987_654_321,
+        "verdict": "Positions contradict the patterns, and 1 more finding.",
+        "findings": {"orientation": "Positions contradict the patterns; set it", "overlap": "beams of 2 µm overlap by 20 %"},
+        "figures": {"resolution_m": 31e-9, "photons_per_frame": 1.5e6, "covered_m2": 4e-12},
+        "frequency_per_m": np.linspace(0, 1.7e7, 30, dtype=np.float32),
+        "ring_correlation": np.linspace(1, 0, 30, dtype=np.float32),
+        "criterion": "half-bit",
+        "trusted": False,
+        "final": True,
+    }
+    return Assessment(**(values | changes))
+
+
+def outcome(picture: Snapshot | None = None, **changes: Any) -> Outcome:
+    """That of a scan which ended well."""
+    return Outcome(**({"start": start(), "snapshot": picture, "end": end()} | changes))
 
 
 def raster(n: int = 25, step_m: float = 0.1 * FIELD_M) -> np.ndarray:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from streamptycho.files.scan import open_scan
 from streamptycho.files.writer import CxiWriter
 from tests.files.factories import (
     DETECTOR,
-    LIVE,
     LIVE_KEY,
     TRANSLATION,
-    end,
     frame,
+    outcome,
     pixels,
     positions,
     raw,
@@ -30,40 +28,7 @@ from tests.files.factories import (
     snapshot,
     start,
 )
-
-ROOT = Path(__file__).parents[2]
-IMPORTS = """
-import signal, sys, time
-from pathlib import Path
-import h5py
-import numpy as np
-from streamptycho.errors import ScanError
-from streamptycho.files.writer import CxiWriter
-from streamptycho.files.bslz4 import compress
-from streamptycho.files.scan import open_scan
-from streamptycho.files.result import write_result
-from tests.files.factories import *
-path = Path(sys.argv[1])
-"""
-
-
-def python(body: str, path: Path, *more: str) -> subprocess.Popen[str]:
-    code = IMPORTS + textwrap.dedent(body)
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code, str(path), *more],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def told(process: subprocess.Popen[str]) -> str:
-    """Everything it prints, once it has ended well."""
-    out, error = process.communicate(timeout=60)
-    assert process.returncode == 0, error
-    return out
+from tests.files.processes import IMPORTS, ROOT, python, told
 
 
 @pytest.fixture
@@ -125,7 +90,7 @@ def test_another_process_follows_the_scan(path):
             if i % 40 == 39:
                 k = i // 40
                 writer.snapshot(snapshot(k, (40 + 30 * (k + 1), 50)))
-        writer.finish(end(), snapshot(9))
+        writer.finish(outcome(snapshot(9)))
     rows, steps, *rest = told(process).split(maxsplit=2)
     assert rows == "200"
     assert int(steps) > 3
@@ -175,52 +140,12 @@ def test_plain_opening_is_refused_while_it_is_written(path):
         assert LIVE_KEY in file
 
 
-WRITE_UNTIL_KILLED = """
-frames = pixels(64)
-payload = compress(frames)
-writer = CxiWriter(path, start())
-i = 0
-while True:
-    writer.append(frame(single(payload, i % 64), [i]))
-    writer.positions(positions([i]))
-    i += 1
-    if i % 10 == 0:
-        writer.flush()
-        print(i, flush=True)
-    if i % 50 == 0:
-        writer.snapshot(snapshot(i // 50))
-"""
-
-
-@pytest.mark.parametrize("after", [30, 90, 250])
-def test_what_was_acknowledged_survives_the_death_of_the_writer(path, after):
-    process = python(WRITE_UNTIL_KILLED, path)
-    acknowledged = 0
-    while acknowledged < after:
-        acknowledged = int(process.stdout.readline())
-    process.kill()
-    out, _ = process.communicate(timeout=60)
-    acknowledged = max([acknowledged, *map(int, out.split())])
-    assert process.returncode == -9
-    frames = pixels(64)
-    with open_scan(path) as scan:
-        assert scan.index[:acknowledged].tolist() == list(range(acknowledged))
-        for i in scan.index:
-            assert np.array_equal(scan.frame(i), frames[i % 64])
-        known = positions(list(range(acknowledged)))
-        assert np.array_equal(scan.yx_m[:acknowledged], known.yx_m)
-    with h5py.File(path, "r", swmr=True) as file:
-        for k in range(int(file[f"{LIVE}/counters/snapshots"][()])):
-            assert np.array_equal(file[f"{LIVE}/snapshots/object"][k, :40, :50], snapshot(k + 1).object)
-        assert file[f"{LIVE}/complete"][()] == 0
-
-
 FILL_THE_DISK = """
 path = path / "scan.cxi"
 frames, acknowledged = pixels(64), 0
 try:
     if sys.argv[2] == "result":
-        write_result(path, snapshot(1), start())
+        write_result(path, outcome(snapshot(1)))
     writer = CxiWriter(path, start())
 except ScanError as error:
     print(error)
@@ -327,7 +252,7 @@ def test_the_data_stay_readable_next_to_a_stranger(path):
     writer = CxiWriter(path, start())
     with h5py.File(path, "r", swmr=True) as reader:
         writer.append(raw(pixels(3), [0, 1, 2]))
-        writer.finish(end(), snapshot(1))
+        writer.finish(outcome(snapshot(1)))
         data, key = reader[f"{DETECTOR}/data"], reader[LIVE_KEY]
         for dataset in (data, key, reader[TRANSLATION]):
             dataset.refresh()

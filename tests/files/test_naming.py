@@ -2,6 +2,7 @@
 
 import pytest
 
+from streamptycho.files import naming
 from streamptycho.files.naming import safe_stem, unique_path
 
 
@@ -56,3 +57,9 @@ def test_no_file_of_another_scan_is_written_over(tmp_path, suffix):
 def test_ids_that_look_alike_do_not_collide(tmp_path):
     unique_path(tmp_path, "a/b").touch()
     assert unique_path(tmp_path, "a?b").name == "a_b-2.cxi"
+
+
+def test_names_fit_a_system_with_few_characters(tmp_path, monkeypatch):
+    monkeypatch.setattr(naming.os, "fsencode", lambda name: name.encode("latin-1"))
+    assert unique_path(tmp_path, "größe-µm").name == "größe-µm.cxi"
+    assert unique_path(tmp_path, "Ω-µm").name == "_-_m.cxi"

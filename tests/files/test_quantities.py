@@ -5,7 +5,7 @@ import pytest
 
 from streamptycho.errors import FormatError
 from streamptycho.files.quantities import Reading, length_m, median_step, photon_energy_ev, position_scale
-from streamptycho.geometry import HC_EV_M, JOULE_PER_EV
+from streamptycho.messages.geometry import HC_EV_M, JOULE_PER_EV
 from tests.files.factories import FIELD_M, raster
 
 CXI, APS = ("J", "eV"), ("keV", "eV")

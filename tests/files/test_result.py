@@ -6,13 +6,13 @@ import pytest
 
 from streamptycho.errors import FormatError, ScanError
 from streamptycho.files.result import read_result, write_result
-from streamptycho.reasons import EndReason
-from tests.files.factories import end, snapshot, start
+from streamptycho.messages.reasons import EndReason
+from tests.files.factories import end, outcome, snapshot
 
 
 def test_round_trip(tmp_path):
     path, taken = tmp_path / "scan_result.h5", snapshot(4, final=True)
-    write_result(path, taken, start(), end=end(), config_json='{"a": "µ"}')
+    write_result(path, outcome(taken, config_json='{"a": "µ"}'))
     result = read_result(path)
     assert result.object.tobytes() == taken.object.tobytes()
     assert result.probe.tobytes() == taken.probe.tobytes()
@@ -24,7 +24,7 @@ def test_round_trip(tmp_path):
 
 def test_plain_layout(tmp_path):
     path, taken = tmp_path / "r.h5", snapshot(2, pixel_m=(28e-9, 28e-9))
-    write_result(path, taken, start())
+    write_result(path, outcome(taken, end=None))
     with h5py.File(path) as file:
         assert np.array_equal(file["/object/complex"][()], taken.object)
         assert np.allclose(file["/object/amplitude"][()] * np.exp(1j * file["/object/phase"][()]), taken.object, rtol=1e-5)
@@ -47,7 +47,7 @@ def test_plain_layout(tmp_path):
 
 
 def test_every_plot_has_its_signal_and_axes(tmp_path):
-    write_result(tmp_path / "r.h5", snapshot(2), start())
+    write_result(tmp_path / "r.h5", outcome(snapshot(2), end=None))
     seen = []
 
     def check(name, item):
@@ -67,7 +67,7 @@ def test_every_plot_has_its_signal_and_axes(tmp_path):
 
 @pytest.mark.parametrize(("reason", "complete"), [(EndReason.COMPLETE, 1), (EndReason.ABORTED, 0), (EndReason.TIMEOUT, 0)])
 def test_how_the_scan_ended(tmp_path, reason, complete):
-    write_result(tmp_path / "r.h5", snapshot(1), start(), end=end(reason))
+    write_result(tmp_path / "r.h5", outcome(snapshot(1), end=end(reason)))
     with h5py.File(tmp_path / "r.h5") as file:
         assert file["/entry_1/streamptycho/end_reason"][()].decode() == reason.value
         assert file["/entry_1/streamptycho/complete"][()] == complete
@@ -75,21 +75,23 @@ def test_how_the_scan_ended(tmp_path, reason, complete):
 
 def test_an_interim_result_is_replaced_whole(tmp_path):
     path = tmp_path / "r.h5"
-    write_result(path, snapshot(1), start())
+    write_result(path, outcome(snapshot(1), end=None))
     with h5py.File(path) as reader:
-        write_result(path, snapshot(2), start(), end=end())
+        write_result(path, outcome(snapshot(2)))
         assert reader["/metrics/n_iterations"][()] == 4
     assert len(read_result(path).error_per_iteration) == 5
 
 
 def test_before_the_first_pass_the_metrics_are_empty(tmp_path):
-    write_result(tmp_path / "r.h5", snapshot(0, error_history=np.zeros(0, np.float32), error=float("nan")), start())
+    write_result(
+        tmp_path / "r.h5", outcome(snapshot(0, error_history=np.zeros(0, np.float32), error=float("nan")), end=None)
+    )
     assert read_result(tmp_path / "r.h5").error_per_iteration.shape == (0,)
 
 
 def test_a_missing_directory_is_a_scan_error_and_leaves_nothing(tmp_path):
     with pytest.raises(ScanError, match=r"absent/r\.h5: the result cannot be written"):
-        write_result(tmp_path / "absent" / "r.h5", snapshot(1), start())
+        write_result(tmp_path / "absent" / "r.h5", outcome(snapshot(1), end=None))
 
 
 def test_a_failed_write_leaves_the_old_result_and_no_rubbish(tmp_path):
@@ -97,7 +99,7 @@ def test_a_failed_write_leaves_the_old_result_and_no_rubbish(tmp_path):
     path.mkdir()
     (path / "kept").touch()
     with pytest.raises(ScanError, match="cannot be written"):
-        write_result(path, snapshot(1), start())
+        write_result(path, outcome(snapshot(1), end=None))
     assert [p.name for p in tmp_path.iterdir()] == ["r.h5"]
 
 
@@ -113,7 +115,7 @@ def test_reading_something_else_says_what_is_missing(tmp_path):
 
 def test_one_mode_without_the_modes_dataset(tmp_path):
     path = tmp_path / "r.h5"
-    write_result(path, snapshot(1), start())
+    write_result(path, outcome(snapshot(1), end=None))
     with h5py.File(path, "r+") as file:
         del file["/probe/modes"]
     assert read_result(path).probe.shape == (1, 16, 24)

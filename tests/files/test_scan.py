@@ -13,9 +13,9 @@ from streamptycho.files.dialect import Dialect
 from streamptycho.files.options import MaskMeaning, ReadOptions
 from streamptycho.files.scan import open_scan
 from streamptycho.files.writer import CxiWriter
-from streamptycho.geometry import JOULE_PER_EV
-from streamptycho.messages import Positions
-from streamptycho.payload import Encoding
+from streamptycho.messages.geometry import JOULE_PER_EV
+from streamptycho.messages.payload import Encoding
+from streamptycho.messages.stream import Positions
 from tests.files.factories import (
     DETECTOR,
     DISTANCE_M,

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from streamptycho.assess.halves import FEWEST_FRAMES
-from streamptycho.feed import Assessment
-from streamptycho.messages import ScanPoint, ScanStart, Snapshot, Status
+from streamptycho.assess.assessor import Assessor
+from streamptycho.assess.halves import FEWEST_FRAMES, HalfData
+from streamptycho.assess.readings import Readings
+from streamptycho.messages.live import Action, Command
+from streamptycho.messages.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.results import Assessment, Snapshot
+from streamptycho.messages.status import ReconstructStatus
+from streamptycho.messages.stream import ScanPoint, ScanStart
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruct import ReconstructStage
 from streamptycho.pipeline.stage import Port
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
-from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.settings import EngineOptions
 from streamptycho_sim.forward import DetectorOptions
 from streamptycho_sim.scan import ProbeStart
@@ -102,8 +106,8 @@ def test_the_final_assessment_comes_before_the_last_word(counts):
     for message in (SCAN.start(1), *points(counts), end(FRAMES, Stream.SCAN, SCAN.start(1).scan_id)):
         watch.take(message)
     watch.until_done()
-    tail = [m for m in watch.shown if isinstance(m, Assessment | Status | Snapshot)][-3:]
-    assert [type(m) for m in tail] == [Assessment, Status, Snapshot]
+    tail = [m for m in watch.shown if isinstance(m, Assessment | ReconstructStatus | Snapshot)][-3:]
+    assert [type(m) for m in tail] == [Assessment, ReconstructStatus, Snapshot]
     assert tail[1].state is ServiceState.DONE
 
 
@@ -116,6 +120,27 @@ def test_a_scan_does_not_end_without_an_estimate_but_an_interrupted_one_does(cou
         watch.take(end(FEWEST_FRAMES + 8, Stream.SCAN, SCAN.start(1).scan_id, reason))
         watch.until_done()
         assert bool(watch.assessments[-1].ring_correlation.size) is known
+
+
+def test_the_end_waits_for_the_last_assessment_for_a_bounded_time(counts, monkeypatch):
+    monkeypatch.setattr(Assessor, "owed", lambda *_: True)
+    watch = Watch(step=0.05)
+    for message in (SCAN.start(1), *list(points(counts))[:32], end(32, Stream.SCAN, SCAN.start(1).scan_id)):
+        watch.take(message)
+    watch.until_done()
+    assert watch.assessments[-1].final
+
+
+def test_no_other_readings_are_tried_after_a_stop(counts, monkeypatch):
+    monkeypatch.setattr(Readings, "owed", lambda *_: True)
+    monkeypatch.setattr(HalfData, "owed", lambda *_: False)
+    watch = Watch()
+    for message in (SCAN.start(1), *list(points(counts))[:32]):
+        watch.take(message)
+    scan = watch.stage.scans[SCAN.options.scan_id]
+    assert scan.assessor.owed(scan.engine)
+    scan.obey(Command(action=Action.STOP, scan_id=SCAN.options.scan_id))
+    assert not scan.assessor.owed(scan.engine)
 
 
 def test_a_fault_reaches_the_display(counts):
@@ -131,7 +156,8 @@ def test_a_fault_reaches_the_display(counts):
     watch.until_done()
     last = watch.assessments[-1]
     assert next(iter(last.findings)) == "mismatch"
-    assert last.verdict.startswith("Positions and frames do not belong together")
+    assert last.verdict.startswith("Not to be trusted: positions and frames do not belong together")
+    assert not last.trusted
     assert last.findings["mismatch"].startswith("Positions and frames do not belong together: frames from neighbouring")
 
 

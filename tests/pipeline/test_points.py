@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from streamptycho.feed import PointState, Survey
-from streamptycho.pipeline import points
-from streamptycho.pipeline.points import MOST_ASIDE, PointLog
-from streamptycho.solve.epie import centre_of_mass, frequencies
+from streamptycho.messages.live import PointState, Survey
+from streamptycho.pipeline import survey as points
+from streamptycho.pipeline.survey import MOST_ASIDE, PointLog
+from streamptycho.solve.equations.modulus import centre_of_mass, frequencies
 from tests.scans import start
 
 START = start()
@@ -25,7 +25,7 @@ def filled(count: int, shape: tuple[int, int] = (16, 16)) -> PointLog:
 
 def block_of(log: PointLog, used: int = 0) -> Survey:
     """The next block, when the first `used` frames shape the picture."""
-    block = log.survey(START, 5, np.arange(len(log)) < used)
+    block = log.survey("reconstruct", START.run, 5, np.arange(len(log)) < used)
     assert block is not None
     return block
 
@@ -127,7 +127,7 @@ def test_new_points_go_first(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_without_points_there_is_nothing_to_send():
-    assert PointLog((16, 16)).survey(START, 5, np.zeros(0, np.bool_)) is None
+    assert PointLog((16, 16)).survey("reconstruct", START.run, 5, np.zeros(0, np.bool_)) is None
 
 
 def test_points_that_are_used_now_are_told_next_the_newest_first(monkeypatch: pytest.MonkeyPatch):

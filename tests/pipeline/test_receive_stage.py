@@ -1,7 +1,8 @@
-"""The receive stage: who gets what, and a balance that holds whoever cannot keep up."""
+"""The receive stage: routing, and a balance that holds whichever consumer falls behind."""
 
 import logging
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamptycho.errors import CodecError
-from streamptycho.join import MatchOptions
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.join.open_scan import MatchOptions
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.status import ReceiveStatus, Status
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Port
-from streamptycho.reasons import EndReason, ServiceState, Stream
 from tests.scans import FRAME_BYTES, Clock, balanced, end, ends, frame, only, place, positions, start
 
 
@@ -67,8 +70,12 @@ class Run:
         return only(Status, self.taken[Port.DISPLAY])[-1]
 
     def kinds(self) -> list[str]:
+        """What the engine was given, without the counts before each end."""
         names = {ScanStart: "start", ScanPoint: "point", ScanEnd: "end", Frame: "dark"}
-        return [f"{names[type(m)]} {m.scan_id}" for m in self.engine]
+        for before, after in pairwise(self.engine):
+            assert isinstance(after, ScanEnd) == isinstance(before, ReceiveStatus)
+            assert not isinstance(after, ScanEnd) or (before.done and before.run == after.run)
+        return [f"{names[type(m)]} {m.scan_id}" for m in self.engine if not isinstance(m, ReceiveStatus)]
 
 
 def nobody(message: Message) -> bool:
@@ -79,10 +86,22 @@ def test_a_scan_goes_to_writer_and_engine():
     messages = [start(), frame([0, 1]), positions([0, 1])]
     run = Run()(*messages, *ends(2))
     assert run.writer[:3] == messages
-    assert [type(m) for m in run.engine] == [ScanStart, ScanPoint, ScanPoint, ScanEnd]
+    assert [type(m) for m in run.engine] == [ScanStart, ScanPoint, ScanPoint, ReceiveStatus, ScanEnd]
     assert run.writer[3] is run.engine[-1]
     assert run.engine[-1].reason is EndReason.COMPLETE
     assert (run.last().state, run.last().used) == (ServiceState.DONE, 2)
+
+
+def test_a_scan_that_waits_for_positions_says_so_while_it_does():
+    run = Run()(start(), frame(range(4)), positions(0), end(4, Stream.FRAMES))
+    assert run.statuses()[0].remarks == ()
+    run.clock.now += 3
+    run.idle()
+    (remark,) = run.statuses()[0].remarks
+    assert "3 of them have no position" in remark
+    assert "60 s (match.positions_grace_s)" in remark
+    run(positions([1, 2, 3]))
+    assert run.statuses()[0].remarks == ()
 
 
 def test_the_final_count_reaches_the_writer_before_the_end():
@@ -130,7 +149,7 @@ def test_a_start_that_is_owed_comes_before_everything_else():
     assert run.engine == []
     assert run.statuses()[0].dropped == {}
     run.takes = lambda message: True
-    run(frame(2))
+    run(frame(2)).idle()
     assert run.kinds() == ["start s", "point s", "point s", "point s"]
     assert run.statuses()[0].used == 3
 
@@ -143,7 +162,7 @@ def test_no_point_goes_to_an_engine_that_has_not_taken_the_start():
     assert run.statuses()[0].dropped == {}
 
 
-def test_an_engine_that_is_not_there_is_asked_once_per_message():
+def test_an_engine_that_takes_nothing_is_asked_once_per_turn():
     run = Run()
     run.takes = nobody
     for scan_id in "abc":
@@ -152,7 +171,9 @@ def test_an_engine_that_is_not_there_is_asked_once_per_message():
     run(start("d"), positions(range(10), "d"))
     before = run.offers
     run(frame(0, "d"))
-    assert run.offers - before == 1, "each offer may cost time that the detector feels"
+    assert run.offers == before, "each offer may cost time that the detector feels"
+    run.idle()
+    assert run.offers - before == 1
 
 
 def test_owed_starts_and_ends_are_delivered_in_order_in_idle_time():
@@ -162,7 +183,7 @@ def test_owed_starts_and_ends_are_delivered_in_order_in_idle_time():
         run(start(scan_id), *ends(0, scan_id))
     run.idle().idle()
     assert run.engine == []
-    run.takes = lambda message: len(run.engine) < 3
+    run.takes = lambda message: len(run.engine) < 4
     run.idle()
     run.takes = lambda message: True
     run.idle().idle()
@@ -254,7 +275,7 @@ def test_idle_status_tells_what_was_refused():
     run = Run()(CodecError("header", "bad"), frame(0), end(0, Stream.FRAMES))
     (status,) = run.statuses()
     assert (status.scan_id, status.state) == (None, ServiceState.IDLE)
-    assert status.figures == {"rejected_undecodable": 1, "rejected_no_start": 2}
+    assert status.rejected == {"undecodable": 1, "no_start": 2}
 
 
 def test_figures():
@@ -265,12 +286,12 @@ def test_figures():
     assert status.state is ServiceState.RECEIVING
     assert status.time_ns == run.clock.ns()
     figures = {"rate_hz": 22.0, "unique": 20, "expected": 40, "positions": 3}
-    assert {key: status.figures[key] for key in figures} == pytest.approx(figures)
+    assert {key: getattr(status, key) for key in figures} == pytest.approx(figures)
     run.clock.now += 0.1
-    assert run.statuses()[0].figures["rate_hz"] == pytest.approx(22), "too soon for another figure"
+    assert run.statuses()[0].rate_hz == pytest.approx(22), "too soon for another figure"
     run.clock.now += 1
-    assert run.statuses()[0].figures["rate_hz"] == 0
-    assert Run()(start()).statuses()[0].figures["expected"] == -1
+    assert run.statuses()[0].rate_hz == 0
+    assert Run()(start()).statuses()[0].expected is None
 
 
 def test_dark_frames_go_to_writer_and_engine():
@@ -294,13 +315,14 @@ def test_scans_that_are_over_are_given_up_if_there_are_too_many(caplog):
     with caplog.at_level(logging.WARNING):
         for scan_id in "abcd":
             run(*whole(scan_id, 2))
-    assert [record.getMessage() for record in caplog.records] == [
+    given_up = [record.getMessage() for record in caplog.records if "taken nothing" in record.getMessage()]
+    assert given_up == [
         f"the reconstruction has taken nothing of scan {scan_id} and will not see it; it is in the file" for scan_id in "ab"
     ]
     statuses = {status.scan_id: (status.used, status.dropped) for status in run.statuses()}
     gone, there = (0, {"engine_full": 2}), (2, {})
     assert statuses == {None: (0, {}), "a": gone, "b": gone, "c": there, "d": there}
-    assert run.statuses()[0].figures["rejected_dark_engine_full"] == 2
+    assert run.statuses()[0].rejected["dark_engine_full"] == 2
     run.takes = lambda message: True
     run.idle()
     assert run.kinds() == [f"{kind} {scan_id}" for scan_id in "cd" for kind in ("start", "dark", "point", "point", "end")]
@@ -374,7 +396,7 @@ def test_dark_frames_beyond_the_limit_are_counted():
     run(start(), positions(range(1000)), *(frame(i) for i in range(1000)))
     run(*(frame([2 * i, 2 * i + 1], dark=True) for i in range(70)))
     (status,) = run.statuses()
-    assert status.figures["rejected_dark_engine_full"] == 12
+    assert status.rejected["dark_engine_full"] == 12
     run.takes = lambda message: True
     run.idle()
     assert run.kinds() == ["start s"] + ["point s"] * 1000 + ["dark s"] * 64
@@ -403,7 +425,7 @@ def test_refused_messages_are_named_in_the_log_once_in_a_while(caplog):
         run.clock.now += 0.2
         run(CodecError("header", "not msgpack"))
         assert len(caplog.records) == 3
-    assert run.statuses()[0].figures["rejected_undecodable"] == 8
+    assert run.statuses()[0].rejected["undecodable"] == 8
 
 
 def test_who_watches_gets_start_and_end_without_arrays():

@@ -1,6 +1,8 @@
 """The reconstruct stage: how scans share the time, when pictures are shown, and what becomes of frames that are no use."""
 
 import dataclasses
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -9,19 +11,25 @@ import numpy as np
 import pytest
 
 from streamptycho.assess import halves
+from streamptycho.display.ledger import Ledger, combine
+from streamptycho.display.points import Points
 from streamptycho.errors import CodecError
-from streamptycho.feed import Action, Command, PointState, Preview, Survey
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Snapshot, Status
-from streamptycho.payload import Payload
-from streamptycho.pipeline import points, reconstruction
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.live import Action, Command, PointState, Preview, Survey
+from streamptycho.messages.payload import Payload
+from streamptycho.messages.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.results import Assessment, Estimates, Snapshot
+from streamptycho.messages.run import RunId
+from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, Status
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.pipeline import reconstruction
+from streamptycho.pipeline import survey as points
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruct import ReconstructStage
 from streamptycho.pipeline.stage import Port
-from streamptycho.points import Points
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
-from streamptycho.reasons import EndReason, ServiceState, Stream
 from streamptycho.solve.settings import EngineOptions
-from streamptycho.solve.trust import Trust
+from streamptycho.solve.start.trust import Trust
 from streamptycho_sim.scan import ProbeStart
 from tests.hostile import GOOD
 from tests.scans import Clock, balanced, broken_frame, end, frame, only, start
@@ -30,6 +38,7 @@ from tests.sim.helpers import SMALL, small
 SCAN = small(frames=24, probe_start=ProbeStart.TRUE)
 COUNTS = list(SCAN.counts())
 START = SCAN.start(1)
+START_RUN = RunId("s", 1)
 
 
 def begin(scan_id: str = "s", **changes: Any) -> ScanStart:
@@ -45,6 +54,9 @@ def point(index: int, scan_id: str = "s", **changes: Any) -> ScanPoint:
     return ScanPoint(frame=changes.pop("frame", block), yx_m=changes.pop("yx_m", tuple(SCAN.yx_m[index % len(COUNTS)])))
 
 
+STATUS = ReceiveStatus(scan_id="s1", state=ServiceState.RECEIVING, time_ns=5, started_ns=START.started_ns)
+
+
 def over(scan_id: str = "s", reason: EndReason = EndReason.COMPLETE, count: int = 24) -> ScanEnd:
     return end(count, Stream.SCAN, scan_id, reason)
 
@@ -52,15 +64,24 @@ def over(scan_id: str = "s", reason: EndReason = EndReason.COMPLETE, count: int 
 class Run:
     """A stage with a clock that moves a hundredth of a second at each look."""
 
-    def __init__(self, step: float = 0.01, frames: dict[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        step: float = 0.01,
+        frames: dict[str, Any] | None = None,
+        engine: dict[str, Any] | None = None,
+        name: str = "reconstruct",
+        **options: Any,
+    ) -> None:
         self.clock = Clock(step)
+        made = {"backend": "numpy", "polish_passes": 3, "slice_updates": 10, "max_object_pixels": 1 << 16}
         self.stage = ReconstructStage(
             ReconstructOptions(**options),
             FrameOptions(detect_bad_pixels=False, **(frames or {})),
             PositionOptions(),
-            EngineOptions(backend="numpy", polish_passes=3, slice_updates=10, max_object_pixels=1 << 16),
+            EngineOptions(**(made | (engine or {}))),
             self.clock,
             self.clock.ns,
+            name=name,
         )
         self.out: list[tuple[Port, Message]] = []
 
@@ -106,7 +127,7 @@ class Run:
         assert not shown or (shown[0], shown[-1]) == (kept[0], kept[-1])
         return shown
 
-    def last_status(self, scan_id: str = "s") -> Status:
+    def last_status(self, scan_id: str = "s") -> ReconstructStatus:
         """The last word, the same for writer and display."""
         status = self.to(Port.DISPLAY, Status, scan_id)[-1]
         assert status is self.to(Port.RESULTS, Status, scan_id)[-1]
@@ -125,17 +146,17 @@ def test_a_trusted_probe_starts_the_next_scan_of_the_same_geometry():
         notes[scan_id] = run.stage.scans[scan_id].engine.probe_note
     assert notes == {"same": "from the previous scan", "other": "not found yet", "own": "recorded with the scan"}
     before = run.stage.scans["own"].engine.trust
-    assert run.stage.statuses()[-1].notes["trust"] == before.value == "uncertain"
+    assert run.stage.statuses()[-1].trust == before.value == "uncertain"
 
 
 def test_a_scan_from_start_to_final_picture():
     run = Run()(begin(), *map(point, range(24))).idle(5)
     assert run.stage.busy
     assert run.statuses()[0].state is ServiceState.RECONSTRUCTING
-    assert "lag_s" in run.statuses()[0].figures
+    assert run.statuses()[0].lag_s is not None
     run(over())
     assert run.statuses()[0].state is ServiceState.POLISHING
-    assert "lag_s" not in run.statuses()[0].figures
+    assert run.statuses()[0].lag_s is None
     run.until_done()
     assert not run.stage.busy
     pictures = run.snapshots()
@@ -321,17 +342,73 @@ def test_pixels_that_are_not_finite_do_no_harm():
     assert np.isfinite(final.error)
 
 
+# points that the receiver has sent and that did not come
+
+
+def sent(points: int, scan_id: str = "s", state: ServiceState = ServiceState.DONE) -> ReceiveStatus:
+    return ReceiveStatus(scan_id=scan_id, state=state, time_ns=5, started_ns=1, received=points, used=points)
+
+
+def test_points_that_the_receiver_has_sent_and_that_did_not_come_are_lost():
+    run = Run()(begin(), *map(point, range(16)), sent(20, state=ServiceState.RECEIVING)).idle(3)
+    assert run.statuses()[0].dropped == {}, "they may be on their way"
+    run(sent(24), over()).until_done()
+    status = run.last_status()
+    assert (status.received, status.used, status.waiting, status.dropped) == (24, 16, 0, {"lost": 8})
+    assert run.stage.rejected["unexpected_kind"] == 1
+
+
+def test_with_the_receivers_count_nothing_waits_for_ever():
+    """Of 24 points 7 did not come: the ledger over both services ends with nothing under way."""
+    run = Run()(begin(), *map(point, range(17)), sent(24), over()).until_done()
+    ledger = combine(sent(24), run.last_status())
+    assert ledger == Ledger(received=24, used=17, waiting=0, dropped={"lost": 7})
+
+
+def test_a_point_that_comes_after_all_is_late_and_no_longer_lost():
+    run = Run()(begin(), *map(point, range(23)), sent(24), over(), point(23))
+    assert run.statuses()[0].dropped == {"late": 1}
+
+
+def test_of_a_scan_that_failed_lost_points_are_counted_too():
+    run = Run(frames={"crop": 512})(begin(), *map(point, range(5)), sent(9), over())
+    assert (run.last_status().received, run.last_status().dropped) == (9, {"failed": 5, "lost": 4})
+
+
+def test_the_count_of_another_run_is_not_believed():
+    run = Run()(begin(started_ns=2), *map(point, range(20)), sent(24), over()).until_done()
+    assert run.last_status().dropped == {}
+    assert run.stage.rejected == {"stray": 1}
+
+
+def test_frames_of_which_none_fits_are_told_in_the_log_and_by_a_finding(caplog):
+    """As with a large sensor that is not cropped."""
+    with caplog.at_level(logging.WARNING):
+        run = Run(assess_s=0.1)(start("s", shape=(160, 160)))
+        run(*(point(i, pixels=np.ones((160, 160), np.uint16), yx_m=(0.0, 0.0)) for i in range(4))).idle(60)
+        (warning,) = [record.getMessage() for record in caplog.records]
+    assert "outside" in warning
+    assert "engine.max_object_pixels" in warning
+    assert "frame_size" in run.to(Port.DISPLAY, Assessment)[-1].findings
+    run(over(count=4)).until_done()
+    final = run.to(Port.RESULTS, Assessment)[-1]
+    assert (final.final, final.trusted, list(final.findings)) == (True, False, ["frame_size"])
+    assert run.last_status().dropped == {"outside": 4}
+    assert run.last_status().no_picture
+
+
 # scans that come to nothing
 
 
 def test_a_scan_that_cannot_start_has_no_picture_and_counts_its_frames():
     run = Run(frames={"crop": 512})(begin())
     (status,) = run.to(Port.DISPLAY, Status)
-    assert "preprocess.crop" in status.notes["error"]
+    assert "preprocess.crop" in status.failure
     run(*map(point, range(5)), frame(0, dark=True), over())
     status = run.last_status()
     assert (status.received, status.dropped, status.state) == (5, {"failed": 5}, ServiceState.DONE)
-    assert {"no_picture", "error"} <= status.notes.keys()
+    assert status.no_picture
+    assert "preprocess.crop" in status.failure
     assert run.snapshots() == []
     assert not run.stage.busy
 
@@ -343,24 +420,31 @@ def test_after_a_scan_that_failed_the_next_one_works():
     assert run.snapshots("b")[-1].final
 
 
+def test_a_geometry_that_is_not_known_fails_by_name():
+    unknown = dataclasses.replace(START.geometry, wavelength_m=math.nan, pitch_m=(math.nan, math.nan))
+    run = Run()(begin(geometry=unknown), point(0), over())
+    assert "wavelength_m, pitch_m: not known" in run.last_status().failure
+    assert run.last_status().dropped == {"failed": 1}
+
+
 def test_a_geometry_that_is_not_in_metres_fails():
     geometry = start(shape=(SMALL, SMALL)).geometry
     strange = type(geometry)(wavelength_m=1e-200, distance_m=1e-200, pitch_m=(1, 1), frame_shape=geometry.frame_shape)
     run = Run()(begin(geometry=strange), point(0), over())
-    assert "metres" in run.last_status().notes["error"]
+    assert "metres" in run.last_status().failure
     assert run.last_status().dropped == {"failed": 1}
 
 
 def test_a_scan_without_frames_has_no_picture():
     run = Run()(begin(), over(count=0))
     assert not run.stage.scans
-    assert "no_picture" in run.last_status().notes
+    assert run.last_status().no_picture
     assert run.snapshots() == []
 
 
 def test_a_scan_of_empty_frames_has_no_picture():
     run = Run()(begin(), *(point(i, pixels=np.zeros_like(COUNTS[0])) for i in range(3)), over()).until_done()
-    assert "no_picture" in run.last_status().notes
+    assert run.last_status().no_picture
     assert run.last_status().dropped == {"empty": 3}
 
 
@@ -385,17 +469,17 @@ def test_dark_exposures_are_subtracted():
 
 
 def test_other_messages_are_counted():
-    run = Run()(point(0), over(), CodecError("header", "bad"), GOOD["status"])
-    run(begin("s1"), GOOD["snapshot"], GOOD["status"])
+    run = Run()(point(0), over(), CodecError("header", "bad"), STATUS)
+    run(begin("s1"), GOOD["snapshot"], STATUS)
     assert run.stage.rejected == {"no_start": 3, "undecodable": 1, "unexpected_kind": 2}
     run(over("s1", count=0))
     status, _ = run.statuses()
-    assert status.figures["rejected_no_start"] == 3
-    assert status.notes["device"] == "CPU"
+    assert status.rejected["no_start"] == 3
+    assert status.device == "CPU"
 
 
 def test_unsent_pictures_are_skipped():
-    run = Run()(begin(), *map(point, range(24))).idle(2)
+    run = Run(step=0.004)(begin(), *map(point, range(24))).idle(2)
     run.stage.unsent(Port.RESULTS, run.snapshots()[0])
     assert run.statuses()[0].received == 24
 
@@ -412,6 +496,17 @@ def test_a_stage_still_on_its_way_costs_its_own_frame_only():
     assert status.dropped == {"outside": 12 - status.used}
 
 
+@pytest.mark.parametrize(
+    "changes", [{"pixels": np.ones((3, 5), np.uint16)}, {"pixels": COUNTS[1].astype(np.float32)}, {"index": 2**62}]
+)
+def test_points_that_no_receiver_lets_through_are_counted(changes, caplog):
+    changes = {"index": 1, **changes}
+    run = Run()(begin(), point(0), point(**changes), point(2))
+    assert run.stage.scans["s"].received == 2
+    assert run.stage.rejected == {"unfit": 1}
+    assert caplog.text.count("a message was refused: frame.") == 1
+
+
 def test_a_scan_that_does_not_fit_into_memory_fails_and_the_next_goes_on(monkeypatch):
     def full(*_: object) -> None:
         raise MemoryError("256 GiB")
@@ -419,9 +514,11 @@ def test_a_scan_that_does_not_fit_into_memory_fails_and_the_next_goes_on(monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(reconstruction, "RollingEngine", full)
         run = Run()(begin())
-    reason = str(run.stage.failed["s"])
-    assert "too large for the memory (256 GiB); crop or bin them" in reason
-    assert not run.stage.scans
+        reason = str(run.stage.failed["s"])
+        assert "too large for the memory (256 GiB); crop or bin them" in reason
+        assert not run.stage.scans
+        run(*(begin(f"s{i}") for i in range(300)))
+    assert list(run.stage.failed) == [f"s{i}" for i in range(200, 300)], "senders choose the ids: only the newest are kept"
     run(begin())
     assert run.stage.scans
 
@@ -697,7 +794,7 @@ def test_the_probe_is_searched_for_again():
     run = controlled()(ask(Action.RESET_PROBE))
     assert run.stage.statuses()[0].state is ServiceState.SEARCHING
     run(over()).until_done()
-    assert "from the data" in run.stage._last_words.again({})[0].notes["probe"]
+    assert "from the data" in run.stage._last_words.again({})[0].probe
 
 
 def test_a_stopped_scan_is_not_done_before_it_is_closed():
@@ -752,3 +849,74 @@ def test_a_scan_of_which_few_frames_can_be_compared_ends(monkeypatch: pytest.Mon
     monkeypatch.setattr(halves, "FEWEST_FRAMES", 8)
     run = Run(assess_s=0.05)(begin(), *(point(i) for i in range(24)), over()).until_done()
     assert shown(run, Snapshot)[-1].final
+
+
+# results
+
+
+def results(run: Run) -> list[Message]:
+    return [message for port, message in run.out if port is Port.RESULTS]
+
+
+def test_the_results_come_before_the_final_picture():
+    run = Run()(begin(), *map(point, range(24)), over()).until_done()
+    *_, assessment, estimates, status, snapshot = results(run)
+    kinds = [type(m) for m in (assessment, estimates, status, snapshot)]
+    assert kinds == [Assessment, Estimates, ReconstructStatus, Snapshot]
+    assert (assessment.final, status.done, snapshot.final) == (True, True, True)
+    for message in (assessment, estimates):
+        assert message.run == START_RUN
+        assert [shown for shown in run.to(Port.DISPLAY, type(message)) if shown is message]
+
+
+def test_an_interrupted_scan_has_results_too():
+    run = Run()(begin(), *map(point, range(24))).idle(3)
+    run.finish()
+    *_, assessment, estimates, _, snapshot = results(run)
+    assert assessment.final
+    assert snapshot.final
+    assert len(estimates.index) == 24
+
+
+def test_without_a_picture_there_are_no_estimates():
+    run = Run()(begin(), over(count=0))
+    assert only(Estimates, results(run)) == []
+
+
+def test_estimates_are_by_frame_and_those_that_were_not_made_are_none():
+    order = np.random.default_rng(0).permutation(24).tolist()
+    run = Run()(begin(), *map(point, order), over()).until_done()
+    (estimates,) = run.to(Port.RESULTS, Estimates)
+    assert estimates.index.tolist() == list(range(24))
+    np.testing.assert_allclose(estimates.recorded_yx_m, SCAN.yx_m[:24], rtol=1e-9)
+    assert (estimates.refined_yx_m, estimates.flux, estimates.background) == (None, None, None)
+    assert estimates.mode_powers == (1.0,)
+    assert estimates.probe_origin == "recorded with the scan"
+    assert estimates.trust in set(Trust)
+
+
+def test_estimates_that_were_made():
+    order = np.random.default_rng(0).permutation(24)
+    engine = {"flux": True, "background": True, "modes": 2, "positions": {"refine": "on"}}
+    run = Run(engine=engine)(begin(), *map(point, order.tolist())).idle(3)
+    engine = run.stage.scans["s"].engine
+    engine.positions.offsets[:24] = np.stack([order, -order], axis=1)
+    engine.store.flux[:24] = 1 + order / 10
+    engine.solver.background = np.zeros((SMALL, SMALL), np.float32)
+    engine.solver.background[0, 1] = 5
+    run.finish()
+    (estimates,) = run.to(Port.RESULTS, Estimates)
+    offsets_px = (estimates.refined_yx_m - estimates.recorded_yx_m) / SCAN.pixel_m
+    np.testing.assert_allclose(offsets_px, np.stack([np.arange(24), -np.arange(24)], axis=1), atol=1e-6)
+    np.testing.assert_allclose(estimates.flux, (1 + np.arange(24) / 10) ** 2, rtol=1e-6)
+    assert np.argwhere(estimates.background).tolist() == [[SMALL // 2, SMALL // 2 + 1]]
+    assert sum(estimates.mode_powers) == pytest.approx(1)
+    assert list(estimates.mode_powers) == sorted(estimates.mode_powers, reverse=True)
+
+
+def test_a_second_reconstruction_speaks_under_its_own_name():
+    run = Run(name="fast")(begin(), *map(point, range(24)), over()).until_done()
+    run(begin("t", probe=None, geometry=start(shape=(4, 4)).geometry))
+    said = [m for _, m in run.out] + run.statuses()
+    assert {m.service for m in said} == {"fast"}
+    assert {Survey, Preview, Assessment, Estimates, Snapshot, ReconstructStatus} == {type(m) for m in said}

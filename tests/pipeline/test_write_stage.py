@@ -1,101 +1,30 @@
-"""The write stage: when a file is closed, what it says then, and how far a broken disk reaches."""
+"""The write stage: when a file is closed, what it says then, and what is missing from it."""
 
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 from streamptycho.errors import CodecError
+from streamptycho.files.disk import abandon
 from streamptycho.files.writer import CxiWriter
-from streamptycho.join import MatchOptions
-from streamptycho.messages import Message, ScanEnd, Snapshot, Status
-from streamptycho.pipeline import write as module
+from streamptycho.join.open_scan import MatchOptions
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import EndReason, ServiceState, Stream
+from streamptycho.messages.results import Assessment, Estimates
+from streamptycho.messages.run import RunId
+from streamptycho.messages.stream import ScanEnd
+from streamptycho.pipeline import early, scan_file
 from streamptycho.pipeline.options import WriteOptions
+from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Port
-from streamptycho.pipeline.write import WriteStage
-from streamptycho.reasons import EndReason, ServiceState, Stream
-from tests.files.factories import LIVE, LIVE_KEY, TRANSLATION
-from tests.files.factories import snapshot as picture
 from tests.hostile import GOOD
-from tests.scans import Clock, balanced, broken_frame, end, frame, place, positions, start
-
-
-def snapshot(sequence: int = 0, scan_id: str = "s", **changes: Any) -> Snapshot:
-    return picture(sequence, scan_id=scan_id, **({"started_ns": 1} | changes))
-
-
-def final(sequence: int = 9, scan_id: str = "s") -> Snapshot:
-    return snapshot(sequence, scan_id, final=True)
-
-
-def over(scan_id: str = "s", reason: EndReason = EndReason.COMPLETE, count: int = 3) -> Message:
-    return end(count, Stream.SCAN, scan_id, reason)
-
-
-def word(service: str, scan_id: str = "s", used: int = 0, waiting: int = 0, **more: Any) -> Status:
-    """A status of another service."""
-    dropped = more.pop("dropped", {})
-    return Status(
-        service=service,
-        scan_id=scan_id,
-        state=more.pop("state", ServiceState.RECEIVING),
-        time_ns=1,
-        received=used + waiting + sum(dropped.values()),
-        used=used,
-        waiting=waiting,
-        dropped=dropped,
-        **more,
-    )
-
-
-class Run:
-    def __init__(self, directory: Path, **options: Any) -> None:
-        self.directory = directory
-        self.clock = Clock()
-        self.stage = WriteStage(WriteOptions(directory=directory, **options), '{"a": 1}', self.clock, self.clock.ns)
-        self.out: list[Status] = []
-
-    def __call__(self, *messages: object) -> "Run":
-        for message in messages:
-            self._take(self.stage.handle(message))
-            self.clock.now += 0.2  # so that each next message finds a flush due
-        return self
-
-    def wait(self, seconds: float = 1.0) -> "Run":
-        self.clock.now += seconds
-        self._take(self.stage.idle())
-        return self
-
-    def finish(self) -> None:
-        self._take(self.stage.finish())
-
-    def _take(self, outputs: Iterable[tuple[Port, Message]]) -> None:
-        for port, message in outputs:
-            assert port is Port.DISPLAY
-            assert isinstance(message, Status)
-            self.out.append(message)
-        assert all(balanced(status) and status.service == "write" for status in [*self.out, *self.stage.statuses()])
-
-    def read(self, name: str = "s", *, swmr: bool = False) -> dict[str, Any]:
-        """What the file says."""
-        with h5py.File(self.directory / f"{name}.cxi", "r", swmr=swmr) as file:
-            live = file[LIVE]
-            counters = live["counters"]
-            return {
-                "frames": file["/entry_1/data_1/data"][()],
-                "key": file[LIVE_KEY][()].tolist(),
-                "xyz": file[TRANSLATION][()],
-                "complete": int(live["complete"][()]),
-                "reason": live["end_reason"][()].decode(),
-                "sequences": live["snapshots/sequence"][()].tolist(),
-                "counters": {name: int(counters[name][()]) for name in ("received", "used", "waiting", "n_frames")},
-                "dropped": {name: int(d[()]) for name, d in counters["dropped"].items() if d[()]},
-            }
+from tests.pipeline.writing import Run, final, last_word, over, snapshot, word
+from tests.scans import broken_frame, ends, frame, place, positions, start
 
 
 @pytest.fixture
@@ -117,10 +46,10 @@ def test_a_scan_into_its_file(run):
     assert (file["complete"], file["reason"], file["sequences"]) == (1, "complete", [0, 9])
     (status,) = run.out
     assert (status.state, status.received, status.used) == (ServiceState.DONE, 3, 3)
-    assert status.notes["end"] == "complete"
-    assert status.notes["file"] == str(run.directory / "s.cxi")
-    assert Path(status.notes["result"]).is_file()
-    with Image.open(status.notes["picture"]) as image:
+    assert status.end == "complete"
+    assert status.file == str(run.directory / "s.cxi")
+    assert Path(status.result).is_file()
+    with Image.open(status.picture) as image:
         assert image.width > 100
 
 
@@ -144,10 +73,10 @@ def test_frames_are_in_the_file_soon(run):
 def test_word_that_there_will_be_no_picture_closes_the_file(run):
     run(start(), frame(0), over(count=1)).wait()
     assert run.out == []
-    run(word("reconstruct", dropped={"failed": 1}, notes={"no_picture": "why"}, state=ServiceState.DONE)).wait()
+    run(word("reconstruct", dropped={"failed": 1}, no_picture=True, state=ServiceState.DONE)).wait()
     (status,) = run.out
-    assert "result" not in status.notes
-    assert "picture" not in status.notes
+    assert status.result is None
+    assert status.picture is None
     assert not list(run.directory.glob("*.h5"))
     assert run.read()["complete"] == 1
     assert run.read()["dropped"] == {"failed": 1}
@@ -162,7 +91,7 @@ def test_a_reconstruction_that_says_nothing_is_waited_for_so_long(tmp_path):
     assert run.out == []
     run.wait(11)
     (status,) = run.out
-    assert Path(status.notes["result"]).is_file(), "the last picture is better than none"
+    assert Path(status.result).is_file(), "the last picture is better than none"
 
 
 def test_the_counters_are_those_of_the_services(run):
@@ -186,7 +115,7 @@ def test_repeats_and_broken_frames_are_counted(run):
 
 def test_positions_of_absurd_rows_are_refused_and_the_next_are_taken(run):
     run(start(), positions([50_000_000]), positions([0, 2**62]), positions([0]), over(), final()).wait()
-    assert run.stage.rejected == 2
+    assert run.stage.rejected.total() == 2
     assert len(run.read()["xyz"]) == 1
 
 
@@ -199,7 +128,8 @@ def test_the_same_id_twice_gives_two_files(run):
 
 
 def test_the_same_id_while_the_first_is_open_closes_the_first(run):
-    run(start(), frame(0), start(), frame([0, 1]), over(count=2), final()).wait()
+    run(start(), frame(0), start(started_ns=2), frame([0, 1]))
+    run(ScanEnd(scan_id="s", stream=Stream.SCAN, count=2, started_ns=2), snapshot(9, started_ns=2, final=True)).wait()
     assert (run.read("s")["reason"], run.read("s")["key"]) == ("superseded", [1])
     assert (run.read("s-2")["reason"], run.read("s-2")["key"]) == ("complete", [1, 1])
 
@@ -209,10 +139,10 @@ def test_what_belongs_to_another_run_of_the_id_does_not_reach_the_file(run):
     first = {"started_ns": 5, "final": True}
     run(start(started_ns=5), frame(0), ScanEnd(scan_id="s", stream=Stream.SCAN, count=1, started_ns=5))
     run(start(started_ns=6), frame([0, 1]), snapshot(3, started_ns=6))
-    run(word("reconstruct", used=9, notes={"no_picture": "why"}, started_ns=5), snapshot(9, **first))
+    run(word("reconstruct", used=9, no_picture=True, started_ns=5), snapshot(9, **first))
     run(ScanEnd(scan_id="s", stream=Stream.SCAN, count=1, started_ns=5)).wait()
     assert [status.started_ns for status in run.out] == [5], "the second is still open"
-    assert run.stage.rejected == 2, "the snapshot and the end"
+    assert run.stage.rejected.total() == 2, "the snapshot and the end"
     run(ScanEnd(scan_id="s", stream=Stream.SCAN, count=2, started_ns=6), snapshot(4, started_ns=6, final=True)).wait()
     assert run.read("s-2")["sequences"] == [3, 4]
     assert run.read("s-2")["counters"]["used"] == 0
@@ -239,7 +169,7 @@ def test_what_the_matcher_accepts_the_writer_accepts(run):
     assert highest == MatchOptions().max_index - 1
     run(start(), frame(highest), positions(highest))
     assert run.stage.statuses()[0].dropped == {}
-    assert run.stage.rejected == 0
+    assert run.stage.rejected.total() == 0
 
 
 def test_several_scans_at_once(run):
@@ -251,7 +181,7 @@ def test_several_scans_at_once(run):
 def test_a_path_cannot_be_left(tmp_path):
     run = Run(tmp_path / "deep")(start("a:b ~*c"), over("a:b ~*c"), final(1, "a:b ~*c")).wait()
     (status,) = run.out
-    assert Path(status.notes["file"]).parent == tmp_path / "deep"
+    assert Path(status.file).parent == tmp_path / "deep"
 
 
 def test_finish_closes_every_file(run):
@@ -267,7 +197,7 @@ def test_finish_closes_every_file(run):
 
 def test_the_picture_is_refreshed_now_and_then_and_at_the_end(run, monkeypatch):
     saved: list[int] = []
-    monkeypatch.setattr(module, "save_phase", lambda s, path: saved.append(s.sequence))
+    monkeypatch.setattr(scan_file, "save_phase", lambda s, path: saved.append(s.sequence))
     run(start(), *(snapshot(i) for i in range(10)), final(10))
     assert saved == [0, 3, 6, 9, 10]
 
@@ -275,114 +205,158 @@ def test_the_picture_is_refreshed_now_and_then_and_at_the_end(run, monkeypatch):
 def test_no_picture_if_none_is_wanted(tmp_path):
     run = Run(tmp_path, picture=False)(start(), frame(0), over(), final()).wait()
     assert not list(tmp_path.glob("*.png"))
-    assert "picture" not in run.out[0].notes
-    assert "result" in run.out[0].notes
+    assert run.out[0].picture is None
+    assert run.out[0].result is not None
 
 
 def test_messages_of_no_open_scan_are_counted(run):
     run(frame(0), positions(0), over(), snapshot(1), CodecError("header", "bad"), word("receive"))
-    assert run.stage.rejected == 5
-    assert run.stage.statuses()[0].figures == {"rejected": 5}
-    run(start(), GOOD["point"], GOOD["positions"], GOOD["status"])
-    assert run.stage.rejected == 7
+    assert run.stage.rejected.total() == 5
+    assert sum(run.stage.statuses()[0].rejected.values()) == 5
+    run(start(), GOOD["point"], GOOD["positions"], word("receive", "s1"))
+    assert run.stage.rejected.total() == 7
 
 
-# the disk
+# what the files are given
 
 
-def full(*args: Any, **more: Any) -> None:
-    raise OSError(28, "No space left on device")
+def assessed(final: bool, **changes: Any) -> Assessment:
+    return Assessment(scan_id="s", started_ns=1, time_ns=7, verdict="Good.", final=final, **changes)
 
 
-def fail_for(monkeypatch, scan_id: str, method: str) -> None:
-    """The disk refuses one scan's file."""
-    real = getattr(CxiWriter, method)
-
-    def perhaps(self: CxiWriter, *args: Any, **more: Any) -> Any:
-        self._check_open()
-        if self._start.scan_id == scan_id:
-            with self._disk("be written"):
-                full()
-        return real(self, *args, **more)
-
-    monkeypatch.setattr(CxiWriter, method, perhaps)
+def estimated(**changes: Any) -> Estimates:
+    values: dict[str, Any] = {"scan_id": "s", "started_ns": 1, "time_ns": 8, "index": np.arange(3), "flux": np.ones(3)}
+    return Estimates(**(values | {"recorded_yx_m": np.zeros((3, 2))} | changes))
 
 
-@pytest.mark.expects_errors
-@pytest.mark.parametrize("method", ["append", "positions", "snapshot", "flush", "finish", "counters"])
-def test_a_disk_that_refuses_one_file_costs_only_that_file(run, monkeypatch, method):
-    run(start("bad"), start("good"), frame(0, "bad"))
-    fail_for(monkeypatch, "bad", method)
-    for scan_id in ("bad", "good"):
-        run(frame(1, scan_id), positions(1, scan_id), snapshot(1, scan_id), over(scan_id), final(2, scan_id)).wait()
-    bad, good = run.out
-    assert (bad.scan_id, bad.state) == ("bad", ServiceState.DONE)
-    assert "No space left" in bad.notes["error"]
-    assert bad.notes["file"].endswith("bad.cxi")
-    assert (good.scan_id, "error" in good.notes) == ("good", False)
-    assert run.read("good")["complete"] == 1
-    assert run.read("bad", swmr=True)["complete"] == 0, "it is as if its writer had died"
-    assert run.stage.rejected == 0, "what still comes for it is expected"
+def test_estimates_and_the_last_assessment_reach_both_files(run, monkeypatch):
+    given = []
+    monkeypatch.setattr(CxiWriter, "finish", lambda self, outcome: [given.append(outcome), self.close()])
+    monkeypatch.setattr(scan_file, "write_result", lambda path, outcome: given.append(outcome))
+    last, estimates = assessed(final=True), estimated()
+    run(start(), frame([0, 1, 2]), assessed(final=False), estimated(started_ns=9), last, estimates, over())
+    run(word("reconstruct", used=3, state=ServiceState.DONE), final()).wait()
+    assert len(given) == 2
+    for outcome in given:
+        assert (outcome.assessment, outcome.estimates) == (last, estimates)
+        assert (outcome.snapshot.sequence, outcome.end.reason, outcome.written) == (9, EndReason.COMPLETE, 3)
+        assert (outcome.ledger.used, outcome.config_json) == (3, '{"a": 1}')
+    assert run.stage.rejected == {"stray": 1}, "estimates of another run"
 
 
-@pytest.mark.expects_errors
-def test_a_file_that_cannot_be_made_costs_only_that_scan(run, monkeypatch):
-    real = module.CxiWriter.__init__
-
-    def perhaps(self: Any, path: Path, scan: Any, **more: Any) -> None:
-        real(self, run.directory / "none" / "x.cxi" if scan.scan_id == "bad" else path, scan, **more)
-
-    monkeypatch.setattr(module.CxiWriter, "__init__", perhaps)
-    run(start("bad"), frame(0, "bad"), start("good"), frame(0, "good"), over("good"), final(1, "good")).wait()
-    assert "cannot be created" in run.out[0].notes["error"]
-    assert (run.out[0].scan_id, run.out[0].started_ns) == ("bad", 1)
-    assert run.out[0].state is ServiceState.DONE, "whoever waits for the file waits no longer"
-    assert run.read("good")["complete"] == 1
-    assert run.stage.rejected == 0
+def test_what_no_file_can_hold_is_counted(run):
+    run(start("s1"), GOOD["point"])
+    assert run.stage.rejected == {"unexpected_kind": 1}
+    assert run.stage.statuses()[0].run == RunId("s1", 1)
 
 
-@pytest.mark.expects_errors
-def test_after_a_failure_the_same_id_may_come_again(run, monkeypatch):
-    with monkeypatch.context() as patch:
-        fail_for(patch, "s", "append")
-        run(start(), frame(0))
-    run(start(), frame(0), over(count=1), final()).wait()
-    assert run.read("s-2")["key"] == [1]
-    assert run.stage.failed == {}
+# what is missing
 
 
-@pytest.mark.expects_errors
-def test_finish_closes_the_others_although_one_fails(run, monkeypatch):
-    run(start("bad"), frame(0, "bad"), start("good"), frame(0, "good"))
-    fail_for(monkeypatch, "bad", "finish")
-    run.finish()
-    assert ["error" in status.notes for status in run.out] == [True, False]
-    assert run.read("good")["reason"] == "interrupted"
+def closed(run: Run, *messages: object) -> tuple[str, int, int, int]:
+    """End reason in the file and the status, then what the file says is missing: frames, positions, gaps."""
+    run(start(), *messages, final(), counted=False).wait()
+    (status,) = run.out
+    file = run.read()
+    assert status.end == file["reason"]
+    assert file["complete"] == (file["reason"] == "complete")
+    return file["reason"], *file["missing"]
 
 
-@pytest.mark.expects_errors
-def test_a_first_file_that_cannot_be_closed_does_not_cost_the_second_of_that_id(run, monkeypatch):
-    run(start(), frame(0))
-    with monkeypatch.context() as patch:
-        fail_for(patch, "s", "finish")
-        run(start())
-    run(frame([0, 1]), over(count=2), final()).wait()
-    assert run.read("s-2")["key"] == [1, 1]
+def test_a_file_that_has_all_that_the_receiver_counts_is_complete(run):
+    sent = frame([0, 1, 2]), positions([0, 1, 2]), last_word(unique=3, positions=3)
+    assert closed(run, *sent, over()) == ("complete", 0, 0, 0)
 
 
-@pytest.mark.expects_errors
-def test_a_result_that_cannot_be_written_leaves_the_data(run, monkeypatch):
-    monkeypatch.setattr("streamptycho.files.result.build", full)
-    run(start(), frame(0), over(count=1), final()).wait()
-    assert "the result cannot be written" in run.out[0].notes["error"]
-    assert run.read()["complete"] == 1
-
-
-def test_a_picture_that_cannot_be_written_costs_nothing(run, monkeypatch, caplog):
-    monkeypatch.setattr(module, "save_phase", full)
+def test_frames_that_the_writer_has_not_got_are_missing(run, caplog):
+    sent = frame([0, 2]), positions([0, 1, 2]), last_word(unique=3, positions=3)
     with caplog.at_level(logging.WARNING):
-        run(start(), frame(0), snapshot(1), over(count=1), final()).wait()
-    assert "the picture cannot be written" in caplog.text
-    assert "picture" not in run.out[0].notes
-    assert "error" not in run.out[0].notes
-    assert run.read()["complete"] == 1
+        assert closed(run, *sent, over()) == ("incomplete", 1, 0, 0)
+    assert "s.cxi: incomplete; 1 frame missing" in caplog.text
+
+
+def test_positions_that_the_writer_has_not_got_are_missing(run):
+    sent = frame([0, 1, 2]), positions([0, 1]), last_word(unique=3, positions=3)
+    assert closed(run, *sent, over()) == ("incomplete", 0, 1, 0)
+
+
+def test_what_never_came_and_what_is_not_written_add_up(run):
+    sent = frame([0, 1]), positions([0, 1]), last_word(unique=4, positions=3, missing=6, missing_positions=7, gaps=5)
+    assert closed(run, *sent, over(reason=EndReason.INCOMPLETE)) == ("incomplete", 8, 8, 5)
+
+
+def test_a_frame_that_does_not_decode_is_missing_from_the_file(run):
+    sent = frame([0, 1]), broken_frame(2), positions([0, 1, 2]), last_word(unique=3, positions=3)
+    assert closed(run, *sent, over()) == ("incomplete", 1, 0, 0)
+    assert run.out[0].dropped == {"corrupt": 1}
+
+
+def test_without_the_receivers_last_word_nothing_is_complete(run):
+    assert closed(run, frame([0, 1, 2]), positions([0, 1, 2]), over()) == ("incomplete", -1, -1, -1)
+
+
+def test_the_reason_of_the_source_stays(run):
+    sent = frame([0, 1]), positions([0, 1]), last_word(unique=3, positions=2, missing=1)
+    assert closed(run, *sent, over(reason=EndReason.TIMEOUT)) == ("timeout", 2, 0, 0)
+
+
+def test_a_scan_that_is_interrupted_counts_what_was_planned(run):
+    run(start(expected=10), frame([0, 1]), positions([0, 1]))
+    run.finish()
+    assert (run.read()["reason"], run.read()["missing"][:2]) == ("interrupted", (8, -1))
+
+
+def test_frames_in_memory_wait_and_are_not_yet_written(run):
+    run(start())
+    run.clock.now -= 0.2  # the next flush is not due yet
+    run.stage.idle()
+    run._take(run.stage.handle(frame([0, 1])))
+    (status,) = run.stage.statuses()
+    assert (status.received, status.used, status.waiting) == (2, 0, 2)
+    run.wait()
+    (status,) = run.stage.statuses()
+    assert (status.received, status.used, status.waiting) == (2, 2, 0)
+
+
+def test_dark_exposures_that_are_of_no_use_are_counted(run):
+    run(start(), frame([0, 1], dark=True), frame([1, 2], dark=True))
+    assert run.stage.rejected == {"unfit": 1}
+    assert run.stage.statuses()[0].received == 0
+
+
+def test_a_scan_whose_receiver_and_writer_died_together_goes_on_from_its_file(tmp_path):
+    run = Run(tmp_path)(start(expected=4), frame([0, 1]), positions([0, 1])).wait()
+    abandon(run.stage.scans["s"].writer._file)
+    again = Run(tmp_path)
+    receiver = ReceiveStage(MatchOptions(settle_s=0), again.clock, again.clock.ns)
+
+    def receive(outputs: Iterable[tuple[Port, Message]]) -> None:
+        again(*(message for port, message in outputs if port is Port.WRITER), counted=False)
+
+    receive(receiver.resume(list(again.stage.holdings())))
+    for message in (frame(3), positions(3), *ends(4)):
+        receive(receiver.handle(message))
+    again(word("reconstruct", no_picture=True)).wait()
+    found = again.read()
+    assert found["key"] == [1, 1, 0, 1]
+    assert (found["reason"], found["missing"]) == ("incomplete", (1, 0, 1))
+
+
+def test_a_picture_that_overtakes_the_start_of_its_scan_is_not_lost(run):
+    """The way over the reconstruction is the shorter one while the writer has much to read from the receiver."""
+    done = word("reconstruct", used=3, state=ServiceState.DONE, started_ns=1)
+    run(word("reconstruct", started_ns=1), done, final(), counted=False)
+    assert run.stage.rejected.total() == 0
+    run(start(), frame([0, 1, 2]), positions([0, 1, 2]), over()).wait()
+    assert run.stage.scans == {}
+    assert run.read()["sequences"] == [9]
+    assert (run.directory / "s.result.h5").exists()
+
+
+def test_of_scans_that_never_begin_little_is_kept(run):
+    for number in range(early.MOST + 2):
+        run(final(scan_id=f"s{number}"))
+    assert run.stage.rejected == {"no_start": 2}
+    run(start("s0"), start("s5"))
+    assert run.stage.scans["s0"].known.snapshot is None
+    assert run.stage.scans["s5"].known.snapshot is not None

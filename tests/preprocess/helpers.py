@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.geometry import Geometry
-from streamptycho.messages import ScanStart
+from streamptycho.messages.geometry import Geometry
+from streamptycho.messages.stream import ScanStart
 from streamptycho.preprocess.frames import FramePreprocessor
 from streamptycho.preprocess.options import FrameOptions
 

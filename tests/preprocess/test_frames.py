@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamptycho.errors import ConfigError, ScanError
-from streamptycho.geometry import Orientation
+from streamptycho.messages.geometry import Orientation
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
 from streamptycho.preprocess.positions import PositionTransform
 from streamptycho_sim.forward import diffract

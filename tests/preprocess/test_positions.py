@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamptycho.geometry import Orientation
+from streamptycho.messages.geometry import Orientation
 from streamptycho.preprocess.options import PositionOptions
 from streamptycho.preprocess.positions import PositionTransform
 

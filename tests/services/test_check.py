@@ -2,17 +2,29 @@
 
 import threading
 import time
+import tomllib
 from typing import Any
 
 import numpy as np
 import pytest
 
-from streamptycho.config import load
-from streamptycho.messages import Message
-from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
-from streamptycho_services.check import check_streams
+from streamptycho.config import Config, load
+from streamptycho.messages.facts import Began, Learned, StartParts
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import ServiceState
+from streamptycho.messages.status import ReceiveStatus
+from streamptycho.sources.recognise import recognise
+from streamptycho.wire.codec import encode
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Sender, new_context
+from streamptycho_services.commands.check import check_streams
+from streamptycho_services.commands.heard import Found
+from streamptycho_services.processes.folder import displays, say_what_is_heard, socket_folder, with_ipc
+from streamptycho_sim.formats.panda_json import hxn
 from tests.ports import free_address
 from tests.scans import broken_frame, frame, positions, start
+
+WAIT_S = 20.0
 
 
 class Stream:
@@ -49,7 +61,7 @@ class Stream:
 
     def check(self, seconds: float) -> dict[str, Any]:
         config = load(None, {f"detector.{name}": endpoint for name, endpoint in self.endpoints.items()})
-        return check_streams(config, seconds)
+        return check_streams(config, seconds, take=True)
 
 
 @pytest.mark.parametrize(("rate_hz", "delay_s"), [(400, 0.0), (50, 1.0)])
@@ -78,3 +90,108 @@ def test_pixels_that_do_not_decode_are_reported() -> None:
     assert report["frames"]["errors"]
     assert "max_counts" not in report["frames"]
     assert np.isfinite(report["frames"]["per_second"]["Frame"])
+
+
+def peer(kind: SocketKind) -> Endpoint:
+    return Endpoint(address=free_address(), socket=kind, bind=True)
+
+
+def test_a_pushed_stream_is_not_touched_unless_told_to():
+    push, pub, shown = peer(SocketKind.PUSH), peer(SocketKind.PUB), free_address()
+    config = load(
+        None,
+        {
+            "detector.frames.address": push.address,
+            "detector.positions.address": pub.address,
+            "services.display_receive": shown,
+        },
+    )
+    with new_context() as context, Sender(context, push, linger_s=0) as frames, Sender(context, pub):
+        found = check_streams(config, 0.5)
+        assert not frames.wait_for_peer(0), "nobody has connected"
+    assert not found["ok"]
+    assert found["frames"]["state"] == "not looked at"
+    assert "--take" in found["frames"]["remedy"]
+    assert found["positions"]["state"] == "silent"
+
+
+@pytest.mark.parametrize("by_run", [False, True])
+def test_what_a_running_receiver_sees_is_told(by_run):
+    """The one at the address that is configured, or that of a ``run`` of this user, wherever it has its sockets."""
+    pub, shown = peer(SocketKind.PUB), Endpoint(address=free_address(), socket=SocketKind.PUB, bind=True)
+    flags = {"detector.positions.address": pub.address, "services.display_receive": shown.address}
+    config = load(None, flags | {"detector.frames.address": free_address()})
+    with socket_folder() as folder:
+        if by_run:
+            say_what_is_heard(config, folder.path)
+            shown = shown.model_copy(update={"address": with_ipc(config, folder.path).services.display_receive})
+        check_beside(config, pub, shown)
+        assert displays(config) == [shown.address] * by_run
+        assert displays(load(None, {"detector.frames.address": free_address()})) == []
+
+
+def test_a_doubt_that_is_told_again_is_one():
+    found = Found()
+    for fact in (Began(run="a", parts=StartParts(doubts=("b",))), Learned(run="a", parts=StartParts(doubts=("b", "c")))):
+        found.take(fact, 0.0)
+    assert found.report()["doubts"] == ["b", "c"]
+
+
+def check_beside(config: Config, pub: Endpoint, shown: Endpoint) -> None:
+    status = ReceiveStatus(scan_id="s", started_ns=1, state=ServiceState.RECEIVING, time_ns=1, received=5, waiting=5, gaps=2)
+    with new_context() as context, Sender(context, pub) as places, Sender(context, shown) as display:
+
+        def say() -> None:
+            assert display.wait_for_peer(WAIT_S)
+            assert places.wait_for_peer(WAIT_S)
+            for i in range(5):
+                display.send(start())
+                display.send(status)
+                places.send(positions(2 * i))
+                time.sleep(0.1)
+
+        thread = threading.Thread(target=say)
+        thread.start()
+        found = check_streams(config, 3)
+        thread.join()
+    assert found["ok"], found
+    assert found["frames"]["seen"] == "by the running receiver: 5 so far"
+    assert (found["receiver"]["scan_id"], found["receiver"]["gaps"]) == ("s", 2)
+    assert found["receiver"]["announced"]["distance_m"] == start().geometry.distance_m
+    assert found["positions"]["gaps"] > 0
+
+
+def test_a_format_that_is_not_the_configured_one_is_recognised():
+    """Rows of a PandA as JSON, where our own format is configured."""
+    pub, shown = peer(SocketKind.PUB), free_address()
+    config = load(None, {"detector.positions.address": pub.address, "services.display_receive": shown})
+    messages = list(hxn({"Y.Mean": np.arange(90.0), "X.Mean": np.arange(90.0)}))
+    with new_context() as context, Sender(context, pub) as sender:
+
+        def say() -> None:
+            assert sender.wait_for_peer(WAIT_S)
+            for message in messages:
+                sender.send_parts([message])
+
+        thread = threading.Thread(target=say)
+        thread.start()
+        found = check_streams(config, 3)
+        thread.join()
+    assert found["positions"]["state"] == "undecodable"
+    assert found["positions"]["recognised"] == "panda-json"
+    lines = "\n".join(found["configuration"])
+    assert load(None, None).detector.positions.format == "streamptycho"
+    used = Config.model_validate(tomllib.loads(lines)).detector.positions
+    assert (used.format, used.address, used.socket) == ("panda-json", pub.address, SocketKind.SUB)
+
+
+def test_nothing_is_recognised_in_noise():
+    noise = [[bytes([i * j % 251 for j in range(1, 200)])] for i in range(1, 20)]
+    assert recognise(noise, connection=False) == []
+    assert recognise(noise, connection=True) == []
+    assert recognise([], connection=False) == []
+
+
+def test_our_own_format_is_recognised():
+    messages = [encode(message) for message in (start(), frame(0), positions(0), frame(1))]
+    assert recognise(messages, connection=False) == ["streamptycho"]

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,21 @@ import pytest
 from typer.testing import CliRunner
 
 import streamptycho
+from streamptycho.files.disk import abandon
 from streamptycho.files.result import read_result
 from streamptycho.files.scan import open_scan
 from streamptycho.files.writer import CxiWriter
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
-from streamptycho.reasons import Stream
-from streamptycho.transport import Endpoint, Replier, Sender, SocketKind, new_context
+from streamptycho.messages.stream import Positions
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.questions import Replier
+from streamptycho.wire.sockets import Sender, new_context
 from streamptycho_services import cli
 from streamptycho_services.documents.client import past
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
 from tests import chain
-from tests.chain import PROGRAM, SIMULATOR, Command, assert_adds_up, assert_frames, facts, wait_until
+from tests.chain import PROGRAM, SIMULATOR, Command, assert_adds_up, assert_frames, at, facts, handles_signals, wait_until
+from tests.files import factories
+from tests.files.recordings import write_scan
 from tests.ports import free_address
 
 SMALL = SyntheticOptions(scan_id="small", frames=80, shape=48)
@@ -38,9 +41,12 @@ COMMANDS = [
     "simulate",
     "reconstruct-file",
     "inspect",
+    "recover",
     "check",
     "view",
     "documents",
+    "keys",
+    "units",
 ]
 STAR = {
     "siemens_star_seed.cxi": "cxi-ev",
@@ -60,16 +66,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recorded") / "small.cxi"
     scan = SimulatedScan(SMALL)
     scan.save_truth(path.with_name("truth.npz"))
-    messages = [item.message for item in scan.items(0)]
-    assert isinstance(messages[0], ScanStart)
-    with CxiWriter(path, messages[0]) as writer:
-        for message in messages:
-            if isinstance(message, Frame):
-                writer.append(message)
-            elif isinstance(message, Positions):
-                writer.positions(message)
-        writer.finish(ScanEnd(scan_id="small", stream=Stream.SCAN, count=SMALL.frames))
-    return path
+    return write_scan(path, (item.message for item in scan.items(0)))
 
 
 def outcome(*arguments: object, code: int = 0) -> tuple[str, str]:
@@ -119,6 +116,11 @@ class TestHelp:
             _, err = outcome(command, *flags.split(), *nowhere, code=2)
             assert "nobody took" in err or "missing.cxi" in err
 
+    def test_on_a_terminal_with_few_characters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+        out, _ = outcome("demo", "--help")
+        assert "Usage" in out
+
     def test_version(self) -> None:
         out, _ = outcome("--version")
         assert out.strip() == streamptycho.__version__
@@ -143,6 +145,9 @@ class TestWrongInput:
             (["reconstruct-file", "bad.cxi", "-o", "result.h5", "--passes", "0"], "--passes"),
             (["launch"], "launch"),
             (["inspect", "--colour"], "--colour"),
+            (["recover", "missing.cxi"], "missing.cxi: no such file"),
+            (["recover", "bad.cxi"], "bad.cxi: 8 bytes are no HDF5 file; nothing can be recovered from it"),
+            (["recover"], "Missing argument 'files'"),
         ],
     )
     def test_is_one_message_and_exit_code_2(
@@ -198,6 +203,21 @@ class TestReconstructFile:
         assert len(read_result(result).error_per_iteration) >= 12
         assert Path(report["picture"]).read_bytes().startswith(b"\x89PNG")
 
+    def test_a_picture_that_is_not_to_be_trusted_has_a_code_of_its_own(self, recorded: Path, tmp_path: Path) -> None:
+        command = ["reconstruct-file", recorded, "-o", tmp_path / "result.h5", "--passes", 8, "--set", "positions.swap=true"]
+        result = CliRunner().invoke(cli.app, [*map(str, command), "--json"])
+        assert result.exit_code == cli.NOT_WHOLE == 4
+        report = json.loads(result.stdout)
+        assert not report["trusted"]
+        assert report["verdict"].startswith("Not to be trusted: ")
+        assert "orientation" in report["findings"]
+        assert read_result(tmp_path / "result.h5").object.any()
+
+    def test_people_read_verdict_and_findings_first(self, recorded: Path, tmp_path: Path) -> None:
+        lines = here("reconstruct-file", recorded, "-o", tmp_path / "result.h5", "--passes", 12).splitlines()
+        assert lines[0].startswith("verdict: Finished: 80 of 80 frames, resolution about")
+        assert lines[1] == "trusted: True"
+
     def test_same_seed_and_passes_give_the_same_bytes(self, recorded: Path, tmp_path: Path) -> None:
         results = []
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -220,7 +240,7 @@ class TestReconstructFile:
         path = tmp_path / "result.h5"
         settings = ["--set", "engine.polish_tolerance=0"]
         with Command(PROGRAM, "reconstruct-file", recorded, "-o", path, "--passes", 10**6, *settings, "--json") as command:
-            wait_until(lambda: asked_for_interrupts(command.process.pid), "the command to listen to Ctrl-C")
+            wait_until(lambda: handles_signals(command.process.pid), "the command to listen to Ctrl-C")
             command.process.send_signal(signal.SIGINT)
             assert command.wait() == 130, command.err
             assert "Traceback" not in command.err
@@ -230,24 +250,10 @@ class TestReconstructFile:
     def test_frames_without_position_are_counted(self, tmp_path: Path) -> None:
         scan = SimulatedScan(SMALL)
         path = tmp_path / "gaps.cxi"
-        messages = [item.message for item in scan.items(0)]
-        assert isinstance(messages[0], ScanStart)
-        with CxiWriter(path, messages[0]) as writer:
-            for message in messages:
-                if isinstance(message, Frame):
-                    writer.append(message)
-                elif isinstance(message, Positions) and message.index[0] >= 7:
-                    writer.positions(message)
-            writer.finish(ScanEnd(scan_id="small", stream=Stream.SCAN, count=SMALL.frames))
+        messages = (item.message for item in scan.items(0))
+        write_scan(path, (m for m in messages if not isinstance(m, Positions) or m.index[0] >= 7))
         out = here("reconstruct-file", path, "-o", tmp_path / "result.h5", "--passes", 1, "--json")
         assert json.loads(out)["frames"] == {"received": 80, "used": 73, "waiting": 0, "dropped": {"no_position": 7}}
-
-
-def asked_for_interrupts(process: int) -> bool:
-    """True once a process handles SIGTERM, which no program does before it is asked to."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
-    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 class TestInspect:
@@ -283,22 +289,26 @@ class TestInspect:
         assert "understood:\n  " in result.stdout
 
 
+def test_recover_goes_on_after_a_file_that_is_none(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        writer = CxiWriter(tmp_path / f"{name}.cxi", factories.start())
+        writer.append(factories.raw(factories.pixels(3), [0, 1, 2]))
+        writer.flush()
+        if name == "a":
+            abandon(writer._file)
+        else:
+            writer.close()
+    (tmp_path / "none.cxi").write_bytes(b"")
+    result = CliRunner().invoke(cli.app, ["recover", *(str(tmp_path / f"{name}.cxi") for name in ("a", "none", "b"))])
+    assert result.exit_code == 2
+    assert result.stdout == f"{tmp_path}/a.cxi: recovered, 3 frames\n{tmp_path}/b.cxi: whole, 3 frames\n"
+    assert result.stderr.startswith(f"error: {tmp_path}/none.cxi: 0 bytes")
+
+
 @pytest.fixture
 def addresses() -> list[str]:
     """Flags that put both detector streams, and what others listen to, at free ports."""
-    frames, positions = free_address(), free_address()
-    return [
-        "--set", f"detector.frames={{address='{frames}', socket='pull'}}",
-        "--set", f"detector.positions={{address='{positions}', socket='sub'}}",
-        "--set", f"services.documents='{free_address()}'",
-        "--set", f"services.catch_up='{free_address()}'",
-    ]  # fmt: skip
-
-
-def at(flags: list[str]) -> list[str]:
-    """The simulator's flags for the same ports."""
-    frames, positions = (re.findall(r"address='([^']+)'", flag)[0] for flag in flags if "address" in flag)
-    return ["--frames-address", frames, "--positions-address", positions]
+    return chain.address_flags()
 
 
 def catch_up(flags: list[str]) -> str:
@@ -311,7 +321,7 @@ class TestCheck:
     def test_good_streams(self, addresses: list[str]) -> None:
         flags = [*at(addresses), "--frames", 30, "--shape", 32, "--rate-hz", 30, "--scan-id", "seen"]
         with Command(SIMULATOR, "synthetic", *flags) as simulator:
-            out, _ = outcome("check", "--seconds", 3, "--json", *addresses)
+            out, _ = outcome("check", "--take", "--seconds", 10, "--json", *addresses)
             simulator.process.poll()
         report = json.loads(out)
         assert report["ok"] is True
@@ -323,7 +333,7 @@ class TestCheck:
         assert len(positions["newest_yx_m"]) == 2
 
     def test_nobody_there(self, addresses: list[str]) -> None:
-        out, _ = outcome("check", "--seconds", 0.5, "--json", *addresses, code=3)
+        out, _ = outcome("check", "--take", "--seconds", 0.5, "--json", *addresses, code=3)
         report = json.loads(out)
         assert report["ok"] is False
         for name in ("frames", "positions"):
@@ -337,7 +347,7 @@ class TestCheck:
             Sender(context, Endpoint(address=frames, socket=SocketKind.PUSH, bind=True)),
             Sender(context, Endpoint(address=positions, socket=SocketKind.PUB, bind=True)),
         ):
-            out, _ = outcome("check", "--seconds", 0.5, *addresses, code=3)
+            out, _ = outcome("check", "--take", "--seconds", 0.5, *addresses, code=3)
         assert "ok: False" in out
         assert "'state': 'silent'" in out or "state: silent" in out
         assert "accepts connections but sent nothing" in out
@@ -347,7 +357,7 @@ class TestCheck:
         with (
             new_context() as context,
             Sender(context, Endpoint(address=frames, socket=SocketKind.PUSH, bind=True)) as sender,
-            Command(PROGRAM, "check", "--seconds", 1, "--json", *addresses) as check,
+            Command(PROGRAM, "check", "--take", "--seconds", 1, "--json", *addresses) as check,
         ):
             assert sender.wait_for_peer(chain.LONG_S)
             for _ in range(3):
@@ -388,7 +398,9 @@ class TestRun:
             os.killpg(services.process.pid, signal.SIGINT)
             assert services.wait() == 0, services.err
             assert "Traceback" not in services.err
-            progress = services.progress()
+            progress, summary = services.progress(), json.loads(services.out)
+        assert [Path(scan["cxi"]).name for scan in summary["scans"]] == ["scan0.cxi", "scan1.cxi"]
+        assert all(scan["judged"] and scan["verdict"] for scan in summary["scans"])
         for seed in (0, 1):
             path = tmp_path / f"scan{seed}.cxi"
             scan = SimulatedScan(SyntheticOptions(frames=60, shape=32, seed=seed))
@@ -406,10 +418,10 @@ class TestRun:
             Command(PROGRAM, "run", "--output", tmp_path, *addresses) as services,
         ):
             services.wait_while_running(lambda: "no bluesky documents are sent" in services.err, "the warning")
-            time.sleep(1)
+            services.wait_while_running(lambda: len(services.services()) == 4, "page and services")
             services.process.send_signal(signal.SIGINT)
             assert services.wait() == 0, services.err
-            assert f"cannot bind {catch_up(addresses)}" in services.err
+            assert f"services.catch_up: cannot bind {catch_up(addresses)}" in services.err
             assert "Traceback" not in services.err
 
     def test_documents_alone(self, addresses: list[str]) -> None:
@@ -417,10 +429,10 @@ class TestRun:
             service.wait_while_running(lambda: answers(catch_up(addresses)), "an answer")
             service.process.send_signal(signal.SIGINT)
             assert service.wait() == 0, service.err
-            assert service.err == ""
+            assert service.err == "finishing; again to stop at once\n"
         with new_context() as context, Replier(context, catch_up(addresses)):
             _, err = outcome("documents", *addresses, code=2)
-        assert f"error: cannot bind {catch_up(addresses)}" in err
+        assert f"error: services.catch_up: cannot bind {catch_up(addresses)}" in err
 
     @pytest.mark.slow
     def test_interrupted_in_a_scan_closes_its_file(self, addresses: list[str], tmp_path: Path) -> None:
@@ -441,15 +453,18 @@ class TestRun:
         assert read_result(tmp_path / "long.result.h5").object.shape == found["picture_shape"]
 
     @pytest.mark.slow
-    def test_a_service_that_cannot_start(self, addresses: list[str], tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("in the way")
-        with Command(PROGRAM, "run", "--output", tmp_path / "file", *addresses) as services:
-            assert services.wait() == 1
-            assert f"{tmp_path / 'file'}: cannot be created (File exists)" in services.err
-            assert "error: service write (exit code 2) ended unexpectedly" in services.err
+    def test_a_service_that_refuses_to_start(self, addresses: list[str], tmp_path: Path) -> None:
+        """An address that only ZeroMQ knows to be none."""
+        nowhere = ["--set", "detector.positions={address='tcp://no-such-card:5555', socket='sub', bind=true}"]
+        with Command(PROGRAM, "run", "--output", tmp_path, *addresses, *nowhere) as services:
+            assert services.wait() == 2
+            assert "cannot bind tcp://no-such-card:5555: " in services.err
+            assert "error: receive cannot run with this configuration; its message is above" in services.err
+            assert "started again" not in services.err
             assert "Traceback" not in services.err
 
     def test_a_demonstration_that_has_no_place(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         _, err = outcome("demo", "--output", tmp_path / "file", code=2)
-        assert err.strip() == f"error: {tmp_path / 'file'}: cannot be created (File exists); choose another --output"
+        where = f"write.directory: {tmp_path / 'file'}"
+        assert err.strip() == f"error: {where} cannot be written to (File exists); choose another --output"

@@ -16,12 +16,14 @@ import zmq
 from streamptycho.config import Config, ServiceEndpoints
 from streamptycho.documents import PREFIX, Composer, Document, loads, unframe
 from streamptycho.errors import ConfigError
-from streamptycho.messages import Message
-from streamptycho.reasons import ServiceState
-from streamptycho.transport import Endpoint, Receiver, Replier, Sender, SocketKind, ask, new_context
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import ServiceState
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.questions import Replier, ask
+from streamptycho.wire.sockets import Receiver, Sender, new_context
 from streamptycho_services.documents import LateJoiner, documents, serve
 from streamptycho_services.documents.client import past
-from streamptycho_services.runtime import Control
+from streamptycho_services.processes.runtime import Control
 from tests.documents.helpers import check, end, last_picture, word
 from tests.files.factories import STARTED_NS, snapshot, start
 from tests.services.test_runtime import WAIT_S, until
@@ -48,7 +50,7 @@ class Service:
         assert self.display.wait_for_peer(WAIT_S)
 
     def begin(self, *, watched: bool = False) -> None:
-        """Begin to serve; `watched`: once somebody has subscribed, as nobody else would get the first documents."""
+        """Begin to serve; `watched`: after a first subscription, so that the first documents are not lost."""
         if watched:
             assert self.publisher.wait_for_peer(WAIT_S)
         self._thread.start()
@@ -89,7 +91,7 @@ class Service:
         self.control.kill.set()
         if self.serving:
             self._thread.join(WAIT_S)
-        for end_ in (self.display, self._receiver, self.publisher, self._replier._socket):
+        for end_ in (self.display, self._receiver, self.publisher, self._replier):
             end_.close()
         self.context.term()
 
@@ -106,13 +108,13 @@ def scan(service: Service, first: int = 0, last: int = 4, pause_s: float = 0.55)
     """Some seconds of a scan; the composer looks at the real clock."""
     for i in range(first, last):
         service.say(word("receive", ServiceState.RECEIVING, used=10 * i))
-        service.say(word(used=8 * i, figures={"error": 0.5 / (i + 1), "updates": 20.0 * i}), snapshot(i, (40 + i, 50)))
+        service.say(word(used=8 * i, error=0.5 / (i + 1), updates=20 * i), snapshot(i, (40 + i, 50)))
         time.sleep(pause_s)
 
 
 def last_words(service: Service) -> None:
     service.say(end(), word("receive", ServiceState.DONE, used=40))
-    service.say(word(state=ServiceState.DONE, used=30, figures={"error": 0.05, "updates": 900.0}), last_picture())
+    service.say(word(state=ServiceState.DONE, used=30, error=0.05, updates=900), last_picture())
 
 
 @contextmanager

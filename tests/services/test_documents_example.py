@@ -30,8 +30,8 @@ def tell(callback: Any, told: Told) -> None:
 
 def test_both_goals_count_and_what_is_not_known_reaches_none(example):
     good, told = example["GoodEnough"](error=0.1, resolution_m=3e-8), Told()
-    told.say(start(), word(used=10, figures={"error": 0.5}))
-    told.say(word(used=10, figures={"error": 0.05}), after_s=1)
+    told.say(start(), word(used=10, error=0.5))
+    told.say(word(used=10, error=0.05), after_s=1)
     tell(good, told)
     assert not good.reached.is_set(), "no resolution is known"
     told.say(assessment(figures={"resolution_m": 2e-8}), after_s=1)

@@ -3,23 +3,32 @@
 import pytest
 
 from streamptycho.config import ServiceEndpoints
-from streamptycho.messages import Status
-from streamptycho.reasons import ServiceState
-from streamptycho.transport import new_context
-from streamptycho_services import progress
-from streamptycho_services.watch import Watcher
+from streamptycho.display.known import Known
+from streamptycho.messages.reasons import ServiceState
+from streamptycho.messages.run import RunId
+from streamptycho.messages.status import ReceiveStatus
+from streamptycho.wire.sockets import new_context
+from streamptycho_services.commands import progress
+from streamptycho_services.processes.watch import Watcher
 
 
-@pytest.mark.parametrize(
-    ("figures", "said"), [({}, None), ({"rejected_no_start": 2.0, "rejected_undecodable": 3.0}, "5 messages rejected")]
-)
-def test_rejected_messages_are_shown_if_there_are_any(figures: dict[str, float], said: str | None) -> None:
-    status = Status(service="receive", scan_id="s", state=ServiceState.RECEIVING, time_ns=1, figures=figures)
-    services = ServiceEndpoints(**{name: f"inproc://{name}" for name in ServiceEndpoints.model_fields})
+@pytest.mark.parametrize(("rejected", "said"), [({}, None), ({"no_start": 2, "undecodable": 3}, "5 messages rejected")])
+def test_rejected_messages_are_shown_if_there_are_any(rejected: dict[str, int], said: str | None) -> None:
+    status = ReceiveStatus(scan_id="s", state=ServiceState.RECEIVING, time_ns=1, rejected=rejected)
+    services = ServiceEndpoints(**{name: f"inproc://{name}" for name in ServiceEndpoints.addresses()})
     with new_context() as context, Watcher(context, services) as watcher:
-        watcher._take(status)
-        line = progress._line(progress.gather(watcher, "s"))
+        watcher.take(status)
+        line = progress._line(watcher.known("s").facts())
         caption = progress._table(watcher).caption
+    assert "received at 0/s" in line
     assert ("rejected" in line) == (said is not None)
     assert caption == said
     assert said is None or said in line
+
+
+def test_a_stream_that_has_fallen_silent_is_said() -> None:
+    known = Known(RunId("s", 1))
+    known.take(ReceiveStatus(scan_id="s", started_ns=1, state=ServiceState.RECEIVING, time_ns=1, silence_s={"frames": 12.4}))
+    assert "0 received none for 12 s" in progress._line(known.facts())
+    known.take(ReceiveStatus(scan_id="s", started_ns=1, state=ServiceState.DONE, time_ns=2, silence_s={"frames": 99.0}))
+    assert "0 received at 0/s" in progress._line(known.facts()), "the scan is over"

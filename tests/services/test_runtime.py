@@ -1,26 +1,37 @@
 """The loop around a stage, over real sockets within this process."""
 
+import io
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgpack
 import numpy as np
 import pytest
 
-from streamptycho.codec import MAX_HEADER_BYTES, encode
 from streamptycho.errors import ProtocolError
-from streamptycho.join import MatchOptions
-from streamptycho.messages import Frame, Message, Positions, ScanEnd, ScanPoint, ScanStart, Status
+from streamptycho.join.open_scan import MatchOptions
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import ServiceState
+from streamptycho.messages.status import AnyStatus, ReceiveStatus, ReconstructStatus, Status
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Output, Port
-from streamptycho.reasons import ServiceState
-from streamptycho.transport import Endpoint, Receiver, Sender, SocketKind, new_context
-from streamptycho_services import runtime
-from streamptycho_services.runtime import Control, serve
+from streamptycho.wire import outlink
+from streamptycho.wire.codec import MAX_HEADER_BYTES, encode
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.inlink import InLink
+from streamptycho.wire.outlink import OutLink
+from streamptycho.wire.sockets import Receiver, Sender, new_context
+from streamptycho_services.processes import runtime
+from streamptycho_services.processes.logs import JsonFormatter
+from streamptycho_services.processes.runtime import Control, serve
+from tests.hostile import GOOD
 from tests.scans import end, ends, frame, only, place, positions, start
 
 WAIT_S = 20.0
@@ -37,6 +48,7 @@ class Recorder:
     """A stage that notes what it is asked."""
 
     busy = False
+    settled = True
     status_ports: tuple[Port, ...] = ()
 
     def __init__(self, handle_s: float = 0.0) -> None:
@@ -62,8 +74,8 @@ class Recorder:
     def unsent(self, port: Port, message: Message) -> None:
         self.log.append(f"unsent {port}")
 
-    def statuses(self) -> list[Status]:
-        return [Status(service="test", scan_id=None, state=ServiceState.IDLE, time_ns=1)]
+    def statuses(self) -> list[AnyStatus]:
+        return [ReceiveStatus(service="test", scan_id=None, state=ServiceState.IDLE, time_ns=1)]
 
 
 class Bench:
@@ -76,22 +88,30 @@ class Bench:
         self.error: BaseException | None = None
         self.receiver = self.inlet("in", SocketKind.PULL, bind=True)
         self.outlets = {
-            Port.WRITER: self.outlet("writer", SocketKind.PUSH, bind=True),
-            Port.ENGINE: self.outlet("engine", SocketKind.PUSH, bind=True),
+            Port.WRITER: self.link("writer"),
+            Port.ENGINE: self.link("engine", needs_peer=True),
             Port.DISPLAY: self.outlet("display", SocketKind.PUB, bind=True),
         }
         self.source = self.outlet("in", SocketKind.PUSH)
         self.far = {
-            Port.WRITER: self.inlet("writer", SocketKind.PULL, queue=2),
-            Port.ENGINE: self.inlet("engine", SocketKind.PULL, queue=2),
+            Port.WRITER: self.far_end("writer"),
+            Port.ENGINE: self.far_end("engine"),
             Port.DISPLAY: self.inlet("display", SocketKind.SUB, queue=1000),
         }
         assert self.outlets[Port.DISPLAY].wait_for_peer(WAIT_S)
         self.thread: threading.Thread | None = None
 
+    def link(self, name: str, **options: Any) -> OutLink:
+        options = {"max_bytes": 1 << 26, "max_messages": self.queue, "linger_s": 0} | options
+        return OutLink(self.context, f"inproc://{name}", "test", **options)
+
+    def far_end(self, name: str) -> Receiver:
+        return Receiver(self.context, [], links=[InLink(self.context, f"inproc://{name}", "test")])
+
     def inlet(self, name: str, kind: SocketKind, *, bind: bool = False, queue: int | None = None) -> Receiver:
         queue = self.queue if queue is None else queue
-        return Receiver(self.context, [Endpoint(address=f"inproc://{name}", socket=kind, bind=bind, queue=queue)])
+        endpoint = Endpoint(address=f"inproc://{name}", socket=kind, bind=bind, queue=queue)
+        return Receiver(self.context, [endpoint], names=[name])
 
     def outlet(self, name: str, kind: SocketKind, *, bind: bool = False) -> Sender:
         endpoint = Endpoint(address=f"inproc://{name}", socket=kind, bind=bind, queue=self.queue)
@@ -119,7 +139,9 @@ class Bench:
         assert not self.thread.is_alive()
 
     def read(self, port: Port, wait_s: float = 0.2) -> list[Any]:
-        return list(iter(lambda: self.far[port].receive(wait_s), None))
+        got = list(iter(lambda: self.far[port].receive(wait_s), None))
+        self.far[port].acknowledge()
+        return got
 
     def close(self) -> None:
         self.control.kill.set()
@@ -152,6 +174,82 @@ def test_messages_are_handled_and_health_is_published():
         assert stage.log[-1] == "finish"
         assert stage.log.count("finish") == 1
         assert not b.read(Port.WRITER, 0.05), "a status without scan is for displays only"
+
+
+def test_a_status_says_how_often_its_service_was_started_again():
+    with bench() as b:
+        b.control = Control(finish=threading.Event(), kill=threading.Event(), restarts=3)
+        b.run(Recorder())
+        assert b.far[Port.DISPLAY].receive(WAIT_S).restarts == 3
+        b.stop()
+
+
+def test_a_status_says_what_is_kept_for_another_service():
+    with bench() as b:
+        b.outlets.pop(Port.ENGINE).close()
+        stage = Recorder()
+        stage.reply = lambda message: [(Port.WRITER, message)]
+        b.run(stage)
+        b.send(start("a"), start("b"), frame(0))
+        kept = []
+
+        def three_are() -> bool:
+            status = b.far[Port.DISPLAY].receive(WAIT_S)
+            kept.append((status.unacknowledged, status.unacknowledged_bytes["test"]))
+            return status.unacknowledged == {"test": 3}
+
+        until(three_are)
+        assert kept[-1][1] > frame(0).payload.nbytes
+        b.control.kill.set()
+
+
+def test_a_status_says_how_long_others_have_been_silent_and_how_many_strangers_came():
+    with bench() as b:
+        b.outlets.pop(Port.ENGINE).close()
+        b.outlets[Port.WRITER].rejected.update({"hello.link": 2, "hello": 1})
+        b.run(Recorder())
+        status = b.far[Port.DISPLAY].receive(WAIT_S)
+        assert ("in" in status.silence_s, status.rejected) == (False, {"stranger": 3}), "nothing has come yet"
+        b.send(frame(0))
+        sent_s = time.monotonic()
+
+        def tells(name: str, least_s: float) -> bool:
+            return b.far[Port.DISPLAY].receive(WAIT_S).silence_s.get(name, -1.0) >= least_s
+
+        until(lambda: tells("in", 1.0))
+        assert time.monotonic() - sent_s >= 1.0
+        b.send(frame(1))
+        until(lambda: not tells("in", 1.0))
+        until(lambda: b.far[Port.WRITER].receive(0.1) or tells("test", 0.0))
+        b.stop()
+
+
+def test_what_is_logged_while_a_message_is_handled_is_about_its_scan():
+    said = logging.StreamHandler(io.StringIO())
+    said.setFormatter(JsonFormatter("test"))
+    logger = logging.getLogger("tests.runtime")
+    logger.addHandler(said)
+
+    class Talker(Recorder):
+        def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
+            yield from super().handle(message)
+            logger.warning("handled, while what is sent is asked for")
+
+        def idle(self) -> Iterable[Output]:
+            if len(self.handled) == 2:
+                logger.warning("idle")
+                self.handled.append(self.handled[0])
+            return super().idle()
+
+    with bench() as b:
+        stage = Talker()
+        b.run(stage)
+        b.send(start(scan_id="one"), frame(0, scan_id="two"))
+        until(lambda: len(stage.handled) == 3)
+        b.stop()
+    logger.removeHandler(said)
+    lines = [json.loads(line) for line in said.stream.getvalue().splitlines()]
+    assert [line.get("scan_id") for line in lines] == ["one", "two", None]
 
 
 def test_a_flood_does_not_starve_the_stages_own_work():
@@ -247,9 +345,9 @@ def test_bad_bytes_reach_the_stage_as_values():
 @pytest.mark.expects_errors
 @pytest.mark.parametrize("port", [Port.WRITER, Port.ENGINE, Port.DISPLAY])
 def test_a_message_that_cannot_be_encoded_is_counted_and_dropped(port):
-    notes = {"error": "x" * MAX_HEADER_BYTES}
-    large = Status(service="test", scan_id="s", state=ServiceState.IDLE, time_ns=1, notes=notes)
-    with bench() as b:
+    failure = "x" * MAX_HEADER_BYTES
+    large = ReceiveStatus(service="test", scan_id="s", state=ServiceState.IDLE, time_ns=1, failure=failure)
+    with bench() as b, Reader(b.far[port]) as reader:
         stage = Recorder()
         stage.reply = lambda message: [(port, large), (port, start())] if isinstance(message, Frame) else []
         b.run(stage)
@@ -258,16 +356,16 @@ def test_a_message_that_cannot_be_encoded_is_counted_and_dropped(port):
         refused = only(ProtocolError, stage.handled)
         assert [error.field for error in refused] == ["header", "header"]
         b.stop()
-        assert len(only(ScanStart, b.read(port))) == 2
+        until(lambda: len(reader.of(ScanStart)) == 2)
         assert f"unsent {port}" not in stage.log
 
 
 @pytest.mark.expects_errors
 def test_a_status_that_cannot_be_encoded_stops_nothing():
-    notes = {"error": "x" * MAX_HEADER_BYTES}
+    large = ReceiveStatus(scan_id=None, state=ServiceState.IDLE, time_ns=1, failure="x" * MAX_HEADER_BYTES)
     with bench() as b:
         stage = Recorder()
-        stage.statuses = lambda: [Status(service="test", scan_id=None, state=ServiceState.IDLE, time_ns=1, notes=notes)]
+        stage.statuses = lambda: [large]
         b.run(stage)
         until(lambda: only(ProtocolError, stage.handled))
         b.send(frame(0))
@@ -319,7 +417,7 @@ def scan(n: int, scan_id: str = "s") -> list[Message]:
 
 
 class Reader:
-    """Takes what comes out of a port, slowly if told to."""
+    """Receives the messages of a port, slowly on request."""
 
     def __init__(self, receiver: Receiver, delay: Callable[[int], float] = lambda n: 0.0) -> None:
         self.got: list[Any] = []
@@ -332,12 +430,18 @@ class Reader:
     def _work(self) -> None:
         while not self._stop.is_set():
             message = self._receiver.receive(0.05)
+            self._receiver.acknowledge()
             if message is not None:
                 self.got.append(message)
                 time.sleep(self._delay(len(self.got)))
 
     def of(self, kind: type) -> list[Any]:
         return only(kind, list(self.got))
+
+    @property
+    def indices(self) -> list[int]:
+        """Those of all frames, which come in blocks."""
+        return [index for block in self.of(Frame) for index in block.index.tolist()]
 
     def __enter__(self) -> "Reader":
         return self
@@ -363,7 +467,7 @@ def test_a_slow_writer_loses_nothing_while_statuses_go_on():
         b.send(*scan(n))
         until(lambda: writer.of(ScanEnd) and engine.of(ScanEnd))
         b.stop()
-        assert [int(f.index[0]) for f in writer.of(Frame)] == list(range(n))
+        assert writer.indices == list(range(n))
         assert sum(len(p) for p in writer.of(Positions)) == n
         assert len(display.of(Status)) >= 3
         final = [s for s in display.of(Status) if s.state is ServiceState.DONE][-1]
@@ -379,7 +483,7 @@ def test_an_engine_that_takes_nothing_is_not_waited_for():
         b.send(*scan(n))
         until(lambda: writer.of(ScanEnd))
         assert time.monotonic() - then < 5, "the detector does not feel the engine"
-        assert [int(f.index[0]) for f in writer.of(Frame)] == list(range(n))
+        assert writer.indices == list(range(n))
         until(lambda: any(s.state is ServiceState.DONE for s in display.of(Status)))
         final = [s for s in display.of(Status) if s.state is ServiceState.DONE][-1]
         assert final.dropped["engine_full"] >= n - 20
@@ -388,6 +492,22 @@ def test_an_engine_that_takes_nothing_is_not_waited_for():
             assert isinstance(engine.got[0], ScanStart)
             assert len(engine.of(ScanPoint)) == final.used
             assert all(p.yx_m == place(p.index) for p in engine.of(ScanPoint))
+            b.stop()
+
+
+def test_the_last_messages_of_a_scan_wait_once_for_a_writer_that_is_gone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runtime, "PATIENCE_S", 0.5)
+    last = [replace(GOOD["assessment"], final=True), GOOD["estimates"], replace(GOOD["snapshot"], final=True)]
+    with bench() as b:
+        b.outlets[Port.RESULTS] = b.link("results", needs_peer=True)
+        stage = Recorder()
+        stage.reply = lambda message: [(Port.RESULTS, message) for message in last]
+        b.run(stage)
+        b.send(start(), frame(0))
+        begun_s = time.monotonic()
+        until(lambda: stage.log.count("unsent results") == 3)
+        assert time.monotonic() - begun_s < 2 * runtime.PATIENCE_S
+        until(lambda: stage.log.count("unsent results") == 6)
         b.stop()
 
 
@@ -400,7 +520,7 @@ def test_without_an_engine_the_scan_is_written_at_full_speed():
         b.send(*scan(n))
         until(lambda: writer.of(ScanEnd))
         assert time.monotonic() - then < 5
-        assert len(writer.of(Frame)) == n
+        assert writer.indices == list(range(n))
         final = [s for s in writer.of(Status) if s.state is ServiceState.DONE][-1]
         assert final.dropped == {"engine_full": n}
         b.stop()
@@ -418,7 +538,7 @@ def test_interruption_closes_the_scan_for_everyone():
 
 @pytest.mark.expects_errors
 def test_at_the_end_a_writer_that_is_gone_is_given_up(monkeypatch, caplog):
-    monkeypatch.setattr(runtime, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(outlink, "GONE_S", 0.5)
     with bench() as b, caplog.at_level(logging.ERROR):
         b.far[Port.WRITER].close()
         b.run(receive_stage())
@@ -430,18 +550,19 @@ def test_at_the_end_a_writer_that_is_gone_is_given_up(monkeypatch, caplog):
 
 def test_a_final_word_waits_for_its_reader():
     stage = Recorder()
-    done = Status(service="reconstruct", scan_id="s", state=ServiceState.DONE, time_ns=1)
-    live = Status(service="reconstruct", scan_id="s", state=ServiceState.POLISHING, time_ns=1)
+    done = ReconstructStatus(scan_id="s", state=ServiceState.DONE, time_ns=1)
+    live = ReconstructStatus(scan_id="s", state=ServiceState.POLISHING, time_ns=1)
     stage.reply = lambda message: [(Port.RESULTS, live), (Port.RESULTS, done)]
     with bench() as b:
-        results = b.outlet("results", SocketKind.PUSH, bind=True)
-        b.outlets[Port.RESULTS] = results
+        b.outlets[Port.RESULTS] = b.link("results", needs_peer=True)
         b.run(stage)
         b.send(end(0, ends(0)[0].stream))
         until(lambda: "unsent results" in stage.log)
-        b.far[Port.RESULTS] = b.inlet("results", SocketKind.PULL)
-        assert b.far[Port.RESULTS].receive(WAIT_S).state is ServiceState.DONE
-        b.stop()
+        b.far[Port.RESULTS] = b.far_end("results")
+        with Reader(b.far[Port.RESULTS]) as results:
+            until(lambda: results.got)
+            assert results.got[0].state is ServiceState.DONE
+            b.stop()
         assert stage.log.count("unsent results") == 1
 
 
@@ -454,5 +575,5 @@ def test_large_frames_after_small_ones_still_reach_the_writer():
         b.send(start("big", big), positions(range(30), "big"))
         b.send(*(frame(i, "big", pixels=pixels) for i in range(30)), *ends(30, "big"))
         until(lambda: len(writer.of(ScanEnd)) == 2)
-        assert len(writer.of(Frame)) == 180
+        assert len(writer.indices) == 180
         b.stop()

@@ -1,7 +1,6 @@
 """What a display and a summary make of what the services say."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,53 +8,54 @@ import numpy as np
 import pytest
 
 from streamptycho.config import ServiceEndpoints
+from streamptycho.files.outcome import Outcome
 from streamptycho.files.result import write_result
-from streamptycho.messages import Message, Status
-from streamptycho.reasons import ServiceState
-from streamptycho.transport import Endpoint, Sender, SocketKind, new_context
-from streamptycho_services import cli, demo, summary
-from streamptycho_services.progress import Progress, gather
-from streamptycho_services.summary import problems, summarise
-from streamptycho_services.watch import Watcher
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.reasons import EndReason, ServiceState
+from streamptycho.messages.status import AnyStatus
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Sender, new_context
+from streamptycho_services import cli
+from streamptycho_services.commands import demo, run, summary
+from streamptycho_services.commands.progress import Progress
+from streamptycho_services.commands.summary import problems, shortfalls, summarise
+from streamptycho_services.processes.watch import Watcher
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
 from tests.files.factories import snapshot
 from tests.scans import start
+from tests.statuses import status
 
 SMALL = SyntheticOptions(scan_id="simulated", frames=4, shape=32)
 
 
-def word(service: str, scan_id: str | None = "s", state: ServiceState = ServiceState.DONE, **values: Any) -> Status:
-    used, dropped = values.pop("used", 0), values.pop("dropped", {})
-    received = used + sum(dropped.values())
-    return Status(
-        service=service, scan_id=scan_id, state=state, time_ns=1, received=received, used=used, dropped=dropped, **values
-    )
+def word(service: str, scan_id: str | None = "s", state: ServiceState = ServiceState.DONE, **values: Any) -> AnyStatus:
+    return status(service, state, scan_id=scan_id, **values)
 
 
 class Told(Watcher):
-    """A watcher that is told without sockets."""
+    """A watcher without sockets."""
 
-    def __init__(self, *statuses: Status) -> None:
-        self.statuses, self.snapshots, self.scans, self._runs = {}, {}, [], {}
-        for status in statuses:
-            self._take(status)
+    def __init__(self, *statuses: AnyStatus) -> None:
+        self._forget()
+        for said in statuses:
+            self.take(said)
 
 
 def test_the_newest_run_of_an_id_counts():
     watcher = Told(word("write", started_ns=5), word("reconstruct", started_ns=5, used=3))
     assert watcher.written() == ["s"]
-    watcher._take(word("receive", state=ServiceState.RECEIVING, started_ns=6))
-    assert watcher.status("reconstruct", "s") is None
+    watcher.take(word("receive", state=ServiceState.RECEIVING, started_ns=6))
+    assert watcher.known("s").lead.status is None
     assert watcher.written() == []
-    watcher._take(word("write", started_ns=5))
+    watcher.take(word("write", started_ns=5))
     assert watcher.written() == [], "what the first run says again does not close the second"
-    watcher._take(word("write", started_ns=6))
+    watcher.take(word("write", started_ns=6))
     assert watcher.written() == ["s"]
     assert watcher.scans == ["s"]
 
 
 def test_pictures_of_an_earlier_run_are_left_out():
-    services = ServiceEndpoints(**{name: f"inproc://{name}" for name in ServiceEndpoints.model_fields})
+    services = ServiceEndpoints(**{name: f"inproc://{name}" for name in ServiceEndpoints.addresses()})
     address = Endpoint(address=services.display_reconstruct, socket=SocketKind.PUB, bind=True)
     with new_context() as context, Sender(context, address) as sender, Watcher(context, services) as watcher:
         assert sender.wait_for_peer(5)
@@ -64,22 +64,20 @@ def test_pictures_of_an_earlier_run_are_left_out():
             sender.send(message)
         while watcher.poll(1):
             pass
-        assert watcher.snapshots["s"].started_ns == 6
+        assert watcher.known("s").snapshot.started_ns == 6
 
 
 class TestProblems:
     def test_any_service_may_have_one(self):
-        watcher = Told(
-            word("receive"), word("reconstruct", notes={"error": "no probe"}), word("write", notes={"error": "disk full"})
-        )
-        assert watcher.problem("s") == "reconstruct: no probe; write: disk full"
-        assert gather(watcher, "s")["problem"] == watcher.problem("s")
+        watcher = Told(word("receive"), word("reconstruct", failure="no probe"), word("write", failure="disk full"))
+        assert watcher.known("s").problem == "reconstruct: no probe; write: disk full"
+        assert watcher.known("s").facts().problem == watcher.known("s").problem
         report = summarise(watcher, None)
-        assert (report["problem"], report["write_problem"]) == (watcher.problem("s"), "disk full")
-        assert problems(report) == [watcher.problem("s")]
+        assert (report["problem"], report["write_problem"]) == (watcher.known("s").problem, "disk full")
+        assert problems(report) == [watcher.known("s").problem]
 
     def test_of_any_of_several_scans(self):
-        watcher = Told(word("write", "a", notes={"error": "disk full"}), word("write", "b"))
+        watcher = Told(word("write", "a", failure="disk full"), word("write", "b"))
         assert problems(summarise(watcher, None)) == ["write: disk full"]
         assert problems(summarise(Told(), None)) == []
 
@@ -102,6 +100,75 @@ class TestProblems:
         assert end.value.code == code
 
 
+def over(unique: int, missing: int = 0, missing_positions: int = 0, scan_id: str = "s", **values: Any) -> AnyStatus:
+    """The receiver's last word."""
+    counts = {"used": unique, "unique": unique, "positions": unique}
+    return word("receive", scan_id, missing=missing, missing_positions=missing_positions, **counts, **values)
+
+
+def closed(written: int, end: EndReason = EndReason.COMPLETE, scan_id: str = "s", **values: Any) -> AnyStatus:
+    return word("write", scan_id, used=written, positions=written, end=end, **values)
+
+
+class TestShortfalls:
+    """What a summary says is missing, and the exit code that follows."""
+
+    def test_none(self):
+        report = summarise(Told(over(10), closed(10)), None)
+        assert (report["scan"], report["complete"], report["missing"], report["missing_positions"]) == ("s", True, 0, 0)
+        assert shortfalls(report) == []
+        assert shortfalls(summarise(Told(), None)) == [], "nothing was sent"
+
+    def test_are_counted_over_all_services(self):
+        watcher = Told(over(10, missing=5, missing_positions=2), closed(8, EndReason.INCOMPLETE))
+        report = summarise(watcher, None)
+        assert (report["complete"], report["missing"], report["missing_positions"]) == (False, 7, 4)
+        assert shortfalls(report) == ["scan s is not complete (incomplete): 7 frames and 4 positions missing"]
+
+    def test_of_any_of_several_scans(self):
+        watcher = Told(
+            over(3, 1, scan_id="a"), closed(3, EndReason.INCOMPLETE, "a"), over(3, scan_id="b"), closed(3, scan_id="b")
+        )
+        assert shortfalls(summarise(watcher, None)) == ["scan a is not complete (incomplete): 1 frame missing"]
+
+    @pytest.mark.parametrize("end", [EndReason.ABORTED, EndReason.INTERRUPTED])
+    def test_stopping_on_purpose_is_none(self, end):
+        report = summarise(Told(over(3), closed(3, end)), None)
+        assert (report["complete"], shortfalls(report)) == (False, [])
+        assert shortfalls(summarise(Told(over(3, 1), closed(3, end)), None)) != []
+
+    def test_what_nobody_knows_is_one(self):
+        said = shortfalls(summarise(Told(over(3), closed(3, EndReason.TIMEOUT)), None))
+        assert said == ["scan s is not complete (timeout): not known what is missing"]
+
+    def test_a_scan_without_a_closed_file_is_one(self):
+        report = summarise(Told(over(3)), None)
+        assert (report["complete"], report["cxi"]) == (None, None)
+        assert shortfalls(report) == ["scan s is not complete (no end): its file was not closed"]
+
+    @pytest.mark.parametrize("command", ["demo", "run"])
+    @pytest.mark.parametrize(("missing", "code"), [(0, 0), (2, 4)])
+    def test_exit_code(self, missing, code, command, monkeypatch, tmp_path, capsys):
+        end = EndReason.INCOMPLETE if missing else EndReason.COMPLETE
+        found = summarise(Told(over(3, missing), closed(3, end)), None)
+        monkeypatch.setattr(demo, "run_demo", lambda *args, **more: demo.Outcome(found, interrupted=False))
+        monkeypatch.setattr(run, "run_all", lambda *args, **more: found)
+        monkeypatch.setattr("sys.argv", ["streamptycho", command, "--json", "--output", str(tmp_path)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == code
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["missing"] == missing
+        assert ("2 frames missing" in shown.err) == bool(missing)
+
+    def test_the_terminal_says_so(self, capsys):
+        Progress().show(Told(over(10, 5, announced=15), closed(10, EndReason.INCOMPLETE), word("reconstruct", used=10)))
+        line = capsys.readouterr().err
+        assert "s: done, incomplete" in line
+        assert "10/15 received" in line
+        assert "5 frames missing" in line
+
+
 class TestProgress:
     def lines(self, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
         return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -112,11 +179,11 @@ class TestProgress:
         for _ in range(2):
             progress.show(watcher, force=True)
         assert len(self.lines(capsys)) == 2, "a scan that goes on is told again and again"
-        watcher._take(word("write", used=1))
+        watcher.take(word("write", used=1))
         for _ in range(3):
             progress.show(watcher, force=True)
         assert len(self.lines(capsys)) == 1
-        watcher._take(word("reconstruct", used=1))
+        watcher.take(word("reconstruct", used=1))
         for _ in range(3):
             progress.show(watcher, force=True)
         (line,) = self.lines(capsys)
@@ -126,7 +193,7 @@ class TestProgress:
         progress = Progress(as_json=True)
         watcher = Told(word("write", "a"))
         progress.show(watcher, force=True)
-        watcher._take(word("receive", "b", state=ServiceState.RECEIVING))
+        watcher.take(word("receive", "b", state=ServiceState.RECEIVING))
         progress.show(watcher, force=True)
         assert [line["scan"] for line in self.lines(capsys)] == ["a", "b"]
 
@@ -140,9 +207,9 @@ class TestTruth:
     @pytest.fixture
     def watcher(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
         monkeypatch.setattr(summary, "correlation_with_truth", lambda result, truth: 0.5)
-        write_result(tmp_path / "r.h5", replace(snapshot(), started_ns=1), start(), config_json="{}")
-        notes = {"result": str(tmp_path / "r.h5")}
-        return Told(word("write", "simulated", notes=notes), word("write", "simulated-2", notes=notes))
+        result = str(tmp_path / "r.h5")
+        write_result(tmp_path / "r.h5", Outcome(start=start(), snapshot=snapshot(scan_id="s", started_ns=1)))
+        return Told(word("write", "simulated", result=result), word("write", "simulated-2", result=result))
 
     def test_belongs_to_one_scan(self, truth, watcher):
         report = summarise(watcher, truth)

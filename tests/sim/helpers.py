@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from streamptycho.codec import decode, encode
 from streamptycho.errors import ProtocolError
-from streamptycho.messages import Frame, Message, Positions, ScanEnd
-from streamptycho.payload import Payload
-from streamptycho.reasons import Stream
-from streamptycho.transport import Endpoint, Receiver, SocketKind
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.payload import Payload
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd
+from streamptycho.wire.codec import decode, encode
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Receiver
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions, one_frame
 from streamptycho_sim.stream import Item, Raw
 

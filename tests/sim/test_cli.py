@@ -18,11 +18,11 @@ import typer
 from typer.testing import CliRunner
 
 from streamptycho.errors import ConfigError, FormatError
-from streamptycho.messages import Frame, ScanEnd, ScanStart
+from streamptycho.messages.payload import Encoding
+from streamptycho.messages.reasons import EndReason
+from streamptycho.messages.stream import Frame, ScanEnd, ScanStart
 from streamptycho.options import Options
-from streamptycho.payload import Encoding
-from streamptycho.reasons import EndReason
-from streamptycho.transport import new_context
+from streamptycho.wire.sockets import new_context
 from streamptycho_sim.cli import app, run_replay, run_synthetic
 from streamptycho_sim.console import Reporter
 from streamptycho_sim.faults import EndLoss, FaultOptions

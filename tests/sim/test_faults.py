@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamptycho.codec import Part, decode
-from streamptycho.codec import encode as encode_message
 from streamptycho.errors import CodecError, ProtocolError
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
-from streamptycho.payload import Encoding
-from streamptycho.reasons import Stream
+from streamptycho.messages.payload import Encoding
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.wire.codec import Part, decode
+from streamptycho.wire.codec import encode as encode_message
 from streamptycho_sim import faults as module
 from streamptycho_sim.faults import Corruption, EndLoss, FaultOptions, inject, interleave
 from streamptycho_sim.forward import DetectorOptions

@@ -10,9 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from streamptycho.errors import ConfigError, ScanError
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
-from streamptycho.reasons import EndReason, Stream
-from streamptycho.transport import Endpoint, Receiver, SocketKind, new_context
+from streamptycho.messages.reasons import EndReason, Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Receiver, new_context
 from streamptycho_sim.faults import FaultOptions, inject, interleave
 from streamptycho_sim.forward import DetectorOptions
 from streamptycho_sim.publisher import Clock, OutletOptions, Pacer, Progress, PublishOptions, publish
@@ -23,7 +24,7 @@ from tests.sim.helpers import collecting, plain_items, small
 
 
 class FakeTime:
-    """Time that passes only by sleeping, or when told to."""
+    """Time that passes only by sleeping, or on request."""
 
     def __init__(self) -> None:
         self.t = 100.0
@@ -155,7 +156,7 @@ def test_start_comes_before_any_frame_on_its_socket(context: Any) -> None:
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_first_position_is_not_lost_to_a_slow_subscriber(context: Any, attempt: int) -> None:
-    """PUB drops what nobody subscribed to yet, so the publisher must wait for the subscription itself."""
+    """PUB drops messages without a subscriber, so the publisher must wait for the subscription itself."""
     frames, positions = endpoints("tcp")
     done: list[Tally] = []
 
@@ -325,6 +326,28 @@ def test_a_slow_receiver_gets_everything_all_the_same(context: Any) -> None:
     with collecting(context, frames, positions) as collector:
         publish(plain_items(300), frames, positions, PublishOptions(), context=context)
     assert collector.frame_index == collector.position_index == list(range(300))
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_positions_go_with_their_frames_over_one_socket(context: Any, size: int) -> None:
+    """Where the two are not beside each other, each goes by itself."""
+    frames, positions = endpoints()
+    options = PublishOptions(positions_with_frames=True, frames_per_message=size, positions_per_message=1)
+    tally, scan = Tally(), small()
+    items = list(inject(scan.items(), FaultOptions(drop_frames=0.1, drop_positions=0.2), tally))
+    with collecting(context, frames, positions) as collector:
+        publish(items, frames, positions, options, context=context, tally=tally)
+    got: dict[int, tuple[float, float]] = {}
+    for frame in collector.of(Frame):
+        alone, known = frame.apart()
+        assert alone.taken_yx_m is None
+        if known is not None:
+            got |= dict(zip(known.index.tolist(), map(tuple, known.yx_m.tolist()), strict=True))
+    assert set(got) == tally.of("synthetic").frames & tally.of("synthetic").positions
+    assert len(got) > 10
+    got |= {int(row.index[0]): tuple(row.yx_m[0].tolist()) for row in collector.of(Positions)}
+    assert got == {i: tuple(scan.yx_m[i].tolist()) for i in tally.of("synthetic").positions}
+    assert {end.stream for end in collector.of(ScanEnd)} == {Stream.FRAMES, Stream.POSITIONS}
 
 
 def test_faults_arrive_as_the_tally_says(context: Any) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from streamptycho.files.scan import RecordedScan, open_scan
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
-from streamptycho.payload import Encoding, Payload
-from streamptycho.reasons import Stream
+from streamptycho.messages.payload import Encoding, Payload
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from streamptycho_sim.replay import ReplayOptions, replay
 from streamptycho_sim.stream import Item, encode, pack
 from tests.sim.helpers import frames_of, positions_of, small, through_codec

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from streamptycho.messages import Frame, Positions, ScanEnd, ScanStart
-from streamptycho.reasons import Stream
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from streamptycho_sim.forward import DetectorOptions, diffract
 from streamptycho_sim.illumination import IlluminationOptions
 from streamptycho_sim.scan import ProbeStart, SimulatedScan, SyntheticOptions

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamptycho.messages import Frame, Positions, ScanEnd
-from streamptycho.payload import Encoding, Payload
-from streamptycho.reasons import Stream
+from streamptycho.messages.payload import Encoding, Payload
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Frame, Positions, ScanEnd
 from streamptycho_sim.forward import DetectorOptions
 from streamptycho_sim.scan import one_frame
 from streamptycho_sim.stream import Item, Raw, chain, encode, is_exposure, pack

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamptycho.errors import BackendError
-from streamptycho.solve.backend import Backend, choose_backend
+from streamptycho.solve.devices.backend import Backend, choose_backend
 
 
 @pytest.fixture(params=["numpy", "cpu", pytest.param("cupy", marks=pytest.mark.gpu)])

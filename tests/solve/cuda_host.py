@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from streamptycho.solve import batch
-from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.cuda import source
-from streamptycho.solve.cuda.options import CudaOptions
-from streamptycho.solve.cuda.sweep import CudaSweep
-from streamptycho.solve.epie import Workspace
+from streamptycho.solve.cuda.batch import CudaSweep
+from streamptycho.solve.devices.backend import Backend, numpy_backend
+from streamptycho.solve.equations import batch
+from streamptycho.solve.frames import Frames, Model, Outcome, Steps
+from streamptycho.solve.settings import CudaOptions
 
 EMULATION = Path(__file__).with_name("emulation.hpp")
 
 
 class HostDevice:
-    """The :class:`streamptycho.solve.cuda.device.Device` of the tests; compiles with g++ into `folder`."""
+    """The :class:`streamptycho.solve.devices.cuda.Device` of the tests; compiles with g++ into `folder`."""
 
     multiprocessors = 132
     shared_bytes = 227 * 1024
@@ -93,12 +93,19 @@ class HostDevice:
 
 
 ON_THE_HOST = ("corners", "rows", "steps")
-"""Arguments of a sweep that stay in host memory; the others are on the device."""
+"""Arrays of a sweep that stay in host memory; the others are on the device."""
 
 
 def emulated(folder: Path, seed: int = 0, **options: Any) -> Backend:
     """NumPy, but for the updates, which CUDA kernels do on the CPU."""
     return dataclasses.replace(numpy_backend(), name="emulated", cuda=HostDevice(folder, CudaOptions(**options), seed))
+
+
+def values(problem: dict[str, Any]) -> tuple[Model, Frames, Steps, Outcome]:
+    """Arguments of a sweep from the arrays of :func:`random_problem`."""
+    p = problem
+    frames = Frames(p["amplitudes"], p["flux"], p["background"], p["rows"], p["corners"])
+    return Model(p["obj"], p["probe"]), frames, Steps(p["steps"]), Outcome(p["misfit"], p["figures"])
 
 
 def copied(problem: dict[str, Any]) -> dict[str, Any]:
@@ -120,13 +127,13 @@ def compare(backend: Backend, problem: dict[str, Any], bound: float = 1e-5, slic
     there = {
         name: value.copy() if name in ON_THE_HOST else backend.to_device(value.copy()) for name, value in problem.items()
     }
-    work, kernels = Workspace(readable, problem["probe"].shape), CudaSweep(backend, backend.cuda)
+    kernels = CudaSweep(backend, backend.cuda)
     lowest = backend.cuda.options.batch_probe_step if kernels.batch > 1 else 0.0
     beta = expected["steps"][:, 1]
     beta[beta > 0] = np.maximum(beta[beta > 0], lowest)
     for _ in range(slices):
-        batch.sweep(readable, kernels.batch, **expected, work=work)
-        kernels(**there, work=work)
+        batch.sweep(readable, *values(expected), kernels.batch)
+        kernels(*values(there))
     found = {name: value if name in ON_THE_HOST else backend.to_host(value) for name, value in there.items()}
     for name in ("obj", "probe"):
         still = name == "probe" and not beta.any()
@@ -140,7 +147,7 @@ def compare(backend: Backend, problem: dict[str, Any], bound: float = 1e-5, slic
 
 
 def random_problem(shape: tuple[int, int], modes: int, frames: int, count: int, seed: int = 0) -> dict[str, Any]:
-    """Arguments of a sweep: overlapping windows, masked pixels, flux and background that matter."""
+    """Arrays of a sweep: overlapping windows, masked pixels, flux and background that matter."""
     rng = np.random.default_rng(seed)
 
     def wave(*size: int) -> np.ndarray:

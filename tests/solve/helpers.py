@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.quality import Agreement, compare
-from streamptycho.solve.backend import Backend
+from streamptycho.assess.truth import Agreement, compare
+from streamptycho.solve.devices.backend import Backend
 from streamptycho.solve.engine import EngineState, RollingEngine
 from streamptycho.solve.settings import EngineOptions
 from streamptycho.solve.store import FrameStore

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
-from streamptycho.solve.background import BackgroundEstimate, root_variance, unexplained
+from streamptycho.solve.devices.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.engine import RollingEngine
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.estimates.background import BackgroundEstimate, root_variance, unexplained
+from streamptycho.solve.frames import Frame
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, engine_for, polish, run, scene, stored
 
@@ -50,6 +51,8 @@ def test_background_is_found(kind: str, dark: Scene):
     assert found.mean() == pytest.approx(counts.mean(), rel=0.3)
     if kind == "structured":
         assert np.corrcoef(found.ravel(), counts.ravel())[0, 1] > 0.8
+    assert plain.background is None
+    np.testing.assert_array_equal(engine.background, np.fft.fftshift(found))
 
 
 def test_without_background_there_is_none(dark: Scene):
@@ -69,8 +72,9 @@ def test_what_is_left_over(backend: Backend, dark: Scene):
     amplitude = (1.5 * np.sqrt(counts + extra)).astype(np.float32)
     amplitude[3, 4] = -1
     known = backend.to_device(np.full((N, N), 2, np.float32))
-    arrays = (backend.to_device(a.astype(t)) for a, t in ((probe, "c8"), (window, "c8"), (amplitude, "f4")))
-    left, weight = (backend.to_host(a) for a in unexplained(backend, *arrays, 1.5, known))
+    model = (backend.to_device(a.astype(np.complex64)) for a in (probe, window))
+    frame = Frame(backend.to_device(amplitude), 1.5, known)
+    left, weight = (backend.to_host(a) for a in unexplained(backend, *model, frame))
     valid = amplitude >= 0
     noise = root_variance(np.sqrt(counts + 2))
     np.testing.assert_allclose(left[valid], (extra - noise)[valid], atol=1e-3 * counts.max())
@@ -92,7 +96,7 @@ def test_masked_pixels_take_their_surroundings_and_all_masked_is_harmless(backen
         amplitude[:, 40] = -1
         store.replace(row, amplitude if row else np.full((N, N), -1, np.float32))
         solver.admit(row)
-    solver.background_estimate = BackgroundEstimate(solver)
+    solver.estimates.append(BackgroundEstimate(solver))
     for _ in range(6):
         solver.sweep(np.arange(FRAMES))
     found = backend.to_host(solver.background)
@@ -106,3 +110,4 @@ def test_nothing_is_believed_at_first(dark: Scene):
     dark.add_to(engine)
     run(engine, 300)
     assert engine._solver.background.size == 0
+    assert engine.background is None

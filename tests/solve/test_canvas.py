@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.canvas import BLOCK, Canvas, bilinear, block_mean
+from streamptycho.solve.devices.backend import Backend, numpy_backend
 from streamptycho.solve.engine import RollingEngine
-from streamptycho.solve.rule_options import RuleOptions
-from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.settings import EngineOptions, RuleOptions
 from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
 from tests.solve.helpers import random_complex, scene

@@ -1,17 +1,22 @@
 """The compiled kernels against the readable ones: the same arithmetic, to rounding."""
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
-from streamptycho.solve import compiled_fill, compiled_gradient, compiled_smooth, epie, gradient, smooth
-from streamptycho.solve.backend import cpu_backend, numpy_backend
 from streamptycho.solve.canvas import BLOCK, Canvas
-from streamptycho.solve.epie import Workspace
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.compiled import fill as compiled_fill
+from streamptycho.solve.compiled import gradient as compiled_gradient
+from streamptycho.solve.compiled import smooth as compiled_smooth
+from streamptycho.solve.compiled.sweeper import Sweeper
+from streamptycho.solve.devices.backend import Backend, cpu_backend, numpy_backend
+from streamptycho.solve.equations import fill, gradient, pie, smooth
+from streamptycho.solve.equations.gradient import Deflections
+from streamptycho.solve.frames import Frames, Model, Outcome, Steps
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
-from streamptycho.solve.sweeper import Sweeper
 from tests.solve.helpers import random_complex, scene, stored
 
 READABLE, COMPILED = numpy_backend(), cpu_backend()
@@ -38,20 +43,19 @@ def test_a_sweep(modes, shape, beta, gammas, clean, floor):
     flux = np.ones(6, np.float32) if clean else rng.uniform(0.7, 1.4, 6).astype(np.float32)
     background = np.zeros((0, 0) if clean else shape, np.float32) + np.float32(0.3)
     out = []
-    for sweep in (lambda *a: epie.sweep(READABLE, *a), Sweeper()):
+    frames = Frames(amplitudes, flux, background, rows, corners)
+    for sweep in (partial(pie.sweep, READABLE), Sweeper()):
         o, p = obj.copy(), probe.copy()
         misfit, figures = np.zeros(6, np.float32), np.zeros((9, 4), np.float32)
-        work = Workspace(READABLE, p.shape)
-        work.floor = floor
-        sweep(o, p, amplitudes, corners, rows, steps, flux, background, misfit, figures, work)
+        sweep(Model(o, p), frames, Steps(steps, floor), Outcome(misfit, figures))
         out.append((o, p, misfit, *figures.T))
     for readable, fast in zip(*out, strict=True):
         assert difference(fast, readable) < 2e-5
     assert difference(out[1][0], obj) > 1e-3, "something must have changed"
 
 
-def canvas_with(rng: np.random.Generator) -> Canvas:
-    canvas = Canvas(READABLE, 1 << 24)
+def canvas_with(rng: np.random.Generator, backend: Backend = READABLE) -> Canvas:
+    canvas = Canvas(backend, 1 << 24)
     assert canvas.ensure((0, 0), (64, 64))
     canvas.object[:] = random_complex(rng, *canvas.shape)
     canvas.rebase()
@@ -79,10 +83,10 @@ def test_the_dose():
 
 def test_the_warm_fill():
     canvases = []
-    for fill, backend in ((smooth.warm_fill, READABLE), (compiled_fill.warm_fill, COMPILED)):
+    for warm_fill in (fill.warm_fill, compiled_fill.warm_fill):
         canvas = canvas_with(np.random.default_rng(1))
         before = canvas.object.copy()
-        fill(canvas, backend, CORNERS, WINDOW)
+        warm_fill(canvas, CORNERS, WINDOW)
         assert difference(canvas.object, before) > 1e-4
         canvases.append(canvas)
     same_canvas(canvases[1], canvases[0])
@@ -95,13 +99,13 @@ def test_the_smooth_part(monkeypatch, threads, turned, fade):
     monkeypatch.setattr(compiled_smooth, "WORTH_SHARING", 1)
     canvases = []
     for advance, backend in ((smooth.advance, READABLE), (compiled_smooth.advance, cpu_backend(threads))):
-        canvas = canvas_with(np.random.default_rng(1))
+        canvas = canvas_with(np.random.default_rng(1), backend)
         before = canvas.object.copy()
         box = canvas.box(CORNERS, WINDOW)
         cells = canvas.cell_dose[canvas.cells(box)].shape
         phase = np.random.default_rng(6).normal(0, 0.05, cells).astype(np.float32) if turned else None
         velocity = canvas.velocity.copy()
-        advance(canvas, backend, box, phase, fade)
+        advance(canvas, box, phase, fade)
         assert (difference(canvas.object, before) > 1e-4) == (turned or fade is not None)
         assert np.array_equal(canvas.velocity, velocity) == (fade is None)
         canvases.append(canvas)
@@ -122,9 +126,9 @@ def test_a_thread_that_fails_keeps_nobody_waiting(monkeypatch):
             compiled(*arguments)
 
         monkeypatch.setattr(compiled_smooth, "_advance", fail)
-        canvas = canvas_with(np.random.default_rng(1))
+        canvas = canvas_with(np.random.default_rng(1), cpu_backend(2))
         with pytest.raises(MemoryError):
-            compiled_smooth.advance(canvas, cpu_backend(2), canvas.box(CORNERS, WINDOW), None, 0.5)
+            compiled_smooth.advance(canvas, canvas.box(CORNERS, WINDOW), None, 0.5)
 
 
 def test_the_correction():
@@ -137,10 +141,10 @@ def test_the_correction():
     figures = rng.normal([0, 0, 10, 10], [1, 1, 0.05, 0], (12, 4)).astype(np.float32)
     fresh = rng.uniform(0, 1, 12).astype(np.float32)
     box = canvas.box(corners, (66, 64), margin=BLOCK)
-    arguments = (box, probe, corners, measured, figures, fresh)
-    phase = gradient.phase_step(canvas, READABLE, *arguments)
+    arguments = (canvas, box, probe, Deflections(corners, measured, figures, fresh))
+    phase = gradient.phase_step(*arguments)
     assert abs(phase).max() > 1e-2
-    assert difference(compiled_gradient.phase_step(canvas, COMPILED, *arguments), phase) < 1e-4
+    assert difference(compiled_gradient.phase_step(*arguments), phase) < 1e-4
 
 
 def test_a_uniform_tilt_is_integrated():
@@ -153,8 +157,9 @@ def test_a_uniform_tilt_is_integrated():
     missing = np.array([0.02, -0.01]) * 64 / (2 * np.pi * BLOCK)
     measured, figures = np.tile(missing, (len(corners), 1)), np.tile(np.array([0, 0, 1, 1], np.float32), (len(corners), 1))
     box = canvas.box(corners, (64, 64), margin=BLOCK)
-    phase = gradient.phase_step(canvas, READABLE, box, probe, corners, measured, figures, np.ones(len(corners), np.float32))
-    smooth.advance(canvas, READABLE, box, phase, 0.0)
+    seen = Deflections(corners, measured, figures, np.ones(len(corners), np.float32))
+    phase = gradient.phase_step(canvas, box, probe, seen)
+    smooth.advance(canvas, box, phase, 0.0)
     y, x = (-origin for origin in canvas.origin)
     middle = canvas.object[y + 56 : y + 72, x + 56 : x + 72]
     slope_y = np.angle((middle[8:] * middle[:-8].conj()).sum())

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.canvas import BLOCK
-from streamptycho.solve.constraints import RUNAWAY, centred, impose, interval, limit_rim, phase_slope
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import Backend, cpu_backend, numpy_backend
+from streamptycho.solve.equations.constraints import RUNAWAY, centred, impose, interval, limit_rim, phase_slope
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, engine_for, polish, run, scene, stored
 

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from streamptycho.errors import BackendError
 from streamptycho.solve.cuda import source
 from tests.solve.nvrtc import compiled
 
@@ -42,23 +41,6 @@ def test_the_fused_path_compiles_without_clusters(kernel: source.FusedKernel):
 @pytest.mark.parametrize("kernel", source.FUSED, ids=lambda kernel: f"{kernel.side}x{kernel.team}")
 def test_the_fused_path_compiles(kernel: source.FusedKernel, target: str, modes: int):
     check(source.text(source.ON_CHIP), source.options(modes) + kernel.options, target, {"fused"}, kernel.threads)
-
-
-@pytest.mark.slow
-def test_it_compiles_with_the_transforms_of_mathdx():
-    try:
-        options = source.mathdx_options()
-    except BackendError as error:
-        pytest.skip(str(error))
-    options = (*source.options(1), *source.FUSED[1].options, *options, "--gpu-architecture=sm_90", "--ptxas-options=-v")
-    _, log = compiled(source.text(source.ON_CHIP_MATHDX), options)
-    assert re.findall(r"Compiling entry function '(\w+)'", log) == ["fused"], log
-
-
-def test_without_the_package_mathdx_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(source, "find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"pip install .*mathdx"):
-        source.mathdx_options()
 
 
 def test_a_mistake_is_reported():

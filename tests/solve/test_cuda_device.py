@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import BackendError
-from streamptycho.solve.backend import Backend, cupy_backend, numpy_backend
-from streamptycho.solve.cuda import source
-from streamptycho.solve.cuda.device import Staging
-from streamptycho.solve.cuda.options import CudaOptions
-from streamptycho.solve.cuda.sweep import CudaSweep, choose_fused
-from streamptycho.solve.epie import Workspace
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.cuda.batch import CudaSweep, choose_fused
+from streamptycho.solve.devices.backend import Backend, cupy_backend, numpy_backend
+from streamptycho.solve.devices.cuda import Staging
+from streamptycho.solve.settings import CudaOptions, RuleOptions
 from streamptycho.solve.solver import Solver
 from streamptycho.solve.store import FrameStore
-from tests.solve.cuda_host import compare, random_problem
+from tests.solve.cuda_host import compare, random_problem, values
 from tests.solve.helpers import scene, stored
 
 pytestmark = pytest.mark.gpu
@@ -55,16 +52,6 @@ def test_the_fused_path(side: int, modes: int, racing: int, count: int):
     compare(backend, random_problem((side, side), modes, 40, count), bound, slices=1 if count == 1 else 2)
 
 
-@pytest.mark.parametrize("side", [64, 128, 256])
-def test_the_transforms_of_mathdx(side: int):
-    try:
-        source.mathdx_options()
-    except BackendError as error:
-        pytest.skip(str(error))
-    backend = device_backend(racing_updates=1, transform="mathdx")
-    compare(backend, random_problem((side, side), 1, 2, 1), 1e-5)
-
-
 @pytest.mark.parametrize("path", ["library", "auto"])
 def test_a_run_is_statistically_the_same(path: str):
     made = scene(64, 120)
@@ -89,7 +76,7 @@ def test_frames_that_arrive_while_the_device_computes():
     there = {k: v if k in ("corners", "rows", "steps") else backend.to_device(v) for k, v in made.items()}
     frames = np.random.default_rng(0).uniform(0, 9, (10 * Staging.SLOTS, 128, 128)).astype(np.float32)
     for frame in frames:
-        kernels(**there, work=Workspace(backend, made["probe"].shape))
+        kernels(*values(there))
         buffer = frame.copy()
         store.append(buffer, (0, 0))
         buffer[:] = -1

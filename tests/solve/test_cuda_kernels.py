@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import BackendError
-from streamptycho.solve import batch, epie
-from streamptycho.solve.backend import Backend, numpy_backend
 from streamptycho.solve.cuda import source
-from streamptycho.solve.cuda.options import CudaOptions
-from streamptycho.solve.cuda.sweep import CudaSweep, choose_fused
-from streamptycho.solve.epie import Workspace
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.cuda.batch import CudaSweep, choose_fused
+from streamptycho.solve.devices.backend import Backend, numpy_backend
+from streamptycho.solve.equations import batch, pie
+from streamptycho.solve.settings import CudaOptions, RuleOptions
 from streamptycho.solve.solver import Solver
-from tests.solve.cuda_host import HostDevice, compare, copied, difference, emulated, random_problem
+from tests.solve.cuda_host import HostDevice, compare, copied, difference, emulated, random_problem, values
 from tests.solve.helpers import scene, stored
 
 READABLE = numpy_backend()
@@ -31,9 +29,8 @@ def device_of(backend: Backend) -> HostDevice:
 def test_a_batch_of_one_is_the_update(modes: int):
     problem = random_problem((24, 20), modes, 5, 7)
     one, other = copied(problem), copied(problem)
-    work = Workspace(READABLE, problem["probe"].shape)
-    epie.sweep(READABLE, **one, work=work)
-    batch.sweep(READABLE, 1, **other, work=work)
+    pie.sweep(READABLE, *values(one))
+    batch.sweep(READABLE, *values(other), 1)
     for name in ("obj", "probe", "misfit", "figures"):
         assert difference(other[name], one[name]) < 2e-5, name
 
@@ -98,12 +95,11 @@ def test_a_canvas_that_grows(kernel_folder: Path):
     kernels = CudaSweep(backend, device_of(backend))
     expected = random_problem((64, 64), 1, 6, 3)
     found = copied(expected)
-    work = Workspace(READABLE, expected["probe"].shape)
     for grown in (0, 16):
         for problem in (expected, found):
             problem["obj"] = np.ascontiguousarray(np.pad(problem["obj"], grown, constant_values=1))
-        batch.sweep(READABLE, 2, **expected, work=work)
-        kernels(**found, work=work)
+        batch.sweep(READABLE, *values(expected), 2)
+        kernels(*values(found))
     assert difference(found["obj"], expected["obj"]) < 2e-5
     assert device_of(backend).launched.count("fused") == 2
 
@@ -113,7 +109,7 @@ def test_darkness_is_no_trouble(kernel_folder: Path):
     for name in ("obj", "probe"):
         problem[name][...] = 0
     backend = emulated(kernel_folder, racing_updates=2)
-    CudaSweep(backend, device_of(backend))(**problem, work=Workspace(READABLE, problem["probe"].shape))
+    CudaSweep(backend, device_of(backend))(*values(problem))
     assert not problem["obj"].any()
     assert not problem["probe"].any()
     assert np.isfinite(problem["figures"]).all()
@@ -175,7 +171,7 @@ def test_what_the_kernels_refuse(kernel_folder: Path):
     problem["obj"] = problem["obj"].T
     backend = emulated(kernel_folder)
     with pytest.raises(ValueError, match="contiguous"):
-        CudaSweep(backend, device_of(backend))(**problem, work=Workspace(READABLE, (1, 64, 64)))
+        CudaSweep(backend, device_of(backend))(*values(problem))
 
 
 def test_the_choice_of_the_path(tmp_path: Path):

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from streamptycho.assess.truth import Agreement
 from streamptycho.files.scan import open_scan
 from streamptycho.preprocess.frames import FramePreprocessor
 from streamptycho.preprocess.options import FrameOptions
-from streamptycho.quality import Agreement
-from streamptycho.solve.backend import Backend, numpy_backend
+from streamptycho.solve.devices.backend import Backend, numpy_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
-from streamptycho.solve.gradient import scale_trust
-from streamptycho.solve.rule_options import RuleOptions
-from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.equations.gradient import scale_trust
+from streamptycho.solve.settings import EngineOptions, RuleOptions
 from streamptycho.solve.solver import Solver
-from streamptycho.solve.start import FIRST_LOOK
+from streamptycho.solve.start.start import FIRST_LOOK
 from streamptycho_sim.forward import diffract
 from streamptycho_sim.illumination import IlluminationOptions, probe
 from streamptycho_sim.trajectory import Path as ScanPath
@@ -52,6 +51,8 @@ def test_states_with_a_probe(backend: Backend):
     assert engine.state is EngineState.DONE
     assert engine.step(1.0) == 0
     assert engine.probe_note.startswith("recorded with the scan")
+    assert engine.probe_origin == "recorded with the scan"
+    assert engine.flux is None
 
 
 def test_states_without_a_probe(backend: Backend):
@@ -65,6 +66,8 @@ def test_states_without_a_probe(backend: Backend):
         search(engine)
         assert engine.state is EngineState.LIVE
         assert engine.probe_note.startswith("from the data, defocus ")
+        assert engine.probe_note.startswith(engine.probe_origin)
+        assert "certain" not in engine.probe_origin
         assert "not certain" in engine.probe_note or frames == 20
         run(engine, 50)
     SMALL.add_to(engine, range(20, 40))

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import Backend
-from streamptycho.solve.epie import Step, Workspace, far_field, near_field, update
+from streamptycho.solve.devices.backend import Backend
+from streamptycho.solve.equations.modulus import far_field, near_field
+from streamptycho.solve.equations.pie import update
+from streamptycho.solve.frames import Frame, Step
 from tests.solve.helpers import random_complex
 
 SHAPES = [(32, 32), (24, 40), (15, 21)]
@@ -48,8 +50,7 @@ def updated(backend: Backend, probe, window, amplitude, step):
     view = canvas[2 : 2 + window.shape[0], 5 : 5 + window.shape[1]]
     view[...] = backend.to_device(window)
     new = backend.to_device(probe.copy())
-    work = Workspace(backend, probe.shape)
-    misfit = update(backend, new, view, backend.to_device(amplitude), step, work)
+    misfit = update(backend, new, view, Frame(backend.to_device(amplitude)), step).misfit
     outside = abs(canvas).sum() - abs(view).sum()
     assert float(outside) == pytest.approx(0, abs=1e-3 * float(abs(view).sum()))
     return backend.to_host(new), backend.to_host(view), float(misfit)
@@ -103,28 +104,26 @@ def test_flux_and_background_belong_to_the_model(backend: Backend, modes: int):
     step, flux = Step(0.7, 0.3, 0.4, 0.5), 1.3
     background = np.random.default_rng(3).uniform(0, 50, (24, 40)).astype(np.float32)
     new, view = backend.to_device(given[0].copy()), backend.to_device(given[1].copy())
-    work = Workspace(backend, given[0].shape)
-    amplitude = backend.to_device(given[2])
-    misfit = update(backend, new, view, amplitude, step, work, flux, backend.to_device(background))
+    frame = Frame(backend.to_device(given[2]), flux, backend.to_device(background))
+    seen = update(backend, new, view, frame, step)
     probe, window, expected = reference(*given, step, flux, background)
     assert close(backend.to_host(new), probe)
     assert close(backend.to_host(view), window)
-    assert float(misfit) == pytest.approx(expected, rel=1e-5)
+    assert float(seen.misfit) == pytest.approx(expected, rel=1e-5)
     wave = np.fft.fft2(given[0] * given[1], norm="ortho")
     model, valid = np.sqrt((abs(wave) ** 2).sum(0) + background), given[2] >= 0
-    sums = backend.to_host(work.figures)[2:]
+    sums = backend.to_host(seen.figures(backend.xp))[2:]
     np.testing.assert_allclose(sums, [(given[2] * model)[valid].sum(), (model**2)[valid].sum()], rtol=1e-4)
 
 
 @pytest.mark.parametrize("modes", [1, 3])
-def test_one_workspace_serves_many_updates(backend: Backend, modes: int):
+def test_many_updates_in_a_row(backend: Backend, modes: int):
     step = Step(1, 0.5, 0.2, 0.5)
     probe, window, _ = problem((24, 40), modes, masked=True)
     new, view = backend.to_device(probe.copy()), backend.to_device(window.copy())
-    work = Workspace(backend, probe.shape)
     for seed in range(5):
         amplitude = problem((24, 40), modes, True, seed)[2]
-        misfit = update(backend, new, view, backend.to_device(amplitude), step, work)
+        misfit = update(backend, new, view, Frame(backend.to_device(amplitude)), step).misfit
         probe, window, expected = reference(probe, window, amplitude, step)
         assert float(misfit) == pytest.approx(expected, rel=1e-4)
     assert close(backend.to_host(new), probe, 1e-4)

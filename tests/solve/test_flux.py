@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
+from streamptycho.solve.devices.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.engine import RollingEngine
-from streamptycho.solve.flux import FAINT, GLARING, FluxEstimate
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.estimates.flux import FAINT, GLARING, FluxEstimate
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, engine_for, polish, run, scene, stored
 
@@ -54,6 +54,7 @@ def test_jumps_hardly_show(kind: str, steady: Scene):
     assert ignored > 1.3 * best
     assert known_error < best + 0.5 * (ignored - best)
     assert engine is not None
+    np.testing.assert_array_equal(engine.flux, engine.store.flux[:FRAMES] ** 2)
     ratio = np.log(engine.store.flux[:FRAMES] / factors(kind))
     lit = factors(kind) > 0.5
     assert (ratio - np.median(ratio))[lit].std() < 0.06
@@ -113,17 +114,18 @@ def test_both_kernels_find_the_same(steady: Scene):
 def test_the_mean_is_one_and_the_model_does_not_notice(steady: Scene, backend: Backend):
     store = stored(steady, backend)
     solver = Solver(backend, store, steady.scan.probe, RuleOptions(), poor_probe=False)
-    solver.flux = FluxEstimate(solver)
+    flux = FluxEstimate(solver)
+    solver.estimates.append(flux)
     for row in range(FRAMES):
         solver.admit(row)
     solver.sweep(np.arange(40))
-    solver.flux._logarithm[:40] += 0.3
-    solver.flux._publish(np.arange(40))
+    flux._logarithm[:40] += 0.3
+    flux._publish(np.arange(40))
     before = backend.to_host(solver.look(np.arange(40)))
     ratio = backend.to_host(store.flux[:40]).copy()
-    solver.flux._settle_gauge()
+    flux._settle_gauge()
     after = backend.to_host(solver.look(np.arange(40)))
-    known = backend.to_host(store.flux[:FRAMES])[solver.flux._known[:FRAMES]]
+    known = backend.to_host(store.flux[:FRAMES])[flux._known[:FRAMES]]
     assert np.log(known).mean() == pytest.approx(0, abs=1e-4)
     scale = backend.to_host(store.flux[:40]) / ratio
     np.testing.assert_allclose(scale, scale[0], rtol=1e-4)
@@ -150,8 +152,9 @@ def test_faint_and_glaring_frames_count_less(steady: Scene):
     for row in range(FRAMES):
         solver.admit(row)
     plain = solver._steps(np.arange(4))
-    solver.flux = FluxEstimate(solver)
-    solver.flux._logarithm[:4] = np.log([1, FAINT, FAINT / 10, 10 * GLARING])
+    flux = FluxEstimate(solver)
+    solver.estimates.append(flux)
+    flux._logarithm[:4] = np.log([1, FAINT, FAINT / 10, 10 * GLARING])
     np.testing.assert_allclose(
         solver._steps(np.arange(4))[:, :2] / plain[:, :2], [[1, 1], [1, 1], [0.01, 0.01], [0.01, 0.01]], rtol=1e-4
     )

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from streamptycho.assess.truth import Agreement, compare
 from streamptycho.preprocess.frames import FramePreprocessor
 from streamptycho.preprocess.options import FrameOptions
-from streamptycho.quality import Agreement, compare
-from streamptycho.solve.backend import cpu_backend
+from streamptycho.solve.devices.backend import cpu_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
-from streamptycho.solve.probe import defocused_probe
-from streamptycho.solve.rule_options import RuleOptions
-from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.settings import EngineOptions, RuleOptions
+from streamptycho.solve.start.search import defocused_probe
 from tests import scans
 from tests.solve.helpers import polish, run
 
@@ -207,3 +206,14 @@ def test_a_burst_of_noise_far_brighter_than_the_beam_is_found_out(bench: Bench):
     engine = whole(bench, lambda k, a: burst if k == 40 else a, flux=True)
     assert engine.store.flux[40] > 5
     assert bench.judge(engine).phase_correlation > 0.9
+
+
+def test_all_light_in_the_middle_pixel_does_not_end_the_search_for_a_probe():
+    bench = Bench((16, 16))
+    engine = engine_with(bench, None)
+    spot = np.zeros((16, 16), np.float32)
+    spot[0, 0] = 100  # zero frequency comes first
+    for k in range(len(bench.corners)):
+        bench.add(engine, k, spot)
+    polish(engine)
+    assert engine.state is EngineState.DONE

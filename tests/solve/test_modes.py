@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import cpu_backend
-from streamptycho.solve.modes import ModeGrowth, add_modes, mode_powers, trial_modes
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import cpu_backend
+from streamptycho.solve.estimates.modes import ModeGrowth, add_modes, mode_powers, trial_modes
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, engine_for, polish, random_complex, scene, stored
 

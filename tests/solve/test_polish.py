@@ -1,15 +1,20 @@
 """What happens after the last frame: each method end to end, and that none leaves a worse picture."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import cpu_backend, numpy_backend
+from streamptycho.solve.devices.backend import cpu_backend, numpy_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
-from streamptycho.solve.modes import ModeGrowth, add_modes
-from streamptycho.solve.noise import root_count_variance
-from streamptycho.solve.polish import CLOSING, Polish
-from streamptycho.solve.refiner_options import DifferenceMapOptions, LsqmlOptions
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.equations.noise import root_count_variance
+from streamptycho.solve.estimates.modes import ModeGrowth, add_modes
+from streamptycho.solve.polish.difference_map import CLOSING
+from streamptycho.solve.polish.options import METHODS, DifferenceMapOptions, LsqmlOptions, Method, PolishOptions
+from streamptycho.solve.polish.polish import Polish
+from streamptycho.solve.polish.refiner import begin
+from streamptycho.solve.schedule import Schedule
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
 from tests.solve.helpers import engine_for, polish, run, scene, stored
 
@@ -47,6 +52,19 @@ def test_every_method_improves_the_picture_and_is_told_truthfully(method: str, w
     assert MADE.judge(engine).error < before
 
 
+def test_every_method_has_a_label_of_its_own_and_a_refiner():
+    assert tuple(METHODS) == get_args(Method)
+    labels = [entry.label for entry in METHODS.values()]
+    assert len(set(labels)) == len(labels)
+    engine = live_engine()
+    for method in METHODS:
+        refiner = begin(engine.solver, Schedule(0), PolishOptions(polish=method))
+        passes = refiner.passes
+        while refiner.passes == passes:
+            assert refiner.step(10**6) <= len(engine.store)
+        assert refiner.closing_passes >= 0
+
+
 @pytest.mark.parametrize("method", ["lsqml", "dm"])
 def test_methods_with_modes_and_masks(method: str):
     made = scene(48, 100, modes=2, photons=1e6)
@@ -77,7 +95,7 @@ def test_a_method_that_diverges_is_given_up_and_the_best_picture_restored(monkey
     """Every step of the method is made to push the object away from what it was."""
     engine = live_engine(polish="lsqml", polish_passes=12, polish_tolerance=0)
     before = MADE.judge(engine).error
-    from streamptycho.solve.refiners import LsqmlRefiner
+    from streamptycho.solve.polish.lsqml import LsqmlRefiner
 
     honest = LsqmlRefiner.step
 

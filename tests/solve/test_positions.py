@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamptycho.solve import compiled_model, compiled_positions, model, positions_kernels
-from streamptycho.solve.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.canvas import Canvas
+from streamptycho.solve.devices.backend import Backend, cpu_backend, numpy_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
-from streamptycho.solve.epie import Workspace
-from streamptycho.solve.positions import (
+from streamptycho.solve.estimates.positions import (
     BATCH,
     QUIET_LOOKS,
     RECENT,
@@ -17,10 +15,10 @@ from streamptycho.solve.positions import (
     SETTLED_UPDATES,
     PositionRefiner,
 )
-from streamptycho.solve.positions_field import REACH, level, local_mean, path_before
-from streamptycho.solve.positions_options import PositionRefinement
-from streamptycho.solve.rule_options import RuleOptions
-from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.estimates.positions_field import REACH, level, local_mean, path_before
+from streamptycho.solve.frames import Frames, Model
+from streamptycho.solve.kernels import kernels_for
+from streamptycho.solve.settings import EngineOptions, PositionRefinement, RuleOptions
 from streamptycho.solve.solver import Solver
 from tests.solve.helpers import Scene, random_complex, scene, stored
 
@@ -53,16 +51,9 @@ def soft_probe(modes: int, n: int) -> NDArray[np.complex64]:
 
 
 def measure(backend: Backend, obj, probe, amplitudes, corners, rows, flux, background):
-    sums, misfits = np.zeros((len(rows), 6), np.float32), np.zeros(len(amplitudes), np.float32)
-    work = Workspace(READABLE, probe.shape)
-    if backend.name == "cpu":
-        compiled_positions.shift_sums(obj, probe, amplitudes, corners, rows, flux, background, sums, work)
-        compiled_model.measure(obj, probe, amplitudes, corners, rows, flux, background, misfits)
-    else:
-        arguments = (obj, probe, amplitudes, corners, rows, flux, background)
-        positions_kernels.shift_sums(READABLE, *arguments, sums, work)
-        model.measure(READABLE, *arguments, misfits)
-    return sums, misfits[rows]
+    kernels, model = kernels_for(backend), Model(obj, probe)
+    frames = Frames(amplitudes, flux, background, rows, corners)
+    return kernels.shift_sums(model, frames), kernels.measure(model, frames)
 
 
 @pytest.mark.parametrize("modes", [1, 2])
@@ -270,18 +261,18 @@ def test_jitter_is_found():
     made = scene(48, 200, photons=1e6)
     jitter = np.random.default_rng(3).normal(0, 1.0, (200, 2))
     engines = {r: positions_engine(made, made.yx_px + jitter, r) for r in ("off", "auto")}
-    assert rms(jitter + engines["auto"].position_offsets_px) < 0.6
+    assert rms(jitter + engines["auto"].positions.offsets_px) < 0.6
     assert engines["auto"].error < 0.9 * engines["off"].error
-    assert (engines["off"].position_offsets_px == 0).all()
-    assert engines["off"].position_summary.shift_px == 0
-    assert engines["auto"].position_summary.shift_px > 0.3
+    assert (engines["off"].positions.offsets_px == 0).all()
+    assert engines["off"].positions.summary.shift_px == 0
+    assert engines["auto"].positions.summary.shift_px > 0.3
 
 
 def test_drift_is_followed():
     made = scene(48, 800, photons=1e6)
     drift = np.linspace(0, 1, 800)[:, None] * [5.0, -5.0]
     engines = {r: positions_engine(made, made.yx_px + drift, r, 8, passes=5) for r in ("off", "auto")}
-    assert rms(drift + engines["auto"].position_offsets_px) < 0.4
+    assert rms(drift + engines["auto"].positions.offsets_px) < 0.4
     assert engines["auto"].error < 0.7 * engines["off"].error
 
 
@@ -332,7 +323,7 @@ def test_offsets_of_frames_from_before_a_drift_is_followed_prove_nothing(made: S
 def test_right_positions_are_left_alone():
     made = scene(48, 350, photons=1e6)
     engines = {r: positions_engine(made, made.yx_px.astype(float), r, 40, passes=5) for r in ("off", "auto")}
-    assert rms(engines["auto"].position_offsets_px) < 0.25
+    assert rms(engines["auto"].positions.offsets_px) < 0.25
     assert made.judge(engines["auto"]).error < 1.05 * made.judge(engines["off"]).error
     assert not engines["auto"].positions.busy
 

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamptycho.solve.backend import cpu_backend
+from streamptycho.solve.devices.backend import cpu_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
-from streamptycho.solve.positions_options import PositionRefinement
-from streamptycho.solve.rule_options import RuleOptions
-from streamptycho.solve.settings import EngineOptions
+from streamptycho.solve.settings import EngineOptions, PositionRefinement, RuleOptions
 
 pytestmark = pytest.mark.slow
 N = 128
@@ -64,7 +62,7 @@ def result(scan: dict, wrong: NDArray[np.float64], refine: str) -> tuple[float, 
     engine.finish()
     while engine.state is not EngineState.DONE:
         engine.step_slice()
-    off = recorded + engine.position_offsets_px - true
+    off = recorded + engine.positions.offsets_px - true
     return scan["error"](on_truth(scan, engine, off.mean(0)), len(true)), float(np.sqrt(((off - off.mean(0)) ** 2).mean()))
 
 
@@ -93,6 +91,7 @@ def test_drift(scan: dict):
     assert error < 1.15 * scan["right"][0]
 
 
+@pytest.mark.quality
 def test_jitter(scan: dict):
     n = len(scan["corners"])
     wrong = np.random.default_rng(7).normal(0, 1.5, (n, 2))

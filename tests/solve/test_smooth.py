@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import Backend
-from streamptycho.solve.canvas import BLOCK, Canvas, block_mean
-from streamptycho.solve.smooth import KNOWN_DOSE, advance, fill_boxes, warm_fill
+from streamptycho.solve.canvas import BLOCK, KNOWN_DOSE, Canvas, block_mean
+from streamptycho.solve.devices.backend import Backend
+from streamptycho.solve.equations.fill import fill_boxes, warm_fill
+from streamptycho.solve.equations.smooth import advance
 
 SHAPE = (32, 32)
 FULL = 1.0
@@ -37,7 +38,7 @@ def half_known(value: complex = 0.6 + 0.3j) -> tuple[np.ndarray, np.ndarray]:
 def test_fill_continues_what_is_known(backend: Backend):
     obj, dose = half_known()
     canvas = canvas_with(backend, obj, dose)
-    warm_fill(canvas, backend, np.array([[64, 70]]), SHAPE)
+    warm_fill(canvas, np.array([[64, 70]]), SHAPE)
     after = read(backend, canvas)
     np.testing.assert_array_equal(after[:, :80], obj[:, :80])
     np.testing.assert_allclose(after[64:96, 80:92], 0.6 + 0.3j, atol=1e-3)
@@ -48,7 +49,7 @@ def test_fill_changes_nothing_far_away(backend: Backend):
     obj, dose = half_known()
     obj[:, 80:] = np.exp(1j * rng.normal(size=(160, 80)))
     canvas = canvas_with(backend, obj, dose)
-    warm_fill(canvas, backend, np.array([[64, 70]]), SHAPE)
+    warm_fill(canvas, np.array([[64, 70]]), SHAPE)
     changed = np.argwhere(read(backend, canvas) != obj)
     assert len(changed)
     assert changed.min(0).tolist() >= [64 - 3 * BLOCK, 80]
@@ -58,11 +59,11 @@ def test_fill_changes_nothing_far_away(backend: Backend):
 def test_fill_where_nothing_is_known_nearby_and_where_all_is(backend: Backend):
     obj = np.ones((160, 160), np.complex64)
     canvas = canvas_with(backend, obj, np.zeros((160, 160), np.float32))
-    warm_fill(canvas, backend, np.array([[10, 20], [100, 90]]), SHAPE)
+    warm_fill(canvas, np.array([[10, 20], [100, 90]]), SHAPE)
     np.testing.assert_array_equal(read(backend, canvas), obj)
     obj = np.exp(1j * np.random.default_rng(0).normal(size=(160, 160))).astype(np.complex64)
     canvas = canvas_with(backend, obj, np.full((160, 160), KNOWN_DOSE, np.float32))
-    warm_fill(canvas, backend, np.array([[64, 64]]), SHAPE)
+    warm_fill(canvas, np.array([[64, 64]]), SHAPE)
     np.testing.assert_array_equal(read(backend, canvas), obj)
 
 
@@ -70,7 +71,7 @@ def test_fill_is_no_motion(backend: Backend):
     """What was filled in is not taken for a change on which momentum would build."""
     obj, dose = half_known()
     canvas = canvas_with(backend, obj, dose)
-    warm_fill(canvas, backend, np.array([[64, 70]]), SHAPE)
+    warm_fill(canvas, np.array([[64, 70]]), SHAPE)
     expected = block_mean(backend.to_host(canvas.object))
     np.testing.assert_allclose(backend.to_host(canvas.cell_object), expected, atol=1e-5)
 
@@ -80,14 +81,14 @@ PLACES = np.array([[40, 40], [60, 70], [80, 50]])
 
 def momentum(canvas: Canvas, backend: Backend, fade: float = 1.0) -> None:
     """Advance the part of the canvas under `PLACES` without a correction."""
-    advance(canvas, backend, canvas.box(PLACES, SHAPE), None, fade)
+    advance(canvas, canvas.box(PLACES, SHAPE), None, fade)
 
 
 @pytest.mark.parametrize("value", [1, 0.3 - 0.8j])
 def test_constant_object_stays_constant(backend: Backend, value: complex):
     canvas = canvas_with(backend, np.full((160, 160), value, np.complex64), np.full((160, 160), FULL, np.float32))
     for _ in range(20):
-        warm_fill(canvas, backend, PLACES, SHAPE)
+        warm_fill(canvas, PLACES, SHAPE)
         momentum(canvas, backend)
     np.testing.assert_array_equal(read(backend, canvas), np.complex64(value))
     assert not canvas.velocity.any()

@@ -5,20 +5,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from streamptycho.solve.backend import numpy_backend
 from streamptycho.solve.canvas import block_mean
-from streamptycho.solve.constraints import exchange_ramp
-from streamptycho.solve.modes import ModeGrowth
-from streamptycho.solve.polish import Polish
-from streamptycho.solve.positions import PositionRefiner
-from streamptycho.solve.positions_field import level
-from streamptycho.solve.positions_options import PositionRefinement
-from streamptycho.solve.refiner_options import DifferenceMapOptions, LsqmlOptions
-from streamptycho.solve.refiners import DifferenceMapRefiner, LsqmlRefiner
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.devices.backend import numpy_backend
+from streamptycho.solve.equations.constraints import exchange_ramp
+from streamptycho.solve.estimates.modes import ModeGrowth
+from streamptycho.solve.estimates.positions import PositionRefiner
+from streamptycho.solve.estimates.positions_field import level
+from streamptycho.solve.polish.difference_map import DifferenceMapRefiner
+from streamptycho.solve.polish.lsqml import LsqmlRefiner
+from streamptycho.solve.polish.options import PolishOptions
+from streamptycho.solve.polish.polish import Polish
 from streamptycho.solve.schedule import Schedule
+from streamptycho.solve.settings import PositionRefinement, RuleOptions
 from streamptycho.solve.solver import Solver
-from streamptycho.solve.start import balance
+from streamptycho.solve.start.start import balance
 from tests.solve.helpers import scene, stored
 
 BACKEND = numpy_backend()
@@ -42,15 +42,15 @@ def change(solver: Solver) -> np.ndarray:
 
 def polish(solver: Solver) -> Polish:
     positions = PositionRefiner(PositionRefinement(), 0)
-    options = LsqmlOptions(), DifferenceMapOptions()
-    return Polish(solver, Schedule(0), ModeGrowth(1, 0), positions, "rule", *options, [], 3, 0.0)
+    options = PolishOptions(polish_passes=3, polish_tolerance=0)
+    return Polish(solver, Schedule(0), ModeGrowth(1, 0), positions, options, [])
 
 
 @pytest.mark.parametrize(
     "begin",
     [
-        lambda solver: LsqmlRefiner(solver, Schedule(0), LsqmlOptions()),
-        lambda solver: DifferenceMapRefiner(solver, DifferenceMapOptions()),
+        lambda solver: LsqmlRefiner(solver, Schedule(0), PolishOptions()),
+        lambda solver: DifferenceMapRefiner(solver, Schedule(0), PolishOptions()),
         lambda solver: polish(solver)._restore(),
         lambda solver: level(solver.canvas, BACKEND, np.zeros((1, 2)), np.full((2, *solver.canvas.velocity.shape), 0.3)),
     ],

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamptycho.solve.backend import cpu_backend
+from streamptycho.solve.devices.backend import cpu_backend
 from streamptycho.solve.engine import EngineState, RollingEngine
-from streamptycho.solve.noise import root_count_variance
-from streamptycho.solve.probe import defocused_probe
-from streamptycho.solve.rule_options import RuleOptions
-from streamptycho.solve.trust import CONFIDENT, HOPELESS, Check, Trust, trust_in
+from streamptycho.solve.equations.noise import root_count_variance
+from streamptycho.solve.settings import RuleOptions
+from streamptycho.solve.start.search import defocused_probe
+from streamptycho.solve.start.trust import CONFIDENT, HOPELESS, Check, Trust, trust_in
 from streamptycho_sim.trajectory import Path as ScanPath
 from tests.solve.helpers import Scene, engine_for, polish, run, scene, stored
 
@@ -48,7 +48,7 @@ def streamed(made: Scene, engine: RollingEngine, per_frame: int) -> RollingEngin
 
 
 def checked(made: Scene, probe: NDArray[np.complex64]) -> float:
-    check = Check(BACKEND, stored(made, BACKEND), probe, RuleOptions(), 0)
+    check = Check(stored(made, BACKEND), probe, RuleOptions(), 0)
     assert sum(check.run()) <= 2 * check.frames
     return check.unexplained
 

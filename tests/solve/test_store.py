@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import BackendError
-from streamptycho.solve.backend import Backend, choose_backend, numpy_backend
+from streamptycho.solve.devices.backend import Backend, choose_backend, numpy_backend
 from streamptycho.solve.store import FrameStore
 
 

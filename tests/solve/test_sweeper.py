@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import BackendError
-from streamptycho.solve import sweeper, transforms
-from streamptycho.solve import threads as helping
-from streamptycho.solve.backend import choose_backend, cpu_backend
-from streamptycho.solve.cores import AUTOMATIC, _quota, usable_threads
-from streamptycho.solve.rule_options import RuleOptions
+from streamptycho.solve.compiled import sweeper, transforms
+from streamptycho.solve.compiled import threads as helping
+from streamptycho.solve.compiled.sweeper import Sweeper, strips
+from streamptycho.solve.compiled.transforms import aligned
+from streamptycho.solve.devices.backend import choose_backend, cpu_backend
+from streamptycho.solve.devices.cores import AUTOMATIC, _quota, usable_threads
+from streamptycho.solve.frames import Frames, Model, Outcome, Steps
+from streamptycho.solve.settings import RuleOptions
 from streamptycho.solve.solver import Solver
-from streamptycho.solve.sweeper import Sweeper, aligned, strips
 from tests.solve.helpers import Scene, random_complex, scene, stored
 
 
@@ -60,7 +62,8 @@ def test_every_frame_is_used_once():
         misfit, figures = np.full(40, np.nan, np.float32), np.full((40, 4), np.nan, np.float32)
         ones, none = np.ones(40, np.float32), np.zeros((0, 0), np.float32)
         before = probe.copy()
-        Sweeper(threads)(obj.copy(), probe, amplitudes, corners, rows, steps, ones, none, misfit, figures, None)
+        frames = Frames(amplitudes, ones, none, rows, corners)
+        Sweeper(threads)(Model(obj.copy(), probe), frames, Steps(steps), Outcome(misfit, figures))
         assert np.array_equal(probe, before)
         found.append((misfit, figures))
     np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-6)
@@ -85,7 +88,7 @@ def test_what_goes_wrong_in_a_helping_thread_is_raised(monkeypatch: pytest.Monke
         if arguments[-1] != 0:
             raise RuntimeError("no")
 
-    monkeypatch.setattr(sweeper.compiled_share, "share", fail)
+    monkeypatch.setattr(sweeper.share, "share", fail)
     solver = solver_for(scene(32, 20), 2)
     monkeypatch.setattr(helping.Future, "cancel", lambda future: False)  # as if every helper had begun
     with pytest.raises(RuntimeError, match="no"):
@@ -133,7 +136,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
         transforms.plans_for("empty", (1, 8, 8))
 
 
-@pytest.mark.parametrize("library", ["fftw", "mkl"])
+@pytest.mark.parametrize("library", list(transforms.LIBRARIES))
 @pytest.mark.parametrize("shape", [(1, 32, 32), (2, 24, 36)])
 def test_foreign_transforms_update_like_our_own(library: str, shape: tuple[int, int, int]):
     try:
@@ -150,7 +153,8 @@ def test_foreign_transforms_update_like_our_own(library: str, shape: tuple[int, 
         obj, probe = canvas.copy(), start.copy()
         misfit, figures = np.zeros(6, np.float32), np.zeros((9, 4), np.float32)
         ones, none = np.ones(6, np.float32), np.zeros((0, 0), np.float32)
-        Sweeper(1, name)(obj, probe, amplitudes, corners, rows, steps, ones, none, misfit, figures, None)
+        frames = Frames(amplitudes, ones, none, rows, corners)
+        Sweeper(1, name)(Model(obj, probe), frames, Steps(steps), Outcome(misfit, figures))
         out.append((obj, probe))
     for ours, theirs in zip(*out, strict=True):
         assert np.linalg.norm(theirs - ours) < 2e-5 * np.linalg.norm(ours)
@@ -160,5 +164,5 @@ def test_scratch_is_aligned():
     for shape in ((1, 3, 5), (2, 24, 36)):
         array = aligned(shape)
         assert array.shape == shape
-        assert array.ctypes.data % sweeper.ALIGNMENT == 0
+        assert array.ctypes.data % transforms.ALIGNMENT == 0
         assert array.flags.c_contiguous

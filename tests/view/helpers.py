@@ -23,7 +23,7 @@ def _key(value: Any) -> dict[str, Any]:
 
 
 class Run:
-    """One run, told to `take` document by document; what has been said is kept."""
+    """One run, passed to `take` document by document; all documents are kept."""
 
     def __init__(self, take: Take, name: str = "star", begun_s: float = BEGUN_S, **metadata: Any) -> None:
         self._take = take
@@ -45,7 +45,7 @@ class Run:
         self._take(name, dict(document))
 
     def event(self, stream: str, data: dict[str, Any], after_s: float = 1.0) -> None:
-        """An event; its descriptor is told before it, and again when a shape has changed."""
+        """An event; its descriptor precedes it, and is repeated when a shape has changed."""
         shapes = {name: np.shape(value) for name, value in data.items()}
         if stream not in self._streams or self._streams[stream][0] != shapes:
             describe = self._bundle.compose_descriptor
@@ -143,6 +143,8 @@ def progress(**changes: Any) -> dict[str, Any]:
         "frames_received": 50,
         "frames_used": 42,
         "frames_dropped": 1,
+        "frames_missing": -1,
+        "positions_missing": -1,
         "updates": 420,
         "error": 0.05,
         "resolution_m": 1.0,

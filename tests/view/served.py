@@ -1,4 +1,4 @@
-"""A sender of documents as the documents service is one: a publisher, and answers for who comes late."""
+"""A sender of documents like the documents service: a publisher, and answers for late subscribers."""
 
 import threading
 import time
@@ -8,14 +8,16 @@ from typing import Any
 
 from streamptycho.documents import frame
 from streamptycho.documents.history import ANSWER
-from streamptycho.transport import Endpoint, Replier, Sender, SocketKind, new_context
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.questions import Replier
+from streamptycho.wire.sockets import Sender, new_context
 from streamptycho_services.view.source import Addresses
 
 WAIT_S = 20.0
 
 
 class Service:
-    """What has been said is told again to who asks."""
+    """Answers requests with the documents sent so far."""
 
     def __init__(self, where: Addresses | None = None) -> None:
         where = where or Addresses("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
@@ -36,7 +38,7 @@ class Service:
         self.sender.send_parts([self.history[-1]])
 
     def keep(self, name: str, document: dict[str, Any]) -> None:
-        """Only keep it: nobody hears it now."""
+        """Only keep it, without sending."""
         self.history.append(frame(name, document))
 
     def send(self, *parts: bytes) -> None:

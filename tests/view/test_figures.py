@@ -14,7 +14,7 @@ from tests.view.helpers import BEGUN_S, Run, diffraction, maps, marked_object, p
 pytest.importorskip("bluesky_widgets", reason="needs streamptycho[view]")
 pytest.importorskip("matplotlib", reason="needs streamptycho[view]")
 
-from streamptycho.display import contrast
+from streamptycho.display.phase import contrast
 from streamptycho_services.view.artists import extent_um
 from streamptycho_services.view.figures import ReconFigures, headline, tiled
 from streamptycho_services.view.headless import DPI, PngWriter

@@ -29,7 +29,7 @@ def served() -> Iterator[Service]:
 
 
 def follow(served: Service, run: Any) -> jupyter.LiveView:
-    """The widget after `run` has been told and shown, stopped."""
+    """The widget after `run` has been received and shown, stopped."""
 
     async def followed() -> jupyter.LiveView:
         live = jupyter.show(served.where.documents, served.where.catch_up)

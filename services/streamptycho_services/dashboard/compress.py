@@ -9,7 +9,6 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from streamptycho_services.dashboard.images import MASKED, SATURATED, pack, unpack
@@ -28,12 +27,13 @@ def as_jpeg(message: bytes) -> bytes:
     if header["item"] == "pattern":
         odd |= values == SATURATED
     fill = MEASURED if odd.all() else round(float(values.mean(where=~odd)))  # a hard edge would ring
-    jpeg = _encoded(np.where(odd, np.uint8(fill), values), "JPEG", quality=QUALITY)
-    png = _encoded(np.where(odd, values, np.uint8(MEASURED)), "PNG", compress_level=1)
+    jpeg = encoded(Image.fromarray(np.where(odd, np.uint8(fill), values)), "JPEG", quality=QUALITY)
+    png = encoded(Image.fromarray(np.where(odd, values, np.uint8(MEASURED))), "PNG", compress_level=1)
     return pack(header | {"jpeg": len(jpeg)}, np.frombuffer(jpeg + png, np.uint8))
 
 
-def _encoded(values: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The bytes of a file of this kind."""
     file = BytesIO()
-    Image.fromarray(values).save(file, format=kind, **options)
+    image.save(file, format=kind, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The thread between the services and the page: takes in what they publish, and hands on what viewers ask for."""
+"""The thread between the services and the page: takes in what they publish, and sends on the viewers' commands."""
 
 import logging
 import queue
@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 
 from streamptycho.config import ServiceEndpoints
 from streamptycho.errors import ProtocolError
-from streamptycho.feed import Command
-from streamptycho.transport import Endpoint, Receiver, Sender, SocketKind, new_context
+from streamptycho.messages.live import Command
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.security import NO_KEYS, SecurityOptions
+from streamptycho.wire.sockets import Receiver, Sender, new_context
 from streamptycho_services.dashboard.state import State
 
 log = logging.getLogger(__name__)
@@ -18,22 +21,30 @@ log = logging.getLogger(__name__)
 QUEUE = 32
 """Messages that wait in a subscription; more are lost, and newer ones come."""
 MAX_COMMANDS = 16
-"""Commands that wait to be sent."""
 SEND_S = 0.2
 """How long the reconstruction may take to accept a command."""
 _POLL_S = 0.05
 _DRAIN_S = 0.1
-"""Longest time between two looks at the commands."""
+"""Longest time before commands are sent."""
 
 
 class Feed:
     """Drains the display sockets into a :class:`State`, in a thread of its own, while the context is entered."""
 
-    def __init__(self, services: ServiceEndpoints, state: State, on_news: Callable[[], None], *, control: bool) -> None:
+    def __init__(
+        self,
+        services: ServiceEndpoints,
+        state: State,
+        on_news: Callable[[], None],
+        *,
+        control: bool,
+        security: SecurityOptions = NO_KEYS,
+    ) -> None:
         self.state = state
         self._services = services
         self._on_news = on_news
         self._control = control
+        self._security = security
         self._commands: queue.Queue[tuple[Command, Future[bool]]] = queue.Queue(MAX_COMMANDS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed")
@@ -67,22 +78,20 @@ class Feed:
     def _serve(self) -> None:
         addresses = (self._services.display_receive, self._services.display_reconstruct, self._services.display_write)
         inlets = [Endpoint(address=address, socket=SocketKind.SUB, queue=QUEUE) for address in addresses]
-        with new_context() as context, Receiver(context, inlets) as receiver:
-            if not self._control:
-                self._loop(receiver, None)
-                return
-            outlet = Endpoint(address=self._services.control, socket=SocketKind.PUSH, queue=MAX_COMMANDS)
-            with Sender(context, outlet, linger_s=0) as sender:
-                self._loop(receiver, sender)
-
-    def _loop(self, receiver: Receiver, sender: Sender | None) -> None:
-        while not self._stop.is_set():
-            self._take(receiver)
-            if sender is not None:
-                self._send_waiting(sender)
+        with ExitStack() as stack:
+            context = stack.enter_context(new_context(self._security))
+            receiver, sender = stack.enter_context(Receiver(context, inlets)), None
+            if self._control:
+                outlet = Endpoint(address=self._services.control, socket=SocketKind.PUSH, queue=MAX_COMMANDS)
+                sender = stack.enter_context(Sender(context, outlet, linger_s=0))
+            while not self._stop.is_set():
+                self._take(receiver)
+                if sender is not None and not self._commands.empty():  # one at a time: nothing is heard meanwhile
+                    command, sent = self._commands.get_nowait()
+                    sent.set_result(sender.send(command, wait_s=SEND_S, give_up=self._stop.is_set))
 
     def _take(self, receiver: Receiver) -> None:
-        """Take in what has come; pictures to be kept are encoded after the viewers have heard of them."""
+        """Take in what has come; pictures to be kept are encoded after the viewers have the news."""
         message, until_s = receiver.receive(_POLL_S), time.monotonic() + _DRAIN_S
         due = {}
         while message is not None:
@@ -99,10 +108,6 @@ class Feed:
             try:
                 self.state.keep(scan)
             except Exception:  # what comes next is worth more than looking back
-                log.exception("a picture of scan %s could not be kept for looking back", scan.scan_id)
+                text = "a picture of scan %s could not be kept for looking back"
+                log.exception(text, scan.run.scan_id, extra=scan.run.fields)
             self._on_news()
-
-    def _send_waiting(self, sender: Sender) -> None:
-        if not self._commands.empty():  # one at a time: nothing is heard meanwhile
-            command, sent = self._commands.get_nowait()
-            sent.set_result(sender.send(command, wait_s=SEND_S, give_up=self._stop.is_set))

@@ -1,14 +1,13 @@
-"""What is kept of a scan over time: pictures to look back at, the curve of the error."""
+"""Earlier states of a scan: pictures to look back at, the curve of the error."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.messages import Snapshot
+from streamptycho.messages.results import Snapshot
 
 MOMENTS = 48
-"""Moments of one scan that can be looked back at."""
 _CURVE = 20_000
 """Passes of one scan that are kept."""
 
@@ -23,7 +22,6 @@ class Moment:
     error: float
     final: bool
     images: dict[str, bytes]
-    """Item to what a browser gets."""
 
     @property
     def nbytes(self) -> int:
@@ -39,16 +37,12 @@ class History:
         self.version = 0
         self._limit = limit
         self._interval_ns = 0
-        self.not_before_ns = 0
-        """Snapshots before are not due, but for the final one: keeping them must not cost much of the machine."""
 
     def wants(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot is due to be kept."""
-        if snapshot.final:
+        if snapshot.final or not self.moments:
             return True
-        if snapshot.time_ns < self.not_before_ns:
-            return False
-        return not self.moments or snapshot.time_ns - self.moments[-1].time_ns >= self._interval_ns
+        return snapshot.time_ns - self.moments[-1].time_ns >= self._interval_ns
 
     def add(self, moment: Moment) -> None:
         """Keep a moment."""
@@ -86,16 +80,14 @@ class Curve:
     """Fourier error after each pass; goes on where the reconstruction begins again."""
 
     earlier: list[float] = field(default_factory=list)
-    """Passes before the newest beginning."""
     restarts: list[int] = field(default_factory=list)
-    """Passes at which the reconstruction began again."""
     present: list[float] = field(default_factory=list)
 
     updates: int = 0
     """Updates that had shaped the picture when the curve was taken last."""
 
     def take(self, history: NDArray[np.float32], updates: int) -> None:
-        """The whole history as of now, (k,); fewer `updates` than before tell that the reconstruction began again."""
+        """The whole history as of now, (k,); with fewer `updates` than before the reconstruction began again."""
         if len(history) < len(self.present):  # with a history of its own
             self.earlier = self.earlier + self.present
             self.restarts.append(len(self.earlier))

@@ -1,21 +1,20 @@
-"""What viewers are shown: each picture is made once, in a thread, and only when somebody wants it."""
+"""What viewers see: each picture is made once, in a thread, and only when a viewer wants it."""
 
 import asyncio
 import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from typing import Any, TypeAlias
 
-from streamptycho.display import phase_picture
-from streamptycho.messages import Snapshot
+from streamptycho.display.phase import phase_picture
+from streamptycho.messages.results import Snapshot
 from streamptycho_services.dashboard import images
-from streamptycho_services.dashboard.compress import as_jpeg
+from streamptycho_services.dashboard.compress import as_jpeg, encoded
 from streamptycho_services.dashboard.state import Scan, State, plain
 
 ITEMS = ("status", "phase", "pattern", "maps", "curve", "coverage", "probe", "amplitude", "moments", "ring", "exact")
-"""All that can be asked for, most needed first."""
+"""All items that viewers can want, most needed first."""
 LOOKED_BACK = ("phase", "amplitude", "probe")
 """What is kept of earlier snapshots."""
 _LEAST_S = {"status": 0.4, "maps": 1.0, "coverage": 1.0, "curve": 0.4, "ring": 1.0, "moments": 0.4, "probe": 0.5}
@@ -24,7 +23,7 @@ _FAR_S = {"probe": 1.0, "maps": 2.0}
 """The same for viewers far away, of what is not compressed for them."""
 _PICTURE_S = 0.1
 _PULSE_S = 0.05
-"""Least time between two looks of all viewers at what is new."""
+"""Least time between two wake-ups of the viewers."""
 _TEXTS = ("status", "curve", "moments", "ring")
 _HEARTBEAT_S = 1.0
 """A status is due so often though nothing has come: ages grow."""
@@ -36,7 +35,7 @@ _MADE_BYTES = 64 << 20
 Version: TypeAlias = tuple[object, ...]
 Payload: TypeAlias = bytes | str
 Maker: TypeAlias = bytes | Callable[[], Payload]
-"""How an item is made, or what it is where it is at hand."""
+"""How an item is made, or its bytes if they are there."""
 
 
 def least_s(item: str, *, far: bool = False) -> float:
@@ -63,7 +62,7 @@ class Hub:
         self._pool.shutdown(cancel_futures=True)
 
     def news(self) -> None:
-        """Something has come."""
+        """Wake the viewers: there is something new."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -100,7 +99,7 @@ class Hub:
             return _subject(scan, item)
 
     async def make(self, item: str, version: Version, maker: Maker) -> Payload:
-        """The bytes of an item; those who want the same wait for the same."""
+        """The bytes of an item, made once for all viewers that want it."""
         if isinstance(maker, bytes):
             return maker
         slot = str(version[0]), item
@@ -138,12 +137,8 @@ class Hub:
 
     async def png(self, key: str | None) -> bytes | None:
         """The newest object phase as PNG; None while there is none."""
-        with self.state.lock:
-            scan = self.state.scan(key)
-            snapshot = scan.snapshot if scan is not None else None
-        if scan is None or snapshot is None:
-            return None
-        made = await self.make("png", (scan.key, snapshot.sequence), lambda: _png(snapshot))
+        found = self.find("png", key, None)
+        made = await self.make("png", *found) if found is not None else None
         return made if isinstance(made, bytes) else None
 
 
@@ -161,20 +156,23 @@ def _earlier(scan: Scan, item: str, sequence: int) -> tuple[Version, Maker] | No
 
 def _subject(scan: Scan, item: str) -> tuple[Version, Maker] | None:
     """Version and maker of an item of the newest state of a scan."""
-    snapshot, preview, assessment, points = scan.snapshot, scan.preview, scan.assessment, scan.points
-    if item in (*LOOKED_BACK, "exact", "curve") and snapshot is not None:
-        return (scan.key, snapshot.sequence), _of_snapshot(scan, snapshot, item)
+    lead = scan.lead
+    snapshot, preview, assessment, points = lead.snapshot, lead.preview, lead.assessment, lead.points
+    if item in (*LOOKED_BACK, "exact", "png", "curve") and snapshot is not None:
+        error = (lead.error,) if item == "curve" else ()
+        return (scan.key, snapshot.service, snapshot.sequence, *error), _of_snapshot(scan, snapshot, item)
     if item in LOOKED_BACK and scan.history.moments:
         return _earlier(scan, item, scan.history.moments[-1].sequence)
     if item == "curve" and scan.curve.present:
-        return (scan.key, "curve"), lambda: _curve(scan, None)
+        return (scan.key, "curve"), lambda: _curve(scan)
     if item == "pattern" and preview is not None:
         return (scan.key, preview.time_ns, preview.index), lambda: images.pattern(preview, scan.key)
     if (item == "maps" and points.any_measured) or (item == "coverage" and len(points)):
         maker, frozen = (images.maps if item == "maps" else images.coverage), points.frozen()
         return (scan.key, points.version), lambda: maker(frozen, scan.key)
     if item == "moments" and scan.history.moments:
-        return (scan.key, scan.history.version), lambda: _moments(scan)
+        kept = [{"sequence": m.sequence, "frames": m.frames_used, "error": m.error} for m in scan.history.moments]
+        return (scan.key, scan.history.version), lambda: _text("moments", {"scan": scan.key, "moments": kept})
     if item == "ring" and assessment is not None and assessment.ring_correlation.size:
         rings = {
             "scan": scan.key,
@@ -188,30 +186,17 @@ def _subject(scan: Scan, item: str) -> tuple[Version, Maker] | None:
 
 def _of_snapshot(scan: Scan, snapshot: Snapshot, item: str) -> Callable[[], Payload]:
     if item == "curve":
-        return lambda: _curve(scan, snapshot)
-    if item == "probe":
-        return lambda: images.probe(snapshot, scan.key)
-    if item == "exact":
-        return lambda: images.exact_phase(snapshot, scan.key)
-    return lambda: images.picture(snapshot, item, scan.key)
+        return lambda: _curve(scan)
+    if item == "png":
+        return lambda: encoded(phase_picture(snapshot), "PNG")
+    special = {"probe": images.probe, "exact": images.exact_phase}.get(item)
+    return lambda: special(snapshot, scan.key) if special else images.picture(snapshot, item, scan.key)
 
 
-def _curve(scan: Scan, snapshot: Snapshot | None) -> str:
+def _curve(scan: Scan) -> str:
     passes, errors = scan.curve.shown()
-    newest = snapshot.error if snapshot is not None else None
-    facts = {"passes": passes, "errors": errors, "restarts": scan.curve.restarts, "newest": newest}
+    facts = {"passes": passes, "errors": errors, "restarts": scan.curve.restarts, "newest": scan.lead.error}
     return _text("curve", {"scan": scan.key} | facts)
-
-
-def _moments(scan: Scan) -> str:
-    kept = [{"sequence": m.sequence, "frames": m.frames_used, "error": m.error} for m in scan.history.moments]
-    return _text("moments", {"scan": scan.key, "moments": kept})
-
-
-def _png(snapshot: Snapshot) -> bytes:
-    file = BytesIO()
-    phase_picture(snapshot).save(file, format="PNG")
-    return file.getvalue()
 
 
 def _text(item: str, facts: dict[str, Any]) -> str:

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamptycho.display import contrast, covered_part, phase_of, ramp, strips, unramped
-from streamptycho.feed import PointState, Preview
-from streamptycho.maps import grid, scanning_maps
-from streamptycho.messages import Snapshot
-from streamptycho.points import Points
+from streamptycho.display.maps import grid, scanning_maps
+from streamptycho.display.phase import contrast, covered_part, phase_of, ramp, strips, unramped
+from streamptycho.display.points import Points
+from streamptycho.messages.live import PointState, Preview
+from streamptycho.messages.results import Snapshot
 from streamptycho_services.dashboard.state import plain
 
 MAX_SIDE = 2048
-"""Longer pictures are thinned out."""
 PROBE_SIDE = 256
 MAX_MODES = 8
 MASKED, SATURATED = 0, 255
@@ -169,18 +168,14 @@ def pattern(preview: Preview, scan: str = "") -> bytes:
     shown = np.minimum(to_bytes(logarithm.astype(np.float32), 0.0, high), SATURATED - 1)
     shown = np.where(preview.valid, shown, MASKED)
     shown = np.where(preview.saturated, SATURATED, shown).astype(np.uint8)
-    header = {
+    where = ("index", "binning", "centre_px", "crop_px", "crop_shape_px")
+    header = {name: getattr(preview, name) for name in where} | {
         "item": "pattern",
         "scan": scan,
-        "index": preview.index,
         "shape": shown.shape,
         "dtype": "|u1",
         "lo": 0.0,
         "hi": high,
-        "binning": preview.binning,
-        "centre_px": preview.centre_px,
-        "crop_px": preview.crop_px,
-        "crop_shape_px": preview.crop_shape_px,
         "counts": float(counts.sum()),
         "largest": float(counts.max()),
         "saturated": int(preview.saturated.sum()),
@@ -215,7 +210,7 @@ def maps(points: Points, scan: str = "") -> bytes:
 def coverage(points: Points, scan: str = "") -> bytes:
     """(k, 3) float32: metres from `origin_m` along y and x, and the :class:`PointState`; in the order of the frames.
 
-    `newest` is the row of the last frame in work, None without one; `counts` tells all points by state.
+    `newest` is the row of the newest frame in the reconstruction, None without one; `counts` holds points by state.
     """
     measured = points.measured
     planned = np.flatnonzero(points.state == PointState.PLANNED)

@@ -1,30 +1,21 @@
-"""Who may look and who may act.
+"""Access to the page: viewing and control.
 
-On loopback anyone on the machine may look. On a public address, and for control anywhere, a token is asked for: it comes
-once in the address and then as a cookie. A page of another site can neither read nor act: its origin differs, and on
-loopback only names of loopback are answered, so that no foreign name that points here will do.
+On loopback anyone on the machine may view. A public address, and control anywhere, need a token: it comes once in the
+address and then as a cookie. Pages of other sites can neither read nor control: their origin differs, and on loopback only
+names of loopback are answered, so that a foreign name that points here does not work.
 """
 
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from streamptycho.errors import ConfigError
+from streamptycho.wire.security import is_loopback
 
 SHORTEST_TOKEN = 8
 RANDOM = "auto"
-"""In place of a token: make one."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +25,13 @@ class Access:
     host: str
     token: str | None = None
     allow_control: bool = False
+    proxies: tuple[str, ...] = ()
+    """Addresses of proxies before the page: what they say of scheme and client is believed."""
 
     @property
     def public(self) -> bool:
-        """True if other machines can reach the page."""
-        return not is_loopback(self.host)
+        """True if other machines can reach the page, be it through a proxy on this one."""
+        return bool(self.proxies) or not is_loopback(self.host)
 
     def is_token(self, given: str | None) -> bool:
         """Whether `given` is the token; takes as long either way."""
@@ -47,11 +40,11 @@ class Access:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode("utf-8", "replace"))
 
     def may_view(self, given: str | None) -> bool:
-        """Whether who gives this token may look."""
+        """Whether this token permits viewing."""
         return not self.public or self.is_token(given)
 
     def may_control(self, given: str | None) -> bool:
-        """Whether who gives this token may act."""
+        """Whether this token permits control."""
         return self.allow_control and self.is_token(given)
 
     def answers_to(self, host_header: str) -> bool:
@@ -70,13 +63,12 @@ class Access:
 
 
 def _name(host_header: str) -> str:
-    """The name in ``name:port``."""
     if host_header.startswith("["):
         return host_header.partition("]")[0][1:]
     return host_header.rpartition(":")[0] if ":" in host_header else host_header
 
 
-def make_access(host: str, token: str | None, *, allow_control: bool) -> Access:
+def make_access(host: str, token: str | None, *, allow_control: bool, proxies: tuple[str, ...] = ()) -> Access:
     """Rules for these settings; ``auto``, and control without a token, make a random one.
 
     Raises :class:`ConfigError` for a public address without a token, and for one that can be guessed.
@@ -85,11 +77,11 @@ def make_access(host: str, token: str | None, *, allow_control: bool) -> Access:
         raise ConfigError(f"token of {len(token)} characters: give {SHORTEST_TOKEN} or more, or 'auto' for a random one")
     if token is not None and not token.isprintable():
         raise ConfigError("token: has characters that cannot be printed; use letters and digits")
-    if token is None and not is_loopback(host):
+    if token is None and Access(host, proxies=proxies).public:
         raise ConfigError(f"host {host}: anyone on the network could look; give a token, or 'auto' for a random one")
     if token == RANDOM or (token is None and allow_control):
         token = secrets.token_urlsafe(18)
-    return Access(host, token, allow_control)
+    return Access(host, token, allow_control, proxies)
 
 
 def token_of(query: Mapping[str, str], headers: Mapping[str, str], cookies: Mapping[str, str], port: int) -> str | None:

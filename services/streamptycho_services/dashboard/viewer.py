@@ -11,13 +11,14 @@ import logging
 import math
 import queue
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streamptycho.errors import GrammarError
-from streamptycho.feed import Action, Command
+from streamptycho.messages.live import Action, Command
 from streamptycho_services.dashboard.compress import COMPRESSED
 from streamptycho_services.dashboard.feed import Feed
 from streamptycho_services.dashboard.hub import ITEMS, Hub, Version, least_s
@@ -27,10 +28,9 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE = 4096
 """Characters of one message of a viewer."""
 TURN_S = 0.1
-"""Least time between two first looks at something else; the first of them comes at once."""
+"""Least time between two changes of what is shown; the first one is answered at once."""
 _LONGEST_REASON = 120
 """Bytes of the reason in a close frame, which holds 123."""
-_KEYS = {"want", "show", "quality", "command"}
 _QUALITIES = ("raw", "jpeg")
 _DIGITS = 20
 """More than any number of 64 bits has; numbers of JavaScript hold fewer, so that times travel as text."""
@@ -41,7 +41,7 @@ class RefusedError(ValueError):
 
 
 class Viewer:
-    """What one connection wants and has."""
+    """What one connection wants and has received."""
 
     def __init__(self, socket: WebSocket, hub: Hub, feed: Feed, *, control: bool) -> None:
         self._socket = socket
@@ -102,7 +102,7 @@ class Viewer:
 
     def _command(self, command: Command) -> None:
         if not self._control:
-            self._answer(command, "refused: this viewer may look and not act")
+            self._answer(command, "refused: this viewer may not control the reconstruction")
             return
         newest = self._feed.state.newest
         if self._scan is not None and (newest is None or self._scan != newest.key):
@@ -124,7 +124,6 @@ class Viewer:
         self._woken.set()
 
     async def _send_forever(self) -> None:
-        hello = {"item": "hello", "control": self._control}
         while True:
             self._woken.clear()
             self._hub.wake(self._woken, wanted=bool(self._wanted))
@@ -132,7 +131,7 @@ class Viewer:
                 await self._socket.send_text(self._answers.get_nowait())
             if "hello" in self._wanted:
                 self._wanted.discard("hello")
-                await self._socket.send_text(json.dumps(hello))
+                await self._socket.send_text(json.dumps({"item": "hello", "control": self._control}))
             wait_s = await self._send_wanted()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s if self._wanted else None):
@@ -174,9 +173,9 @@ class Viewer:
 def _outcome(done: "asyncio.Future[bool]") -> str:
     if done.cancelled():
         return "not sent: the page is ending"
-    return (
-        "sent" if done.result() else "not taken: the reconstruction listens to commands only with reconstruct.allow_control"
-    )
+    if done.result():
+        return "sent"
+    return "not taken: the reconstruction listens to commands only with reconstruct.allow_control"
 
 
 def parse(text: str | None) -> dict[str, Any]:
@@ -190,20 +189,9 @@ def parse(text: str | None) -> dict[str, Any]:
         asked = json.loads(text)
     except (ValueError, RecursionError):
         raise RefusedError("message: not JSON") from None
-    if not isinstance(asked, dict) or not asked.keys() <= _KEYS:
-        raise RefusedError(f"message: an object with {', '.join(sorted(_KEYS))} is expected")
-    checked: dict[str, Any] = {}
-    if "want" in asked:
-        checked["want"] = _items(asked["want"])
-    if "show" in asked:
-        checked["show"] = _what_to_show(asked["show"])
-    if "quality" in asked:
-        if asked["quality"] not in _QUALITIES:
-            raise RefusedError(f"quality: {str(asked['quality'])[:40]!r} is not one of {', '.join(_QUALITIES)}")
-        checked["quality"] = asked["quality"]
-    if "command" in asked:
-        checked["command"] = _a_command(asked["command"])
-    return checked
+    if not isinstance(asked, dict) or not asked.keys() <= _CHECKS.keys():
+        raise RefusedError(f"message: an object with {', '.join(sorted(_CHECKS))} is expected")
+    return {name: _CHECKS[name](value) for name, value in asked.items()}
 
 
 def _items(wanted: object) -> list[str]:
@@ -213,6 +201,12 @@ def _items(wanted: object) -> list[str]:
         if item not in (*ITEMS, "hello"):
             raise RefusedError(f"want: {str(item)[:40]!r} is not one of {', '.join(ITEMS)}")
     return wanted
+
+
+def _a_quality(quality: object) -> object:
+    if quality not in _QUALITIES:
+        raise RefusedError(f"quality: {str(quality)[:40]!r} is not one of {', '.join(_QUALITIES)}")
+    return quality
 
 
 def _what_to_show(show: object) -> tuple[str | None, int | None]:
@@ -241,3 +235,11 @@ def _a_command(command: object) -> Command:
         return Command(action=Action(action), scan_id=scan_id, started_ns=int(started_ns), value=value)
     except GrammarError as error:
         raise RefusedError(str(error)) from None
+
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "want": _items,
+    "show": _what_to_show,
+    "quality": _a_quality,
+    "command": _a_command,
+}

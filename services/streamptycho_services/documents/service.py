@@ -1,4 +1,4 @@
-"""From what the services show to documents on a socket, and answers to who comes late."""
+"""From what the services publish to documents on a socket; answers late subscribers."""
 
 import logging
 import time
@@ -9,20 +9,24 @@ from typing import Any
 from streamptycho.config import Config
 from streamptycho.documents import Composer, Document, History, frame
 from streamptycho.errors import CodecError, ProtocolError
-from streamptycho.messages import Message
-from streamptycho.transport import Endpoint, Receiver, Replier, Sender, SocketKind, new_context
-from streamptycho_services.runtime import Control
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.questions import Replier
+from streamptycho.wire.sockets import Receiver, Sender, new_context
+from streamptycho_services.processes.runtime import Control
+from streamptycho_services.processes.started import BESIDE, Work
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.05
 """Longest time that a question waits while nothing else happens."""
 MAX_TAKEN = 64
-"""Messages taken in between two looks at what is due."""
+"""Messages taken in before due documents are sent."""
 MAX_ANSWERS = 4
-"""Questions answered between two looks at what is due."""
+"""Questions answered before due documents are sent."""
 DRAIN_S = 0.5
-"""How long, at the end, last words are listened to."""
+"""How long, at the end, last messages are awaited."""
+ORPHANED_S = 6.0
+"""If the parent is gone, documents are sent of what the services say at their end."""
 QUEUE_IN = 32
 """Messages waiting to be taken in: the services drop what does not fit, and go on."""
 QUEUE_OUT = 20
@@ -30,9 +34,9 @@ QUEUE_OUT = 20
 
 
 def documents(config: Config, control: Control, context: Any = None) -> None:
-    """Send documents of every scan until told to stop."""
+    """Send documents of every scan until asked to stop."""
     with ExitStack() as stack:
-        context = context or stack.enter_context(new_context())
+        context = context or stack.enter_context(new_context(config.security))
         services = config.services
         out = Endpoint(address=services.documents, socket=SocketKind.PUB, bind=True, queue=QUEUE_OUT)
         publisher = stack.enter_context(Sender(context, out, linger_s=1))
@@ -43,6 +47,11 @@ def documents(config: Config, control: Control, context: Any = None) -> None:
         serve(Composer(), receiver, publisher, replier, control)
 
 
+def documents_work(config: Config) -> Work:
+    """The documents for a process of its own, which is to outlive the services and hear their last words."""
+    return Work("documents", documents, (config,), niceness=BESIDE, needed=False, orphaned_s=ORPHANED_S)
+
+
 def serve(
     composer: Composer,
     receiver: Receiver,
@@ -51,9 +60,10 @@ def serve(
     control: Control,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Take messages in, send what is due, answer who asks; at the end take in the last words and end all runs."""
+    """Take messages in, send what is due, answer questions; at the end take in the last messages and end all runs."""
     history = History()
-    while not control.finish.is_set() and not control.killed():
+    while not control.ended():
+        control.beat()
         _take_waiting(composer, receiver, POLL_S)
         _publish(composer.due(), publisher, history)
         for _ in range(MAX_ANSWERS):
@@ -67,24 +77,15 @@ def serve(
 
 def _take_waiting(composer: Composer, receiver: Receiver, timeout_s: float) -> bool:
     """Take in what has come; False if nothing has."""
-    message = receiver.receive(timeout_s)
-    if message is None:
-        return False
-    for _ in range(MAX_TAKEN):
-        _take(composer, message)
-        message = receiver.receive(0)
+    for taken in range(MAX_TAKEN):
+        message = receiver.receive(0 if taken else timeout_s)
         if message is None:
-            break
-    else:
-        _take(composer, message)
+            return taken > 0
+        if isinstance(message, ProtocolError):
+            log.warning("a message was refused: %s", message)
+        else:
+            composer.take(message)
     return True
-
-
-def _take(composer: Composer, message: Message | ProtocolError | None) -> None:
-    if isinstance(message, ProtocolError):
-        log.warning("a message was refused: %s", message)
-    elif message is not None:
-        composer.take(message)
 
 
 def _publish(new: Iterable[Document], publisher: Sender, history: History) -> None:

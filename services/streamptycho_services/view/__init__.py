@@ -1,7 +1,7 @@
 """Viewers of a reconstruction on bluesky-widgets' models: PNG files, a Qt window, a notebook.
 
-:mod:`model` takes the documents in, :mod:`figures` and :mod:`data` make panels of :mod:`artists`, :mod:`painting` holds what
-bluesky-widgets' views need to be told, :mod:`source` brings the documents. ``headless``, ``qt`` and ``jupyter`` are the
+:mod:`model` takes the documents in, :mod:`figures` and :mod:`data` make panels of :mod:`artists`, :mod:`painting`
+corrects bluesky-widgets' views, :mod:`source` brings the documents. ``headless``, ``qt`` and ``jupyter`` are the
 front ends.
 """
 

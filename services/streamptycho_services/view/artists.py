@@ -1,12 +1,14 @@
 """What the panels are made of: bluesky-widgets' Image and Line with what they show, and where it lies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from bluesky_widgets.models.plot_specs import Axes, Image, Line
 from numpy.typing import NDArray
+
+from streamptycho.display.phase import contrast, covered_part
 
 MICROMETRE_M = 1e-6
 _NOTHING = np.full((2, 2), np.nan, np.float32)
@@ -17,7 +19,7 @@ class LiveImage:
     """An Image, its colours (a name or a map of matplotlib's) and where it lies."""
 
     def __init__(self, colour_map: Any) -> None:
-        self._array: NDArray[np.float32] = _NOTHING
+        self._array = _NOTHING
         self._colour_map = colour_map
         # a label with an underscore stays out of legends
         self.spec = Image(lambda: {"array": self._array}, label="_picture")
@@ -25,7 +27,7 @@ class LiveImage:
     def put(self, array: NDArray[np.float32], extent: tuple[float, ...], limits: tuple[float, float]) -> None:
         """Show (ny, nx) `array` over `extent` (left, right, bottom, top), colours between `limits`; NaN is left white.
 
-        The style is told each time: a view that is younger than the last picture has not heard of it.
+        The style is sent each time: a view that opened after the last picture does not have it.
         """
         self._array = array
         self.spec.events.new_data()
@@ -55,7 +57,6 @@ class LiveLine:
 
 
 Placed = tuple[Axes, LiveImage | LiveLine]
-"""An artist and where it belongs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,7 @@ class Layout:
     rest_s: float
     """Least time between two drawings."""
     bars: bool = False
-    """A colour bar beside each picture."""
     log: tuple[int, ...] = ()
-    """Axes whose y axis is logarithmic."""
     down: tuple[int, ...] = ()
     """Axes without a picture whose y axis grows downwards."""
 
@@ -84,6 +83,20 @@ def set_title(axes: Axes, text: str) -> None:
     """Change the title if it is another one: each change costs a drawing in some views."""
     if axes.title != text:
         axes.title = text
+
+
+def show_covered(arrays: Mapping[str, NDArray[Any]], kind: str, images: Mapping[str, LiveImage]) -> None:
+    """Bring `images`, by field, to the covered part of the fields that begin with `kind`; nothing changes without any."""
+    covered = arrays[f"{kind}_covered"] > 0
+    if not covered.any():
+        return
+    part = covered_part(covered)
+    pixel_m = arrays[f"{kind}_pixel_m"]
+    corner_m = arrays[f"{kind}_origin_m"] + (part[0].start, part[1].start) * pixel_m
+    where = extent_um(covered[part].shape, pixel_m, corner_m)
+    for name, image in images.items():
+        shown = np.where(covered[part], arrays[name][part], np.nan).astype(np.float32)
+        image.put(shown, where, contrast(shown))
 
 
 def extent(shape: Sequence[int], pixel: Any, origin: Any) -> tuple[float, float, float, float]:

@@ -3,27 +3,29 @@
 import time
 from pathlib import Path
 
-from streamptycho_services.interrupt import interruptible
+from streamptycho.wire.security import SecurityOptions
+from streamptycho_services.errors import FailedError
+from streamptycho_services.processes.interrupt import interruptible
 from streamptycho_services.view import need
 
 
-class NothingHeardError(RuntimeError):
-    """No document came in the time given."""
-
-
-def view(documents: str, catch_up: str | None, directory: Path | None, every_s: float, seconds: float | None) -> None:
+def view(
+    where: tuple[str, str | None, SecurityOptions], directory: Path | None, every_s: float, seconds: float | None
+) -> None:
     """Follow until Ctrl-C, the window is closed or `seconds` are over.
 
-    Raises :class:`ConfigError` where a package, a screen or the directory is missing, :class:`NothingHeardError` if nothing
+    `where` are the addresses of documents and catch-up (None: the next port), and the keys for them.
+
+    Raises :class:`ConfigError` where a package, a screen or the directory is missing, :class:`FailedError` if nothing
     came in `seconds`.
     """
     need("view" if directory is not None else "qt")
     from streamptycho_services.view.model import ReconModel
     from streamptycho_services.view.source import DocumentSource, addresses
 
-    where = addresses(documents, catch_up)
+    source_at = addresses(*where)
     until_s = time.monotonic() + seconds if seconds is not None else float("inf")
-    source = DocumentSource(ReconModel(ended_too=directory is not None), where)
+    source = DocumentSource(ReconModel(ended_too=directory is not None), source_at)
     with interruptible() as interrupted, source:
 
         def ended() -> bool:
@@ -39,6 +41,6 @@ def view(documents: str, catch_up: str | None, directory: Path | None, every_s: 
             show_window(source, ended)
         source.check()
     if seconds is not None and source.heard == 0 and not interrupted.is_set():
-        raise NothingHeardError(
-            f"nothing came from {where.documents} in {seconds:g} s; is 'streamptycho run' or 'documents' on there?"
+        raise FailedError(
+            f"nothing came from {source_at.documents} in {seconds:g} s; is 'streamptycho run' or 'documents' on there?"
         )

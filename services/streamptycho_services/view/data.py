@@ -1,14 +1,9 @@
 """Panels of what the frames say by themselves: newest pattern, coverage and scanning maps, there before any iteration."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 from bluesky_widgets.models.plot_specs import Figure
-from numpy.typing import NDArray
 
-from streamptycho.display import contrast, covered_part
 from streamptycho_services.view.artists import (
     MICROMETRE_M,
     Layout,
@@ -16,9 +11,9 @@ from streamptycho_services.view.artists import (
     LiveLine,
     Placed,
     extent,
-    extent_um,
     picture_axes,
     set_title,
+    show_covered,
 )
 from streamptycho_services.view.model import State
 
@@ -70,7 +65,7 @@ class DataPanels:
         if "diffraction" in state.streams:
             self._show_pattern(state)
         if "maps" in state.streams:
-            self._show_maps(state.arrays)
+            show_covered(state.arrays, "map", self.maps)
             self._show_coverage(state)
 
     def _show_pattern(self, state: State) -> None:
@@ -90,17 +85,6 @@ class DataPanels:
             np.array([low[1], high[1], high[1], low[1], low[1]]), np.array([low[0], low[0], high[0], high[0], low[0]])
         )
         set_title(self._pattern_axes, f"{PATTERN}, frame {state.last('pattern_index'):.0f}")
-
-    def _show_maps(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        covered = arrays["map_covered"] > 0
-        if not covered.any():
-            return
-        part = covered_part(covered)
-        pixel_m = arrays["map_pixel_m"]
-        where = extent_um(covered[part].shape, pixel_m, arrays["map_origin_m"] + (part[0].start, part[1].start) * pixel_m)
-        for name, image in self.maps.items():
-            shown = np.where(covered[part], arrays[name][part], np.nan).astype(np.float32)
-            image.put(shown, where, contrast(shown))
 
     def _show_coverage(self, state: State) -> None:
         listed, mapped = int(state.last("points_listed")), state.last("points_mapped")

@@ -12,7 +12,6 @@ import numpy as np
 from bluesky_widgets.models.plot_specs import Axes, Figure, FigureList
 from numpy.typing import NDArray
 
-from streamptycho.display import contrast, covered_part
 from streamptycho_services.view.artists import (
     MICROMETRE_M,
     Layout,
@@ -22,6 +21,7 @@ from streamptycho_services.view.artists import (
     extent_um,
     picture_axes,
     set_title,
+    show_covered,
 )
 from streamptycho_services.view.data import DataPanels
 from streamptycho_services.view.model import State
@@ -55,8 +55,6 @@ class ReconFigures:
         self._amplitude_axes = self._picture("Amplitude", self.amplitude)
         self._probe_axes = self._picture("Probe amplitude", self.probe_amplitude)
         self._probe_phase_axes = self._picture("Phase, first mode (rad)", self.probe_phase)
-        resolution = self._curve("Resolution (nm)", self.resolution)
-        ring = self._curve("Ring correlation", self.ring, x_label="1/um", y_limits=(-0.1, 1.05))
         self._object = Figure([self._phase_axes, self._amplitude_axes], title="waiting for a scan", short_title="Object")
         self._probe = Figure([self._probe_axes, self._probe_phase_axes], title="Probe")
         self._progress = Figure(
@@ -64,8 +62,8 @@ class ReconFigures:
                 self._curve("Fourier error", self.error),
                 self._curve("Frames", self.used, self.received, self.dropped),
                 self._curve("Rates", self.rate, self.updates),
-                resolution,
-                ring,
+                self._curve("Resolution (nm)", self.resolution),
+                self._curve("Ring correlation", self.ring, x_label="1/um", y_limits=(-0.1, 1.05)),
                 self._curve("Lag (s)", self.lag),
             ],
             title="Progress over seconds since the scan began",
@@ -92,7 +90,7 @@ class ReconFigures:
             self._clear()
             changed.update(_SHOWN_IN.values())
         if "object" in state.streams:
-            self._show_object(state.arrays)
+            show_covered(state.arrays, "object", {"object_phase": self.phase, "object_amplitude": self.amplitude})
         if "probe" in state.streams:
             self._show_probe(state.arrays)
         if "progress" in state.streams:
@@ -121,17 +119,6 @@ class ReconFigures:
         set_title(self._probe_axes, "Probe amplitude")
         self._data.clear()
 
-    def _show_object(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        covered = arrays["object_covered"] > 0
-        if not covered.any():
-            return
-        part = covered_part(covered)
-        pixel_m, origin_m = arrays["object_pixel_m"], arrays["object_origin_m"]
-        where = extent_um(covered[part].shape, pixel_m, origin_m + (part[0].start, part[1].start) * pixel_m)
-        for image, name in ((self.phase, "object_phase"), (self.amplitude, "object_amplitude")):
-            shown = np.where(covered[part], arrays[name][part], np.nan).astype(np.float32)
-            image.put(shown, where, contrast(shown))
-
     def _show_probe(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         amplitude, pixel_m = arrays["probe_amplitude"], arrays["probe_pixel_m"]
         largest = max(float(amplitude.max()), 1e-30)
@@ -147,32 +134,29 @@ class ReconFigures:
 
     def _show_progress(self, state: State) -> None:
         begun_s = float(state.start["time"])
-        curves = (
-            (self.error, "error", 1.0, 1.0),
-            (self.resolution, "resolution_m", 1e9, 1.0),
-            (self.lag, "lag_s", 1.0, -1.0),
-            (self.used, "frames_used", 1.0, None),
-            (self.received, "frames_received", 1.0, None),
-            (self.dropped, "frames_dropped", 1.0, None),
-            (self.rate, "rate_hz", 1.0, None),
-            (self.updates, "updates_hz", 1.0, None),
-        )
-        for line, key, scale, unknown in curves:
-            if key in state.series:
-                times, values = state.series[key]
-                line.put(times - begun_s, np.where(values != unknown, values * scale, np.nan))
+        curves = {
+            "error": self.error,
+            "resolution_m": self.resolution,
+            "lag_s": self.lag,
+            "frames_used": self.used,
+            "frames_received": self.received,
+            "frames_dropped": self.dropped,
+            "rate_hz": self.rate,
+            "updates_hz": self.updates,
+        }
+        unknown, scale = {"error": 1.0, "resolution_m": 1.0, "lag_s": -1.0}, {"resolution_m": 1e9}
+        for key in curves.keys() & state.series.keys():
+            times, values = state.series[key]
+            curves[key].put(times - begun_s, np.where(values != unknown.get(key), values * scale.get(key, 1.0), np.nan))
 
     def _set_titles(self, state: State) -> bool:
         """Whether that of the object figure has changed."""
         used, expected = state.last("object_frames_used"), int(state.start.get("frames_expected", 0))
-        if not math.isnan(used):
-            final = "final, " if state.last("object_final") > 0 else ""
-            set_title(self._phase_axes, f"Phase (rad), {final}{used:.0f}{f' of {expected}' if expected else ''} frames")
-            error = state.last("object_error")
-            set_title(self._amplitude_axes, f"Amplitude, error {error:.4f}" if error < 1 else "Amplitude")
-        else:
-            set_title(self._phase_axes, "Phase (rad)")
-            set_title(self._amplitude_axes, "Amplitude")
+        final = "final, " if state.last("object_final") > 0 else ""
+        frames = f", {final}{used:.0f}{f' of {expected}' if expected else ''} frames" if not math.isnan(used) else ""
+        set_title(self._phase_axes, f"Phase (rad){frames}")
+        error = state.last("object_error")
+        set_title(self._amplitude_axes, f"Amplitude, error {error:.4f}" if error < 1 else "Amplitude")
         title = "\n".join(headline(state))
         if title == self._object.title:
             return False

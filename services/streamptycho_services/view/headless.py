@@ -10,6 +10,7 @@ from typing import Any
 from bluesky_widgets.headless.figures import HeadlessFigure
 
 from streamptycho.errors import ConfigError
+from streamptycho.options import Closing
 from streamptycho_services.view.model import ReconModel, State
 from streamptycho_services.view.painting import Board, Painting
 from streamptycho_services.view.source import DocumentSource
@@ -17,7 +18,7 @@ from streamptycho_services.view.source import DocumentSource
 DPI = 100
 
 
-class PngWriter:
+class PngWriter(Closing):
     """Writes ``object.png``, ``probe.png``, ``progress.png``, ``data.png``; when a scan ends also ``SCAN-object.png``..."""
 
     def __init__(self, model: ReconModel, directory: Path) -> None:
@@ -31,13 +32,11 @@ class PngWriter:
         for painting in self._board.paintings:
             painting.figure.set_size_inches(painting.layout.size_in)
         self.written = 0
-        """Times that the pictures were brought up to date."""
 
-    def __enter__(self) -> "PngWriter":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def close(self) -> None:
+        """Release the figures; files stay."""
+        for painting in self._board.paintings:
+            painting.view.close_figure()
 
     def flush(self) -> bool:
         """Write the pictures that have changed; whether any had."""
@@ -52,11 +51,6 @@ class PngWriter:
         self.written += any_new
         return any_new
 
-    def close(self) -> None:
-        """Give the figures back; files stay."""
-        for painting in self._board.paintings:
-            painting.view.close_figure()
-
     def _write(self, painting: Painting, state: State) -> None:
         """A file is replaced in one step, so that nobody reads half of it."""
         name = painting.layout.name
@@ -69,13 +63,12 @@ class PngWriter:
 
 
 def _safe_name(state: State) -> str:
-    """A scan's name as part of a file name."""
     name: Any = state.start.get("scan_name") or state.start["uid"]
     return re.sub(r"[^\w.+-]", "_", str(name)).lstrip(".")[:100] or "scan"
 
 
-def write_pictures(source: DocumentSource, directory: Path, every_s: float, ended: Callable[[], bool]) -> int:
-    """Write every `every_s` seconds if anything is new, and at the end; returns how often."""
+def write_pictures(source: DocumentSource, directory: Path, every_s: float, ended: Callable[[], bool]) -> None:
+    """Write every `every_s` seconds if anything is new, and at the end."""
     with PngWriter(source.model, directory) as writer:
         while not ended():
             begun_s = time.monotonic()
@@ -84,4 +77,3 @@ def write_pictures(source: DocumentSource, directory: Path, every_s: float, ende
             while time.monotonic() - begun_s < every_s and not ended():
                 time.sleep(0.05)
         writer.flush()
-        return writer.written

@@ -50,7 +50,6 @@ class State:
     series: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
     """(n,) times (s since the epoch) and (n,) values of each scalar field."""
     words: Mapping[str, str]
-    """Newest text of each field."""
     streams: frozenset[str]
     """Streams of which something came since the last flush."""
     begun: bool
@@ -65,8 +64,6 @@ class State:
 
 @dataclass(slots=True)
 class _Run:
-    """What has come of one run."""
-
     start: Mapping[str, Any]
     stop: Mapping[str, Any] | None = None
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -83,11 +80,12 @@ class _Run:
         self.touched, self.begun, self.dirty = set(self.streams), True, True
 
     def state(self, *, newest: bool) -> State:
-        """A copy for those who draw; what changes from here on is counted anew."""
+        """A copy to draw; from here on changes are counted anew."""
         series = {name: values.arrays() for name, values in self.series.items()}
         touched, begun = frozenset(self.touched), self.begun
         self.touched, self.begun, self.dirty = set(), False, False
-        return State(self.start, self.stop, dict(self.arrays), series, dict(self.words), touched, begun, newest)
+        arrays, words = dict(self.arrays), dict(self.words)
+        return State(self.start, self.stop, arrays, series, words, streams=touched, begun=begun, newest=newest)
 
 
 class ReconModel(DocumentRouter):
@@ -181,7 +179,6 @@ def _take(run: _Run, name: str, value: Any, time_s: float) -> None:
 
 
 def _remember(table: dict[str, Any], uid: str, value: Any, most: int) -> None:
-    """Put in as the newest; the oldest goes when there are too many."""
     table.pop(uid, None)
     table[uid] = value
     while len(table) > most:

@@ -35,9 +35,16 @@ class Painting:
         self._empty: dict[Any, Any] = {}
         """Axes to what they say while they have nothing to show."""
         self.figure.suptitle(view.model.title).set_parse_math(False)  # a "$" in a scan's name begins no formula
-        self._place()
+        self.figure.set_layout_engine("constrained")
+        grid = self.figure.add_gridspec(-(-len(view.axes_list) // layout.columns), layout.columns)
+        for axes, cell in zip(view.axes_list, grid, strict=False):
+            axes.set_subplotspec(cell)
         for view_axes in view.axes.values():
-            self._mend(view_axes)
+            axes = view_axes.axes
+            axes.set_adjustable("box")  # "datalim" would crop a picture
+            axes.tick_params(labelsize="small")
+            axes.legend = functools.partial(_legend, axes, axes.legend)  # the view calls it after each change
+            view_axes.draw_idle = lambda: None  # one drawing per flush, by the front end
         self.figure.canvas.mpl_connect("resize_event", lambda _: self._resized())
 
     def dress(self) -> None:
@@ -86,22 +93,6 @@ class Painting:
 
     def _resized(self) -> None:
         self._arranged_s = -math.inf
-
-    def _place(self) -> None:
-        """Several columns."""
-        columns = self.layout.columns
-        self.figure.set_layout_engine("constrained")
-        grid = self.figure.add_gridspec(-(-len(self.view.axes_list) // columns), columns)
-        for axes, cell in zip(self.view.axes_list, grid, strict=False):
-            axes.set_subplotspec(cell)
-
-    @staticmethod
-    def _mend(view_axes: Any) -> None:
-        axes = view_axes.axes
-        axes.set_adjustable("box")  # "datalim" would crop a picture
-        axes.tick_params(labelsize="small")
-        axes.legend = functools.partial(_legend, axes, axes.legend)  # the view calls it after each change
-        view_axes.draw_idle = _no_drawing  # one drawing per flush, by the front end
 
 
 class Board:
@@ -160,7 +151,6 @@ def _decades(axes: Any) -> None:
 
 
 def _has_data(axes: Any) -> bool:
-    """Whether there is any number in a picture or curve of the axes."""
     pictures = (np.ma.count(picture.get_array()) for picture in axes.images)
     curves = (np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axes.lines)
     return any(pictures) or any(curves)
@@ -172,7 +162,3 @@ def _aspect(axes: Any) -> float:
         return 0.0
     left, right, bottom, top = axes.images[0].get_extent()
     return float(round(20 * abs((top - bottom) / (right - left)))) / 20
-
-
-def _no_drawing() -> None:
-    """The front end draws once when all artists have changed."""

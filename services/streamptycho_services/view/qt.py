@@ -39,7 +39,6 @@ class Window(QMainWindow):
         self._timer.start(round(every_s * 1000))
 
     def _tabs(self) -> QTabWidget:
-        """What is reconstructed, and what is measured."""
         for painting in self._board.paintings:
             painting.figure.canvas.setMinimumSize(240, 160)
             painting.view.layout().setContentsMargins(0, 0, 0, 0)

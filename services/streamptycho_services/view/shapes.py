@@ -5,42 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamptycho.documents.keys import STREAMS
 from streamptycho.errors import GrammarError
 
-_AXES = {
-    "object": {"object_phase": 2, "object_amplitude": 2, "object_covered": 2, "object_pixel_m": 1, "object_origin_m": 1},
-    "probe": {"probe_amplitude": 3, "probe_phase": 3, "probe_power": 1, "probe_pixel_m": 1},
-    "diffraction": {
-        "pattern_counts": 2,
-        "pattern_valid": 2,
-        "pattern_saturated": 2,
-        "pattern_centre_px": 1,
-        "pattern_crop_px": 1,
-        "pattern_crop_shape_px": 1,
-    },
-    "maps": {
-        "map_sum": 2,
-        "map_dark_field": 2,
-        "map_dpc_y": 2,
-        "map_dpc_x": 2,
-        "map_covered": 2,
-        "map_pixel_m": 1,
-        "map_origin_m": 1,
-        "points_yx_m": 2,
-    },
-    "quality": {"frequency_per_m": 1, "ring_correlation": 1},
-}
 _COUNTS = {"diffraction": ("pattern_index", "pattern_binning"), "maps": ("points_listed", "points_mapped")}
-_TOGETHER = (
-    ("object_phase", "object_amplitude"),
-    ("object_phase", "object_covered"),
-    ("probe_amplitude", "probe_phase"),
-    *(("pattern_counts", other) for other in ("pattern_valid", "pattern_saturated")),
-    *(("map_covered", other) for other in ("map_sum", "map_dark_field", "map_dpc_y", "map_dpc_x")),
-    ("frequency_per_m", "ring_correlation"),
-)
 
 
 def arranged(stream: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,41 +18,32 @@ def arranged(stream: str, data: Mapping[str, Any]) -> dict[str, Any]:
     Raises :class:`GrammarError` if an array that is drawn is missing or does not fit, or a value is of another sort.
     """
     values = {name: _plain(f"{stream}.{name}", value) for name, value in data.items()}
-    for name, axes in _AXES.get(stream, {}).items():
+    arrays = {name: key for name, key in STREAMS.get(stream, {}).items() if key.dtype == "array"}
+    lengths: dict[str, int] = {"axis": 2}
+    for name, key in arrays.items():
         array = np.asarray(values.get(name, ""))
-        if array.ndim != axes or array.dtype.kind not in "biuf":
-            raise GrammarError(f"{stream}.{name}", f"{array.ndim} axes of {array.dtype}, not {axes} of real numbers")
-        if axes > 1 and array.size == 0:
+        if array.ndim != len(key.dims) or array.dtype.kind not in "biuf":
+            axes = f"{array.ndim} axes of {array.dtype}, not {len(key.dims)} of real numbers"
+            raise GrammarError(f"{stream}.{name}", axes)
+        if array.ndim > 1 and array.size == 0:
             raise GrammarError(f"{stream}.{name}", "is empty")
-        if name.endswith(("pixel_m", "origin_m", "_px")) and (array.shape != (2,) or not np.isfinite(array).all()):
-            raise GrammarError(f"{stream}.{name}", f"{array.tolist()} is not a finite (y, x)")
+        expected = tuple(lengths.setdefault(dim, length) for dim, length in zip(key.dims, array.shape, strict=True))
+        if array.shape != expected:
+            raise GrammarError(f"{stream}.{name}", f"shape {array.shape}; {expected} is expected for {key.dims}")
+        if "axis" in key.dims and not np.isfinite(array).all():
+            raise GrammarError(f"{stream}.{name}", f"{array.tolist()} is not finite")
         if name.endswith("pixel_m") and min(array) <= 0:
             raise GrammarError(f"{stream}.{name}", f"{array.tolist()} is not a pair of positive numbers")
-    for one, other in _TOGETHER:
-        if one in values and other in values and np.shape(values[one]) != np.shape(values[other]):
-            shapes = f"{np.shape(values[other])} differs from {one}'s {np.shape(values[one])}"
-            raise GrammarError(f"{stream}.{other}", shapes)
     for name in _COUNTS.get(stream, ()):
         value = values.get(name)
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < (name != "pattern_index"):
             raise GrammarError(f"{stream}.{name}", f"{value!r} is not a count")
-    if stream == "maps":
-        _check_points(values["points_yx_m"], values["points_listed"])
-    if stream == "probe" and len(values["probe_power"]) != len(values["probe_amplitude"]):
-        modes = len(values["probe_amplitude"])
-        raise GrammarError("probe.probe_power", f"{len(values['probe_power'])} shares of {modes} modes")
+    if stream == "maps" and values["points_listed"] > lengths["point"]:
+        raise GrammarError("maps.points_listed", f"{values['points_listed']} of {lengths['point']} positions")
     return values
 
 
-def _check_points(yx_m: NDArray[Any], listed: int) -> None:
-    if yx_m.shape[1] != 2 or not np.isfinite(yx_m).all():
-        raise GrammarError("maps.points_yx_m", f"shape {yx_m.shape}; a finite (y, x) of each point is needed")
-    if listed > len(yx_m):
-        raise GrammarError("maps.points_listed", f"{listed} of {len(yx_m)} positions")
-
-
 def _plain(field: str, value: Any) -> Any:
-    """Number, text or array."""
     if isinstance(value, list) and all(isinstance(item, numbers.Real) for item in value):
         return np.array(value, np.float64)
     if not isinstance(value, str | np.ndarray | numbers.Real):

@@ -13,13 +13,14 @@ from jsonschema import ValidationError
 from streamptycho.documents import Document, Follower, unframe
 from streamptycho.documents.history import QUESTION, read_answer
 from streamptycho.errors import CodecError, ConfigError, GrammarError, ProtocolError
-from streamptycho.transport import Listener, ask, new_context
+from streamptycho.wire.questions import Listener, ask
+from streamptycho.wire.security import NO_KEYS, SecurityOptions
+from streamptycho.wire.sockets import new_context
 from streamptycho_services.view.model import ReconModel
 
 log = logging.getLogger(__name__)
 
 ASK_S = 1.0
-"""How long to wait for an answer."""
 ASK_AGAIN_S = 2.0
 """Time between two questions while nobody answers."""
 LOOK_S = 0.1
@@ -33,18 +34,19 @@ class Addresses:
 
     documents: str
     catch_up: str
+    security: SecurityOptions = NO_KEYS
 
 
-def addresses(documents: str, catch_up: str | None) -> Addresses:
+def addresses(documents: str, catch_up: str | None, security: SecurityOptions = NO_KEYS) -> Addresses:
     """Both addresses; the second is on the port after the first's unless it is given. Raises :class:`ConfigError`."""
     if catch_up is not None:
-        return Addresses(documents, catch_up)
+        return Addresses(documents, catch_up, security)
     host, _, port = documents.rpartition(":")
     if not documents.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65535:
         raise ConfigError(
             f"--address {documents}: no address to catch up from follows from it; write tcp://HOST:PORT or add --catch-up"
         )
-    return Addresses(documents, f"{host}:{int(port) + 1}")
+    return Addresses(documents, f"{host}:{int(port) + 1}", security)
 
 
 class DocumentSource:
@@ -54,11 +56,8 @@ class DocumentSource:
         self.model = model
         self.where = where
         self.heard = 0
-        """Documents taken in."""
         self.refused = 0
-        """Messages that were no valid documents."""
         self.catch_ups = 0
-        """Questions that were answered."""
         self.last_heard_s = time.monotonic()
         """When the last document came, or the listening began."""
         self._caught_up = False
@@ -87,7 +86,7 @@ class DocumentSource:
 
     def _run(self) -> None:
         try:
-            with new_context() as context, Listener(context, self.where.documents) as listener:
+            with new_context(self.where.security) as context, Listener(context, self.where.documents) as listener:
                 self._listen(listener)
         except BaseException as error:  # noqa: BLE001 - raised again by check(), in the thread that owns the viewer
             self._error = error
@@ -99,7 +98,7 @@ class DocumentSource:
             if not self._caught_up and time.monotonic() >= next_ask_s:
                 self._follow.catch_up()
                 next_ask_s = time.monotonic() + ASK_AGAIN_S
-            message = listener.receive(LOOK_S)
+            message = listener.poll(LOOK_S)
             if message is not None:
                 self._take(message)
 
@@ -119,7 +118,7 @@ class DocumentSource:
         """What has been so far; nothing if nobody is there, which is no fault of anyone's before the services start."""
         self._caught_up = False
         try:
-            answer = read_answer(ask(self.where.catch_up, QUESTION, ASK_S))
+            answer = read_answer(ask(self.where.catch_up, QUESTION, ASK_S, self.where.security))
             documents = [checked(document) for document in answer]
         except TimeoutError:
             return []

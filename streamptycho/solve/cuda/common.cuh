@@ -25,7 +25,7 @@ struct Slice {                 // one run of dependent batches; uploaded once, e
     long long count, batch, ny, nx;
 };
 
-constexpr float TINY = 1e-9f;  // as in epie.py
+constexpr float TINY = 1e-9f;  // as in equations/modulus.py
 constexpr int SUMS = 5;        // misfit, power, its moments in y and x, sum of A |model|
 
 __device__ inline float2 operator+(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }

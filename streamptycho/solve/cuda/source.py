@@ -1,18 +1,10 @@
-"""The CUDA sources as text, for NVRTC; no headers are included, so that no toolkit needs to be found.
-
-Only the optional transforms of nvidia-mathdx need headers; pip brings them.
-"""
+"""The CUDA sources as text, for NVRTC; no headers are included, so that no toolkit needs to be found."""
 
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.util import find_spec
-from pathlib import Path
-
-from streamptycho.errors import BackendError
 
 LIBRARY = ("common.cuh", "batch.cu")
 ON_CHIP = ("common.cuh", "short.cuh", "transform.cuh", "fused.cu")
-ON_CHIP_MATHDX = ("common.cuh", "short_mathdx.cuh", "transform.cuh", "fused.cu")
 CHUNKS = 16
 """Blocks that share the projection of one frame in the library path."""
 SUMS = 5
@@ -22,7 +14,7 @@ THREADS = 256
 
 @dataclass(frozen=True, slots=True)
 class FusedKernel:
-    """A variant of the fused kernel, and what it asks of the device."""
+    """A variant of the fused kernel, and its demands on the device."""
 
     side: int
     """Frames are side x side."""
@@ -51,11 +43,11 @@ FUSED = (
     FusedKernel(256, 16, 8, 512),
     FusedKernel(256, 16, 4, 512),
 )
-"""Those with many blocks per frame first: with few frames at once, they have the shorter way through one."""
+"""Those with many blocks per frame first: with few frames at once they are faster through one."""
 
 
 def text(names: tuple[str, ...], primitives: str | None = None) -> str:
-    """The sources of :data:`LIBRARY` or :data:`ON_CHIP` in one; `primitives` instead of device.cuh for another machine."""
+    """The sources of :data:`LIBRARY` or :data:`ON_CHIP` in one; `primitives` replaces device.cuh on another machine."""
     folder = files(__package__)
     parts = [folder.joinpath("device.cuh").read_text("utf-8") if primitives is None else primitives]
     return "\n".join(parts + [folder.joinpath(name).read_text("utf-8") for name in names])
@@ -64,22 +56,3 @@ def text(names: tuple[str, ...], primitives: str | None = None) -> str:
 def options(modes: int) -> tuple[str, ...]:
     """Compiler options for a probe of so many modes."""
     return ("--std=c++17", f"-DMODES={modes}", f"-DCHUNKS={CHUNKS}")
-
-
-def mathdx_options() -> tuple[str, ...]:
-    """More options, for :data:`ON_CHIP_MATHDX`.
-
-    Raises :class:`BackendError` if the packages are missing.
-    """
-    spec = find_spec("nvidia")
-    for root in map(Path, (spec.submodule_search_locations or ()) if spec else ()):
-        toolkit = root / "cu13" / "include"
-        folders = [
-            root / "mathdx" / "include",
-            root / "mathdx" / "external" / "cutlass" / "include",
-            toolkit,
-            toolkit / "cccl",
-        ]
-        if all(folder.is_dir() for folder in folders):
-            return ("-default-device", *(f"-I{folder}" for folder in folders))
-    raise BackendError("engine.cuda.transform: mathdx needs NVIDIA's headers; pip install 'streamptycho[gpu13,mathdx]'")

@@ -89,6 +89,7 @@ function takeStatus(header) {
   }
   showScans(header, chosen);
   showVerdict(header.facts);
+  showError(header.facts?.error ?? null);
   tell();
   const done = header.facts?.expected ? `${Math.round((100 * header.facts.received) / header.facts.expected)} % ` : "";
   document.title = header.facts ? `${done}${header.facts.scan} · streamptycho` : "streamptycho";
@@ -164,8 +165,13 @@ function takeMaps(header, data) {
 function takeCurve({ passes, errors, restarts, newest }) {
   const [x, y] = passes.length ? [passes, errors] : [[0], [newest]];
   curve.set({ x, y, marks: restarts.map((at) => ({ x: at + 0.5, text: "restart" })) });
-  write($("n-curve"), newest === null ? "" : small(newest));
-  $("curve").setAttribute("aria-label", `Fourier error by pass, now ${newest === null ? "unknown" : small(newest)}`);
+  showError(report?.facts && report.key === key ? report.facts.error : newest);
+}
+
+/** Beside the curve, the same error as in the strip. */
+function showError(error) {
+  write($("n-curve"), error === null ? "" : small(error));
+  $("curve").setAttribute("aria-label", `Fourier error by pass, now ${error === null ? "unknown" : small(error)}`);
 }
 
 function takeRing({ frequency_per_m, correlation, resolution_m }) {

@@ -11,7 +11,7 @@ const STATES = [ // in the order of their numbers
   { name: "planned", text: "planned", sign: "▪", colour: "#93a1b0", part: 0.7 },
 ];
 const IN_TURN = [4, 1, 0, 2, 3]; // painted
-const TOLD = [1, 0, 2, 3, 4];
+const ORDER = [1, 0, 2, 3, 4];
 const NEWEST = { text: "newest", sign: "○", colour: "#fff" };
 
 /** Points of the scan by state. `points` is {origin_m, shape: [k, 3], data, newest}. */
@@ -59,7 +59,7 @@ function outlined(context, colour, width) {
 
 /** What the marks mean, and how many there are of each. */
 export function legend({ counts, newest }) {
-  const states = TOLD.map((i) => ({ ...STATES[i], number: counts[STATES[i].name] })).filter(({ number }) => number);
+  const states = ORDER.map((i) => ({ ...STATES[i], number: counts[STATES[i].name] })).filter(({ number }) => number);
   return [...states, ...(newest === null ? [] : [NEWEST])].map(({ text, colour, sign, number }) => {
     const line = document.createElement("li");
     const mark = Object.assign(document.createElement("i"), { textContent: sign });
@@ -130,7 +130,7 @@ function profile(context, view, a, b, metres) {
   label(context, length(metres), x0 + w - 6 * ratio, y0 + h - 5 * ratio, "right");
 }
 
-/** Beam centre and the part of the detector in work. */
+/** Beam centre and the part of the detector that is reconstructed from. */
 export function crop(context, view) {
   const { centre_px: centre, crop_px: first, crop_shape_px: shape, binning } = view.image;
   const ratio = window.devicePixelRatio || 1;

@@ -24,8 +24,8 @@ function tiles(facts, ageS) {
     ["used", count(facts.used), facts.waiting ? `+ ${count(facts.waiting)}` : "", ""],
     ["dropped", count(lost), drops(facts.dropped), lost ? "warn" : ""],
     facts.missing === null
-      ? ["without position", facts.unmatched === null ? "–" : count(facts.unmatched), "", ""]
-      : ["missing", count(facts.missing), "", facts.missing ? "warn" : ""],
+      ? ["without position", facts.unmatched === null ? "–" : count(facts.unmatched), facts.gaps ? `${count(facts.gaps)} gaps` : "", ""]
+      : ["missing", count(facts.missing), facts.missing_positions ? `+ ${count(facts.missing_positions)} positions` : "", facts.missing || facts.missing_positions ? "bad" : ""],
     ["rate", facts.rate_hz ? `${facts.rate_hz.toFixed(facts.rate_hz < 10 ? 1 : 0)} /s` : "–", "", ""],
     ["lag", lag === null || lag === undefined ? "–" : seconds(lag), "", lag > 5 ? "bad" : lag > 1.5 ? "warn" : ""],
     ["picture", age === null ? "–" : facts.final ? "final" : `${seconds(age)} old`, "", active && age > 5 ? "warn" : ""],
@@ -68,8 +68,9 @@ function showProgress(facts) {
   bar.setAttribute("aria-valuenow", Math.round(share(facts?.received ?? 0)));
   write(bar.querySelector("span"), total ? `${Math.round(share(facts.received))} %` : facts ? `${count(facts.received)} frames` : "");
   const state = facts?.state ?? "waiting for a scan";
-  write($("state"), facts?.end && facts.end !== "complete" && state === "done" ? `done (${facts.end})` : state);
-  $("state").dataset.state = state;
+  const remarks = [facts?.end !== "complete" && facts?.end, facts?.trusted === false && "picture not trusted"].filter(Boolean).join(", ");
+  write($("state"), state === "done" && remarks ? `done (${remarks})` : state);
+  $("state").dataset.state = state === "done" && remarks ? "doubtful" : state;
 }
 
 const percent = (v) => `${Math.round(100 * v)} %`;
@@ -93,7 +94,7 @@ function anyFigure([name, value]) {
   return unit ? [words(name.slice(0, -unit.length - 1)), `${number} ${UNITS[unit]}`] : [words(name), number];
 }
 
-const WAITING = { receiving: "Waiting for the first picture.", searching: "Looking for a probe in the data.", paused: "Paused; frames are received and written all the same." };
+const WAITING = { receiving: "Waiting for the first picture.", searching: "Looking for a probe in the data.", paused: "Paused; frames are still received and written." };
 
 export function showVerdict(facts) {
   const words = facts?.verdict ?? (facts ? WAITING[facts.state] ?? trusted(facts) : "Waiting for a scan.");
@@ -105,7 +106,7 @@ export function showVerdict(facts) {
   const all = figures.map(anyFigure);
   $("more").hidden = all.length === 0;
   renew($("all"), JSON.stringify(all), () => all.flatMap(([name, value]) => [term("dt", name), term("dd", value)]));
-  const findings = Object.entries(facts?.findings ?? {});
+  const findings = [...(facts?.remarks ?? []).map((text) => ["stream", text]), ...Object.entries(facts?.findings ?? {})];
   renew($("figures"), JSON.stringify(texts), () => texts.map(([name, value]) => item("", `${name} `, value)));
   renew($("findings"), JSON.stringify(findings), () => findings.map(([code, text]) => item(`${code.replaceAll("_", " ")}: `, text, "")));
   const problem = [facts?.problem, facts?.write_problem].filter((text, i, all) => text && all.indexOf(text) === i).join("; ");
@@ -115,7 +116,7 @@ export function showVerdict(facts) {
 
 function trusted(facts) {
   const probe = facts.probe ? `Probe ${facts.probe}.` : "";
-  return facts.trust && facts.trust !== "confident" ? `${probe} Trust: ${facts.trust}.` : probe || "In work.";
+  return facts.trust && facts.trust !== "confident" ? `${probe} Trust: ${facts.trust}.` : probe || "The reconstruction is running.";
 }
 
 const term = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });

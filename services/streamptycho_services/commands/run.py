@@ -1,0 +1,75 @@
+"""Long-running operation: all services on this machine, or one of them here and the others elsewhere."""
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from streamptycho.config import Config
+from streamptycho.errors import BackendError, ConfigError, DeviceError
+from streamptycho_services.commands.session import Beside, local_session, monitored
+from streamptycho_services.dashboard.server import PageOptions, address_of, open_page, serve_page
+from streamptycho_services.documents.service import documents as serve_documents
+from streamptycho_services.processes.folder import socket_folder
+from streamptycho_services.processes.host import name_process, reap_orphans
+from streamptycho_services.processes.interrupt import interruptible_control
+from streamptycho_services.processes.memory import memory_given_back
+from streamptycho_services.processes.preflight import check
+from streamptycho_services.processes.services import SERVICES
+
+
+def run_all(
+    config: Config, page: PageOptions | None, *, documents: bool, as_json: bool, metrics: tuple[str, int] | None
+) -> dict[str, Any]:
+    """All services on this machine until interrupted, with progress; with `documents`, also for bluesky.
+
+    Returns the summary of the scans and how often each service was started again, empty without any scan. Health and metrics
+    are served at the host and port in `metrics`. Raises :class:`~streamptycho.errors.ConfigError` for what can be known not
+    to work.
+    """
+    with memory_given_back(), ExitStack() as stack:
+        folder = stack.enter_context(socket_folder())
+        beside = Beside(page, documents, metrics)
+        session = stack.enter_context(local_session(config, folder, beside, as_json=as_json))
+        while not session.interrupted.is_set():
+            session.look()
+            reap_orphans(session.services.pids.values())
+    from streamptycho_services.commands.summary import summarise  # at the end: it imports much that is not needed to start
+
+    return summarise(session.watcher, None) | {"restarts": session.services.restarts} if session.watcher.scans else {}
+
+
+def run_one(name: str, config: Config, metrics: tuple[str, int] | None) -> None:
+    """One service, or the documents, in this process until interrupted, with health and metrics at this host and port.
+
+    Raises :class:`~streamptycho.errors.ConfigError` for what cannot be used here.
+    """
+    check(config, name, apart=True)
+    _be_alone(name)
+    with interruptible_control() as control, monitored(config, [name], metrics), memory_given_back():
+        try:
+            (SERVICES | {"documents": serve_documents})[name](config, control)
+        except DeviceError:
+            raise
+        except BackendError as error:
+            raise ConfigError(f"engine.backend: {error}; set it to 'auto'") from error
+
+
+def _be_alone(name: str) -> None:
+    """What a process does that is its own master."""
+    name_process(name)
+    if os.getpid() == 1:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # it starts nothing: what others leave in its container may vanish
+
+
+def run_page(config: Config, options: PageOptions) -> None:
+    """The live page in this process, until interrupted; its address on standard error.
+
+    Raises :class:`~streamptycho.errors.ConfigError` for an address or a token that cannot be used.
+    """
+    access, listener = open_page(options)
+    _be_alone("page")
+    print(f"live page: {address_of(listener, access)}", file=sys.stderr, flush=True)
+    with interruptible_control() as control, memory_given_back():
+        serve_page(config, access, listener, control)

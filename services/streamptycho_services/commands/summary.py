@@ -1,0 +1,102 @@
+"""What came out of a run, in the words of the command line's contract."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamptycho.assess.truth import compare
+from streamptycho.display.known import Facts, Known
+from streamptycho.display.ledger import Missing
+from streamptycho.files.result import Result, read_result
+from streamptycho.messages.reasons import EndReason
+from streamptycho.messages.run import RunId
+from streamptycho_services.processes.watch import Watcher
+
+_ON_PURPOSE = (EndReason.ABORTED, EndReason.INTERRUPTED)
+
+
+def summarise(watcher: Watcher, truth: Path | None) -> dict[str, Any]:
+    """Verdict, files, ledger and agreement with the truth of the last scan; all in ``scans`` if there are several.
+
+    ``verdict``, ``findings`` (code to sentence), ``trusted`` and ``figures`` are those of the newest assessment; ``judged``
+    tells whether it is the final one. ``written`` is the number of frames in the file, ``missing`` and
+    ``missing_positions`` what is not in it, None where nobody knows, and ``complete`` whether all agree that nothing is,
+    None where no file was closed;
+    ``end`` tells why the scan ended, ``remarks`` what is to be known of how it was put together, ``write_problem`` what came
+    and could not be written, ``problem`` what went wrong in any service. Only the scan that the truth belongs to is compared
+    with it. A scan that has no closed file is among them.
+    """
+    scans = [_scan(known.facts(), truth) for known in watcher.runs]
+    if not scans:
+        return _scan(Known(RunId("")).facts(), None)
+    return scans[-1] if len(scans) == 1 else {**scans[-1], "scans": scans}
+
+
+def _scan(facts: Facts, truth: Path | None) -> dict[str, Any]:
+    correlation = None
+    if facts.result is not None and truth is not None and truth_of(truth) == facts.run.scan_id:
+        correlation = correlation_with_truth(read_result(Path(facts.result)), truth)
+    return {
+        "scan": facts.run.scan_id or None,
+        "verdict": facts.verdict,
+        "findings": facts.findings,
+        "trusted": facts.trusted,
+        "judged": facts.judged,
+        "cxi": facts.file,
+        "result": facts.result,
+        "picture": facts.picture,
+        "frames": facts.ledger.as_dict(),
+        "written": facts.written or 0,
+        "complete": facts.complete,
+        "missing": facts.missing,
+        "missing_positions": facts.missing_positions,
+        "end": facts.end,
+        "remarks": list(facts.remarks),
+        "write_problem": facts.write_problem,
+        "problem": facts.problem,
+        "phase_correlation": correlation,
+        "figures": facts.figures,
+    }
+
+
+def problems(summary: dict[str, Any]) -> list[str]:
+    """The problems of all scans of a summary."""
+    return [scan["problem"] for scan in summary.get("scans", [summary]) if scan["problem"]]
+
+
+def shortfalls(summary: dict[str, Any]) -> list[str]:
+    """A line for each scan of a summary of which something is missing, or of which nobody knows that nothing is.
+
+    A scan that was stopped on purpose, by its source or with these services, is not complete and misses nothing.
+    """
+    lines = []
+    for scan in summary.get("scans", [summary]):
+        lack = str(Missing(scan["missing"], scan["missing_positions"]))
+        if lack or (scan["scan"] and not scan["complete"] and scan["end"] not in _ON_PURPOSE):
+            unknown = "its file was not closed" if scan["complete"] is None else "not known what is missing"
+            lines.append(f"scan {scan['scan']} is not complete ({scan['end'] or 'no end'}): {lack or unknown}")
+    return lines
+
+
+def truth_of(truth: Path) -> str | None:
+    """Id of the scan that a truth of the simulator (.npz) belongs to; None if there is no such file or it does not say."""
+    if not truth.is_file():
+        return None
+    with np.load(truth, allow_pickle=False) as known:
+        return str(known["scan_id"]) if "scan_id" in known else None
+
+
+def correlation_with_truth(result: Result, truth: Path) -> float | None:
+    """Phase correlation of a result with the truth that the simulator saved (.npz); None where they do not overlap."""
+    with np.load(truth, allow_pickle=False) as known:
+        pixel_m = known["pixel_m"]
+        agreement = compare(
+            result.object,
+            abs(result.object) > 0,
+            (result.origin_m[0] / pixel_m[0], result.origin_m[1] / pixel_m[1]),
+            known["obj"],
+            known["support"],
+            (known["origin_m"][0] / pixel_m[0], known["origin_m"][1] / pixel_m[1]),
+        )
+    return round(agreement.phase_correlation, 4) if agreement else None

@@ -1,0 +1,1 @@
+"""Unit files for systemd, filled in for one machine."""

@@ -1,0 +1,1 @@
+"""From a stage to a process: the loop, its start and its orderly end."""

@@ -1,0 +1,90 @@
+"""What the services publish, gathered for a terminal or a program."""
+
+from typing import Any
+
+from streamptycho.config import ServiceEndpoints
+from streamptycho.display.known import Known
+from streamptycho.display.scans import Scans
+from streamptycho.errors import ProtocolError
+from streamptycho.messages.kinds import Message
+from streamptycho.messages.results import Assessment, Snapshot
+from streamptycho.messages.run import RunId
+from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, Status, WriteStatus
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Receiver
+
+MAX_SCANS = 1000
+"""Scans that are remembered: a terminal may run for weeks."""
+_WITH_PICTURES = 8
+
+
+class Watcher:
+    """What is known of each scan id's newest run: earlier ones may still be polished or repeat their last status.
+
+    :meth:`poll` drains the sockets; of pictures only the newest is kept.
+    """
+
+    def __init__(self, context: Any, services: ServiceEndpoints) -> None:
+        addresses = (services.display_receive, services.display_reconstruct, services.display_write)
+        self._receiver = Receiver(context, [Endpoint(address=a, socket=SocketKind.SUB, queue=100) for a in addresses])
+        self._forget()
+
+    def _forget(self) -> None:
+        self.runs = Scans(Known)
+        self.idle: dict[str, Status] = {}
+        """By name of the service, its newest status without a scan."""
+        self._kinds: set[type[Status]] = set()
+
+    def __enter__(self) -> "Watcher":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._receiver.close()
+
+    def poll(self, timeout_s: float) -> bool:
+        """Take in all that has arrived; True if anything was new."""
+        message = self._receiver.receive(timeout_s)
+        if message is None:
+            return False
+        while message is not None:
+            self.take(message)
+            message = self._receiver.receive(0)
+        return True
+
+    def take(self, message: Message | ProtocolError) -> None:
+        """Take in a status, picture or assessment; others are ignored."""
+        if not isinstance(message, Status | Snapshot | Assessment):
+            return
+        if isinstance(message, Status):
+            self._kinds.add(type(message))
+        if message.run is None:
+            self.idle[message.service] = message
+            return
+        known, newest = self.runs.find(message.run), self.known(message.run.scan_id)
+        if known is None and (newest is None or newest.run < message.run):
+            if newest is not None:
+                self.runs.remove(newest.run)
+            known = self.runs.add(message.run)
+            self.runs.keep_newest(MAX_SCANS)
+            for old in list(self.runs)[:-_WITH_PICTURES]:
+                old.forget_pictures()
+        if known is not None:
+            known.take(message)
+
+    @property
+    def ready(self) -> bool:
+        """True once each kind of service has sent a status."""
+        return self._kinds.issuperset({ReceiveStatus, ReconstructStatus, WriteStatus})
+
+    @property
+    def scans(self) -> list[str]:
+        """Scan ids in the order in which they began."""
+        return [known.run.scan_id for known in self.runs]
+
+    def known(self, scan_id: str) -> Known | None:
+        """All about the newest run of a scan id."""
+        return self.runs.find(RunId(scan_id))
+
+    def written(self) -> list[str]:
+        """Scans whose files are closed."""
+        return [known.run.scan_id for known in self.runs if known.written]

@@ -1,0 +1,1 @@
+"""Scans in the formats of others, for tests of the dialects: a module each."""

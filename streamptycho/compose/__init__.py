@@ -1,0 +1,1 @@
+"""What turns the facts of foreign senders into the messages of a scan. Pure."""

@@ -1,0 +1,1 @@
+"""The two streams of DECTRIS detectors, and of others that speak them."""

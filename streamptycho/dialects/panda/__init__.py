@@ -1,0 +1,1 @@
+"""PandA: its data port, and its rows as JSON over ZeroMQ."""

@@ -1,0 +1,1 @@
+"""Positions from home-made senders, whose fields are named in the options."""

@@ -1,0 +1,1 @@
+"""Files that another process writes: what is in them so far."""

@@ -1,0 +1,1 @@
+"""Frames and positions, joined by frame index."""

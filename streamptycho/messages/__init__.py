@@ -1,0 +1,1 @@
+"""What travels between the parts, as values that check themselves."""

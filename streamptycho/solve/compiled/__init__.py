@@ -1,0 +1,1 @@
+"""The equations compiled for the CPU: the same names and arithmetic as in ``equations``."""

@@ -1,0 +1,1 @@
+"""What computes: CPU threads or a GPU."""

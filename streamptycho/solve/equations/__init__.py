@@ -1,0 +1,1 @@
+"""Readable equations in NumPy or CuPy: the oracle for every faster form."""

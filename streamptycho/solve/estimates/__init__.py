@@ -1,0 +1,1 @@
+"""What is estimated beside object and probe: intensity, background, modes and positions."""

@@ -1,0 +1,1 @@
+"""Refinement after the last frame, by one of several methods."""

@@ -1,0 +1,1 @@
+"""Where the detector's streams come from: sockets and files, and the listener that merges them."""

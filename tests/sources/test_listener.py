@@ -1,0 +1,99 @@
+"""Several sources as one stream of facts."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from streamptycho.compose.options import Role
+from streamptycho.dialects import door
+from streamptycho.dialects.door import Interpreter
+from streamptycho.errors import CodecError
+from streamptycho.messages.facts import Ended, Fact
+from streamptycho.sources.listener import Listener, Stream, listen
+from streamptycho.sources.options import DetectorEndpoint
+from streamptycho.wire.sockets import new_context
+from tests.sources.test_tcp import WAIT_S, Server
+
+
+class Lines:
+    """A dialect of connections that says each line, and what was lost with a connection."""
+
+    greeting = b"hello\n"
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, parts: Sequence[bytes], now_s: float) -> Iterable[Fact]:
+        *lines, self._kept = (self._kept + b"".join(parts)).split(b"\n")
+        return [Ended(run=line.decode()) for line in lines]
+
+    def tick(self, now_s: float) -> Iterable[Fact]:
+        return ()
+
+    def restarted(self, now_s: float) -> Iterable[Fact]:
+        lost, self._kept = self._kept, b""
+        return [Ended(run=f"lost {lost.decode()}")]
+
+
+class Script:
+    """A source that cannot be waited for."""
+
+    pollable = None
+
+    def __init__(self, *said: Any) -> None:
+        self.said = list(said)
+        self.closed = False
+
+    def poll(self, timeout_s: float) -> Sequence[bytes] | None:
+        said = self.said.pop(0) if self.said else None
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "make", lambda name, options: Lines())
+
+
+def runs(listener: Listener, count: int) -> list[Any]:
+    heard = [listener.receive(WAIT_S) for _ in range(count)]
+    return [(one.role, getattr(one.fact, "run", one.fact)) for one in heard if one is not None]
+
+
+def test_a_source_that_cannot_be_waited_for_is_asked_again_and_again(lines):
+    script = Script(None, None, None, [b"a\nb\n"], None, [b"c"], None, [b"\n"])
+    with Listener([Stream(Role.DOCUMENTS, script, Interpreter("lines"))]) as listener:
+        assert runs(listener, 3) == [("documents", run) for run in "abc"]
+        assert listener.receive(0.05) is None
+    assert script.closed
+
+
+def test_what_a_source_cannot_read_is_a_fact_and_not_the_end(lines):
+    bad = CodecError("file", "is gone")
+    with Listener([Stream(Role.FRAMES, Script(bad, [b"a\n"]), Interpreter("lines"))]) as listener:
+        assert runs(listener, 2) == [("frames", bad), ("frames", "a")]
+
+
+def test_a_dialect_hears_of_a_new_connection(lines):
+    server = Server()
+    try:
+        end = DetectorEndpoint(address=server.address, socket="stream")
+        with new_context() as context, listen(context, {Role.POSITIONS: end}) as listener:
+            while listener.receive(0.01) is not None:
+                pytest.fail("nothing was sent")
+            first = server.accept()
+            assert first.recv(100) == Lines.greeting
+            first.sendall(b"a\nb")
+            first.close()
+            assert runs(listener, 2) == [("positions", "a"), ("positions", "lost b")]
+            second = server.accept()
+            assert second.recv(100) == Lines.greeting
+            second.sendall(b"c\n")
+            assert runs(listener, 1) == [("positions", "c")]
+    finally:
+        server.close()
