@@ -7,6 +7,7 @@ BENCH ?=
 CHAOS ?= --events 500 --seed 0
 FUZZ ?=
 GPU ?= gpu13
+PARALLEL := -n 2 --dist worksteal
 
 .PHONY: demo test slow quality check format bench chaos fuzz gpu clean
 
@@ -21,10 +22,10 @@ demo: $(BIN)/.ready  ## simulated scan, live picture, CXI file; DEMO="--rate 200
 	$(BIN)/streamptycho demo $(DEMO)
 
 test: $(BIN)/.ready  ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 slow: $(BIN)/.ready  ## the tests marked slow, some 15 minutes on two cores
-	$(BIN)/python -m pytest -m "slow and not quality"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not quality"
 
 quality: $(BIN)/.ready  ## convergence on benchmark scans, which differs from processor to processor; not in CI
 	$(BIN)/python -m pytest -m quality

@@ -22,7 +22,7 @@ from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
 from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, WriteStatus
-from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
 from streamptycho.wire.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, encode
 from tests.strategies import bslz4
 
@@ -71,7 +71,6 @@ GOOD: dict[str, Message] = {
     ),
     "positions": Positions(scan_id="s1", index=np.array([0, 1, 5]), yx_m=np.array([[0, 1], [2, 3], [4, 5]]) * 1e-6),
     "end": ScanEnd(scan_id="s1", stream=Stream.FRAMES, count=100, started_ns=1_700_000_000_000_000_000),
-    "point": ScanPoint(frame=_ONE, yx_m=(1e-6, 2e-6)),
     "snapshot": Snapshot(
         scan_id="s1",
         started_ns=1_700_000_000_000_000_000,
@@ -314,9 +313,9 @@ def _envelope() -> None:
     for key in ("v", "kind", "fields", "arrays"):
         _edit(f"{key} missing", "end", lambda header, key=key: header.pop(key), f"header.{key}")
     for kind in GOOD:
-        for other in GOOD.keys() - {kind, "point" if kind == "frame" else ""}:
+        for other in GOOD.keys() - {kind}:
             # what the statuses have of their own may be missing, and what is not known is ignored
-            if (kind, other) != ("point", "frame") and not {kind, other} <= set(STATUSES):
+            if not {kind, other} <= set(STATUSES):
                 _edit(f"called {other}", kind, lambda header, other=other: header.update(kind=other))
 
 
@@ -335,7 +334,7 @@ def _fields_of_every_kind() -> None:
             if key not in optional:
                 _edit(f"{key} missing", kind, lambda h, key=key: h["fields"].pop(key), f"{kind}.{key}")
             for value in wrong[type(good)]:
-                if (value is None and key in optional) or (value == [1] and kind == "point"):
+                if value is None and key in optional:
                     continue
                 if key == "mode_powers" and value in ([], [1], [1, 2, 3, 4, 5]):
                     continue
@@ -386,7 +385,6 @@ def _values() -> None:
         _edit(text, "start", lambda h, shape=shape: h["fields"]["geometry"].update(frame_shape=shape), "start.geometry")
     for value in ([math.nan, 1.0], [1.0, math.inf], [1, 2, 3]):
         _set("start", "beam_center_px", value, None if len(value) < 3 else "start.beam_center_px")
-        _set("point", "yx_m", value)
         _set("snapshot", "origin_m", value)
         _set("snapshot", "pixel_m", value)
     for value in ([0.0, 1.0], [1.0, -1.0]):
@@ -433,13 +431,12 @@ def _values() -> None:
         _set("preview", "binning", value)
     _set("preview", "centre_px", [math.nan, 1.0], "preview.centre_px")
 
-    for kind in ("start", "frame", "point"):
+    for kind in ("start", "frame"):
         for dtype in ("O", "object", "V8", "<u2", ">u2", "U4", "S4", "M8[ns]", "float64", "complex64", "bool", "int64"):
             _set(kind, "dtype", dtype, f"{kind}.dtype")
         _set(kind, "dtype", "u2,u2" * 1000, f"{kind}.dtype")
-    for kind in ("frame", "point"):
-        for encoding in ("", "gzip", "lz4", "RAW", "bslz4\x00"):
-            _set(kind, "encoding", encoding, f"{kind}.encoding")
+    for encoding in ("", "gzip", "lz4", "RAW", "bslz4\x00"):
+        _set("frame", "encoding", encoding, "frame.encoding")
     for shape in ([10**12, 1], [10**6, 10**6], [2**63 - 1, 2**63 - 1], [24, 15]):
         _set("frame", "shape", shape, "frame.payload")
     for shape in ([0, 0], [0, 24], [16, 0], [-16, -24], [-16, 24]):
@@ -560,8 +557,7 @@ def _arrays() -> None:
         header = header_of(kind)
         header["arrays"] = [["index", "int64", [1]]]
         _add(f"{kind}: an array", [msgpack.packb(header), b"\0" * 8], "header.arrays")
-    for kind in ("frame", "point"):
-        _edit("arrays announced", kind, lambda h: h.update(arrays=[["index", "int64", [1]]]), "header.arrays")
+    _edit("arrays announced", "frame", lambda h: h.update(arrays=[["index", "int64", [1]]]), "header.arrays")
 
     def positions(name: str, index: list[int], yx: list[list[float]], field: str) -> None:
         header = header_of("positions")
@@ -613,10 +609,6 @@ def _payloads() -> None:
     _add("frame: pixels too long", [header, first, second + b"\0"], "frame.payload")
     _add("frame: empty pixels", [header, first, b""], "frame.payload")
     _add("frame: a megabyte of random pixels", [header, first, random.Random(2).randbytes(1 << 20)], "frame.payload")
-    _add("point: no pixels", parts_of("point")[:1], "frame.payload")
-    two = header_of("point")
-    two["fields"].update(index=[3, 4], timestamp_ns=[1, 2])
-    _add("point: two frames", [msgpack.packb(two), first, second], "point.frame")
 
     compressed = Frame(scan_id="s1", index=np.array([3]), timestamp_ns=np.array([0]), payload=bslz4(PIXELS[:1]))
     header, chunk = (bytes(part) for part in encode(compressed))

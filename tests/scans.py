@@ -10,7 +10,8 @@ from streamptycho.messages.kinds import Message
 from streamptycho.messages.payload import Encoding, Payload
 from streamptycho.messages.reasons import EndReason, Stream
 from streamptycho.messages.status import Status
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.pipeline.points import ScanPoint, points_of
 
 SHAPE = (8, 8)
 FRAME_BYTES = 2 * SHAPE[0] * SHAPE[1]
@@ -63,8 +64,15 @@ def positions(index: int | Sequence[int], scan_id: str = "s", salt: int = 0) -> 
     return Positions(scan_id=scan_id, index=rows, yx_m=np.array([place(int(i), salt) for i in rows]))
 
 
-def point(index: int, scan_id: str = "s", yx_m: tuple[float, float] | None = None, pixels: Any = None) -> ScanPoint:
-    return ScanPoint(frame=frame(index, scan_id, pixels=pixels), yx_m=place(index) if yx_m is None else yx_m)
+def point(index: int, scan_id: str = "s", yx_m: tuple[float, float] | None = None, pixels: Any = None) -> Frame:
+    """A frame with its position, as the reconstruction gets it."""
+    return frame(index, scan_id, pixels=pixels).taken(np.array([place(index) if yx_m is None else yx_m]))
+
+
+def points_in(messages: Iterable[Any], scan_id: str | None = None) -> list[ScanPoint]:
+    """The points of the blocks among the messages, all or those of a scan."""
+    blocks = [m for m in messages if isinstance(m, Frame) and m.taken_yx_m is not None]
+    return [p for block in blocks if scan_id in (None, block.scan_id) for p in points_of(block)]
 
 
 def end(count: int, stream: Stream, scan_id: str = "s", reason: EndReason = EndReason.COMPLETE) -> ScanEnd:

@@ -17,7 +17,7 @@ from streamptycho.messages.payload import PIXEL_DTYPES, Encoding, Payload
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
 from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, WriteStatus
-from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
 
 INT64_MAX = 2**63 - 1
 
@@ -59,8 +59,7 @@ def same(a: Any, b: Any) -> bool:
 
 def arrays_of(message: Message) -> dict[str, np.ndarray]:
     """Every array that a message holds."""
-    inner = message.frame if isinstance(message, ScanPoint) else message
-    values = {item.name: getattr(inner, item.name) for item in fields(inner)}
+    values = {item.name: getattr(message, item.name) for item in fields(message)}
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
@@ -160,7 +159,6 @@ ends = st.builds(
     reason=st.sampled_from(EndReason),
     started_ns=counts,
 )
-points = st.builds(ScanPoint, frame=frames(1), yx_m=_pair(finite))
 
 
 @st.composite
@@ -362,7 +360,6 @@ BY_KIND: dict[str, st.SearchStrategy[Message]] = {
     "frame": frames(),
     "positions": positions(),
     "end": ends,
-    "point": points,
     "snapshot": snapshots(),
     "receive_status": receive_statuses(),
     "reconstruct_status": reconstruct_statuses(),

@@ -20,7 +20,7 @@ from streamptycho.messages.marks import Wire
 from streamptycho.messages.payload import Encoding, Payload
 from streamptycho.messages.reasons import Stream
 from streamptycho.messages.status import ReceiveStatus
-from streamptycho.messages.stream import Frame, Positions, ScanPoint
+from streamptycho.messages.stream import Frame, Positions
 from streamptycho.wire.codec import MAX_HEADER_BYTES, MAX_PARTS, WIRE_VERSION, decode, encode
 from streamptycho.wire.forms import form_of
 from tests.hostile import CORPUS, CORRUPT_PIXELS, FIELDS, GOOD, OPTIONAL, OPTIONAL_ARRAYS, PIXELS, header_of, parts_of
@@ -40,7 +40,6 @@ GOLDEN = {
     "frame": "bf31cb3caf124dfabce219699ecf83ca3c1d1ae255b5c5a7743c6a073fbae45e",
     "positions": "6300d6f644e331774cabe4aadb7b59b3aa4a03885a04365adcac53896e10d601",
     "end": "24135e1049bc892c9eebd1b60c9a22b7d9a58a94cde752e2583cdffdf82aacf5",
-    "point": "38bdca345d82bc4c0f928a31276e5a70ee7d800cbda6a66a644d55e53f47b7fd",
     "snapshot": "0c5e2dd78871f2700ce6f26a48754e5e7a397e99551ba8a858953726e069648b",
     "receive_status": "b0809c7b2d3668e2e0814db461d9886e1b6d8f6ab5aac6e625d63b527d723cd9",
     "reconstruct_status": "71fe3ac20eb77bd65c4dec2db3416aabf51f0a519b5756b79f1fd0d81d9f014e",
@@ -92,7 +91,6 @@ def test_same_tells_messages_apart():
     assert not same(GOOD["frame"], replace(GOOD["frame"], payload=Payload.raw(PIXELS + 1)))
     assert not same(GOOD["frame"], replace(GOOD["frame"], payload=bslz4(PIXELS)))
     assert not same(GOOD["receive_status"], replace(GOOD["receive_status"], rate_hz=10.0))
-    assert not same(GOOD["frame"], GOOD["point"])
 
 
 def test_good_messages_have_every_kind_and_field():
@@ -145,9 +143,8 @@ def test_decoding_copies_nothing(message: Message):
     parts = wire(message)
     again = decode(parts)
     memory = [np.frombuffer(part, np.uint8) for part in parts[1:] if part]
-    frame = again.frame if isinstance(again, ScanPoint) else again
-    if isinstance(frame, Frame):
-        views = [np.frombuffer(chunk, np.uint8) for chunk in frame.payload.chunks]
+    if isinstance(again, Frame):
+        views = [np.frombuffer(chunk, np.uint8) for chunk in again.payload.chunks]
     else:
         views = [array for array in arrays_of(again).values() if array.size]
     assert len(views) == len(memory)
@@ -440,10 +437,8 @@ def mutate(rng: random.Random, parts: list[bytes]) -> list[bytes]:
 def test_mutations_are_refused_or_valid(kind: str):
     rng = random.Random(kind)
     sources = [parts_of(kind)]
-    if kind in ("frame", "point"):
-        frame = GOOD["frame"].select([0])
-        packed = replace(frame, payload=bslz4(PIXELS[:1]))
-        sources.append(wire(packed if kind == "frame" else replace(GOOD["point"], frame=packed)))
+    if kind == "frame":
+        sources.append(wire(replace(GOOD["frame"].select([0]), payload=bslz4(PIXELS[:1]))))
     refused = 0
     for _ in range(3000):
         result = decoded_or_refused(mutate(rng, rng.choice(sources)))
@@ -451,9 +446,8 @@ def test_mutations_are_refused_or_valid(kind: str):
             refused += 1
             continue
         assert same(decode(wire(result)), result), "a message that was accepted can be sent on"
-        inner = result.frame if isinstance(result, ScanPoint) else result
-        if isinstance(inner, Frame) and inner.payload.encoding is Encoding.RAW:
-            assert inner.payload.decode(0).shape == inner.payload.shape
+        if isinstance(result, Frame) and result.payload.encoding is Encoding.RAW:
+            assert result.payload.decode(0).shape == result.payload.shape
     assert 0 < refused < 3000
 
 

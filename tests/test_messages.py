@@ -18,7 +18,7 @@ from streamptycho.messages.kinds import Message
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import EndReason, Stream
 from streamptycho.messages.results import Snapshot
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from tests.hostile import GOOD, PIXELS, STATUSES
 from tests.strategies import arrays_of, frames, messages, same
 
@@ -87,7 +87,7 @@ def test_a_plan_is_bounded(monkeypatch: pytest.MonkeyPatch):
     bad("start", "start.planned_yx_m", planned_yx_m=np.zeros((3, 2)))
 
 
-@pytest.mark.parametrize("kind", GOOD.keys() - {"point"})
+@pytest.mark.parametrize("kind", sorted(GOOD))
 @pytest.mark.parametrize(
     "scan_id",
     ["", "x" * (MAX_SCAN_ID + 1), "漢" * 43, "a\n", "\x00", "\x7f", "\ud800", "a/b", "a\\b", ".", "..", ".a", "/a"],
@@ -172,16 +172,6 @@ def test_positions():
     bad("positions", "positions.yx_m", yx_m=np.zeros((3, 3)))
     bad("positions", "positions.yx_m", yx_m=np.array([[0, 0], [0, NAN], [0, 0]]))
     bad("positions", "positions.yx_m", yx_m=np.array([[0, 0], [0, np.inf], [0, 0]]))
-
-
-def test_point():
-    point = GOOD["point"]
-    assert isinstance(point, ScanPoint)
-    assert (point.scan_id, point.index) == ("s1", 7)
-    assert type(point.index) is int
-    bad("point", "point.frame", frame=GOOD["frame"])
-    bad("point", "point.yx_m", yx_m=(NAN, 0.0))
-    bad("point", "point.yx_m", yx_m=(0.0, math.inf))
 
 
 @pytest.mark.parametrize("reason", EndReason)

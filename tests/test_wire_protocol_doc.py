@@ -85,8 +85,6 @@ def test_every_field_and_array_is_in_the_tables(kind: str):
     expected = {name: "array" for name, _, _ in header["arrays"]} | dict.fromkeys(header["fields"], "field")
     if kind == "start":
         expected |= {f"geometry.{item.name}": "field" for item in fields(Geometry)}
-    if kind == "point":
-        expected = {"yx_m": "field"}
     assert listed.keys() == expected.keys()
     optional = OPTIONAL.get(kind, set()) | OPTIONAL_ARRAYS.get(kind, set())
     for name, cells in listed.items():

@@ -20,7 +20,8 @@ from streamptycho.interactive.scan import Scan, as_probe, check_steps, checked, 
 from streamptycho.interactive.settings import configured
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import DropReason, EndReason, Stream
-from streamptycho.messages.stream import Frame, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import ScanEnd, ScanStart
+from streamptycho.pipeline.points import ScanPoint
 from streamptycho.pipeline.reconstruction import Reconstruction
 from streamptycho.solve.devices.backend import backend_for
 from streamptycho.solve.engine import EngineState
@@ -136,10 +137,7 @@ class Live:
             self._dropped[DropReason.NO_POSITION] += 1
             return
         work = self._need()
-        frame = Frame(
-            scan_id=work.start.scan_id, index=np.array([index]), timestamp_ns=np.zeros(1, np.int64), payload=payload
-        )
-        work.add(ScanPoint(frame=frame, yx_m=(float(position[0]), float(position[1]))))
+        work.add(ScanPoint(index, 0, (float(position[0]), float(position[1])), payload))
         far = work.dropped[DropReason.OUTSIDE]
         if far >= _FAR_FRAMES and far > len(work.engine.store):
             raise InputError(

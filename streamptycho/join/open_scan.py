@@ -10,10 +10,11 @@ from pydantic import Field
 
 from streamptycho.join.indices import IndexSet
 from streamptycho.join.rejected import Rejected
+from streamptycho.messages.blocks import Blocks, pieces
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import DropReason, EndReason, Stream
 from streamptycho.messages.status import ReceiveStatus
-from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
 from streamptycho.options import Options
 
 
@@ -99,7 +100,7 @@ class OpenScan:
         self._next_look_s = now_s
         self._waiting_bytes = 0
         self._routing = 0
-        """Frames of the block that is being passed on at this moment."""
+        """Frames that are being passed on at this moment."""
 
     @property
     def scan_id(self) -> str:
@@ -191,15 +192,24 @@ class OpenScan:
         self.unique += len(fresh)
         self._routing = len(fresh)  # the counts are read while the writer makes us wait
         yield Edge.WRITER, frame
-        for i, index in enumerate(frame.index.tolist()):
-            single = frame if len(frame) == 1 else frame.select([i])
-            self._routing -= 1
+        placed: dict[int, tuple[float, float]] = {}
+        for row, index in enumerate(frame.index.tolist()):
             yx_m = self.positions.pop(index, None)
             if yx_m is not None:
-                self.matched += 1
-                yield Edge.ENGINE, ScanPoint(frame=single, yx_m=yx_m)
+                placed[row] = yx_m
             else:
-                self._hold(index, single)
+                self._routing -= 1
+                self._hold(index, frame if len(frame) == 1 else frame.select([row]))
+        if placed:
+            joined = frame if len(placed) == len(frame) else frame.select(list(placed))
+            yield from self._to_engine(joined.taken(np.array(list(placed.values()))))
+
+    def _to_engine(self, joined: Frame) -> Iterator[Routed]:
+        """Pass on frames with their positions."""
+        for piece in pieces(joined):
+            self._routing -= len(piece)
+            self.matched += len(piece)
+            yield Edge.ENGINE, piece
 
     def _is_new(self, index: int) -> bool:
         if index >= self.options.max_index:
@@ -237,13 +247,14 @@ class OpenScan:
         self.positions_received += len(positions)
         self._unplaced -= int(self._seen.among(positions.index).sum())
         yield Edge.WRITER, positions
-        lost = []
-        for index, (y, x) in zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True):
+        lost, blocks = [], Blocks[Frame]()
+        for row, (index, (y, x)) in enumerate(zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True)):
             frame = self.frames.pop(index, None)
             if frame is not None:
                 self._waiting_bytes -= held_bytes(frame)
-                self.matched += 1
-                yield Edge.ENGINE, ScanPoint(frame=frame, yx_m=(y, x))
+                self._routing += 1
+                for joined in blocks.add(frame.taken(positions.yx_m[row : row + 1])):
+                    yield from self._to_engine(joined)
             elif index not in self._seen:
                 self.positions[index] = (y, x)
                 if index < self._due:
@@ -251,6 +262,8 @@ class OpenScan:
                 if len(self.positions) > self.options.max_waiting_positions:
                     self.positions.popitem(last=False)
                     self.rejected.add("position_forgotten", self.scan_id)
+        for joined in blocks.flush():
+            yield from self._to_engine(joined)
         yield from self._report_lost(lost)
 
     def look_for_lost(self, now_s: float) -> Iterator[Routed]:

@@ -5,14 +5,13 @@ from typing import TypeAlias, get_args
 from streamptycho.messages.live import Command, Preview, Survey
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
 from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, WriteStatus
-from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
 
 Message: TypeAlias = (
     ScanStart
     | Frame
     | Positions
     | ScanEnd
-    | ScanPoint
     | Snapshot
     | Assessment
     | Estimates

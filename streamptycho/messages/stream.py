@@ -13,7 +13,7 @@ arrays are equal only to themselves.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,8 @@ class Frame(Checked):
     dark: Annotated[bool, Wire.REQUIRED] = False
     """An exposure without beam, taken before the scan; its index counts separately."""
     taken_yx_m: Annotated[NDArray[np.float64], "indices yx", Wire.IN_HEADER] | None = None
-    """(n, 2) metres, where each was taken, from a sender of both; NaN where that is not known. Only up to the join."""
+    """(n, 2) metres, where each was taken: from a sender of both, with NaN where it is not known, and, known of all, from
+    the join to the reconstruction."""
     payload: Annotated[Payload, Wire.INLINE]
 
     def __post_init__(self) -> None:
@@ -124,6 +125,10 @@ class Frame(Checked):
         taken_yx_m = None if self.taken_yx_m is None else self.taken_yx_m[list(rows)]
         return replace(self, index=index, timestamp_ns=timestamp_ns, taken_yx_m=taken_yx_m, payload=payload)
 
+    def taken(self, yx_m: NDArray[np.float64]) -> "Frame":
+        """The same with the positions (n, 2), metres."""
+        return replace(self, taken_yx_m=yx_m)
+
     def apart(self) -> "tuple[Frame, Positions | None]":
         """The block without its positions, and those that are known."""
         if self.taken_yx_m is None:
@@ -138,10 +143,9 @@ class Frame(Checked):
     def joined(blocks: Sequence["Frame"]) -> "Frame":
         """One block of several of one scan and form, whose indices rise from one to the next; shares the bytes."""
         payload = replace(blocks[0].payload, chunks=tuple(chunk for block in blocks for chunk in block.payload.chunks))
-        index, timestamp_ns = (
-            np.concatenate([getattr(block, name) for block in blocks]) for name in ("index", "timestamp_ns")
-        )
-        return replace(blocks[0], index=index, timestamp_ns=timestamp_ns, payload=payload)
+        names = ("index", "timestamp_ns") if blocks[0].taken_yx_m is None else ("index", "timestamp_ns", "taken_yx_m")
+        rows: dict[str, Any] = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in names}
+        return replace(blocks[0], payload=payload, **rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -187,31 +191,6 @@ class ScanEnd(OfRun):
     def as_planned(self) -> bool:
         """True if the source declared the scan finished, whatever is missing."""
         return self.reason in (EndReason.COMPLETE, EndReason.INCOMPLETE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScanPoint(Checked):
-    """One frame with its position: what the reconstruction is made of."""
-
-    kind: ClassVar[str] = "point"
-    frame: Annotated[Frame, Wire.INLINE]
-    """A block of exactly one frame."""
-    yx_m: Point
-
-    def __post_init__(self) -> None:
-        if len(self.frame) != 1:
-            raise GrammarError("point.frame", f"a scan point has one frame, not {len(self.frame)}")
-        check(self)
-
-    @property
-    def scan_id(self) -> str:
-        """Scan of the frame."""
-        return self.frame.scan_id
-
-    @property
-    def index(self) -> int:
-        """Index of the frame in its scan."""
-        return int(self.frame.index[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

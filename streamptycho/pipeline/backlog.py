@@ -6,7 +6,7 @@ from dataclasses import replace
 from streamptycho.join.open_scan import HELD_BYTES, MatchOptions, held_bytes
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.status import ReceiveStatus
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 
 MAX_DARKS = 64
 """Messages with dark exposures on top of the bytes of the backlog."""
@@ -51,9 +51,9 @@ class Backlog:
         size, limit = _held_bytes(message), self._options.max_backlog_bytes
         if not size or self._bytes + size <= limit:
             return True
-        if not isinstance(message, Frame):
+        if not (isinstance(message, Frame) and message.dark):
             return False
-        darks = [_held_bytes(queued) for queued, _ in self._queue if isinstance(queued, Frame)]
+        darks = [_held_bytes(queued) for queued, _ in self._queue if isinstance(queued, Frame) and queued.dark]
         return len(darks) < MAX_DARKS and sum(darks) + size <= limit
 
     @property
@@ -88,5 +88,4 @@ def _held_bytes(message: Message) -> int:
     """Memory of a queued message; starts and ends count nothing."""
     if isinstance(message, Positions):
         return message.index.nbytes + message.yx_m.nbytes + HELD_BYTES
-    frame = message.frame if isinstance(message, ScanPoint) else message
-    return held_bytes(frame) if isinstance(frame, Frame) else 0
+    return held_bytes(message) if isinstance(message, Frame) else 0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from streamptycho.errors import CodecError
 from streamptycho.messages.live import PointState
 from streamptycho.messages.reasons import DropReason
-from streamptycho.messages.stream import ScanPoint
+from streamptycho.pipeline.points import ScanPoint
 from streamptycho.pipeline.survey import MOST_PLANNED, PointLog
 from streamptycho.preprocess.frames import FramePreprocessor, Prepared
 from streamptycho.preprocess.positions import PositionTransform
@@ -53,12 +53,12 @@ class Intake(ABC):
     def add(self, point: ScanPoint) -> None:
         """Prepare a frame and give it to the engine."""
         try:
-            raw = point.frame.payload.decode()
+            raw = point.counts()
         except CodecError:
             self.refuse(point, DropReason.CORRUPT)
             return
         self.received += 1
-        self.newest_ns = max(self.newest_ns, int(point.frame.timestamp_ns[0]))
+        self.newest_ns = max(self.newest_ns, point.timestamp_ns)
         self.newest = point.index, raw
         for prepared in self.preprocess.add(point.index, raw):
             row = self._rows.get(prepared.key)
@@ -78,9 +78,9 @@ class Intake(ABC):
         if row is not None:
             self._rows[point.index] = row
             self._outside = 0
-            pixel_m, timestamp_ns = self.preprocess.pixel_m, int(point.frame.timestamp_ns[0])
+            pixel_m = self.preprocess.pixel_m
             yx_m = yx_px[0] * pixel_m[0], yx_px[1] * pixel_m[1]
-            self.points.add(point.index, yx_m, amplitude, prepared.saturated, timestamp_ns)
+            self.points.add(point.index, yx_m, amplitude, prepared.saturated, point.timestamp_ns)
             return
         self._drop(point, DropReason.OUTSIDE)
         self._outside += 1

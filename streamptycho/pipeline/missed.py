@@ -19,7 +19,8 @@ from streamptycho.join.indices import IndexSet
 from streamptycho.join.open_scan import held_bytes
 from streamptycho.messages.results import Snapshot
 from streamptycho.messages.run import RunId
-from streamptycho.messages.stream import Frame, ScanPoint
+from streamptycho.messages.stream import Frame
+from streamptycho.pipeline.points import ScanPoint, points_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Missed:
         self._until_s = clock() + WAIT_S if resumed else np.inf
         self._next_look_s = clock()
         self._points: Iterator[ScanPoint] | None = None
-        self._held: deque[ScanPoint] = deque()
+        self._held: deque[Frame] = deque()
         self._held_bytes = 0
         self._unreadable: set[int] = set()
         self.holding = resumed
@@ -57,11 +58,11 @@ class Missed:
         """The writer says where the file is."""
         self._path = path
 
-    def hold(self, point: ScanPoint) -> None:
-        """Keep a point for later; beyond `HELD_BYTES` the file has it."""
-        size = held_bytes(point.frame)
+    def hold(self, frame: Frame) -> None:
+        """Keep points for later; beyond `HELD_BYTES` the file has them."""
+        size = held_bytes(frame)
         if self._held_bytes + size <= HELD_BYTES:
-            self._held.append(point)
+            self._held.append(frame)
             self._held_bytes += size
 
     def expected(self) -> bool:
@@ -105,12 +106,14 @@ class Missed:
 
     def next(self) -> ScanPoint | None:
         """A point of the file as it was at the last look, then a held one; None if there is none at hand."""
-        if self._points is not None:
+        while self.at_hand:
+            if self._points is None:
+                self._points = points_of(self._held.popleft())
             point = next(self._points, None)
             if point is not None:
                 return point
             self._points = None
-        return self._held.popleft() if self.at_hand else None
+        return None
 
     def _open(self) -> RecordedScan | None:
         try:
@@ -135,6 +138,5 @@ class Missed:
                     self._unreadable.add(index)
                     log.warning("scan %s: frame %d cannot be read from the file: %s", self._run.scan_id, index, error)
                     continue
-                time_ns = np.zeros(1, np.int64)
-                frame = Frame(scan_id=self._run.scan_id, index=np.array([index]), timestamp_ns=time_ns, payload=payload)
-                yield ScanPoint(frame=frame, yx_m=tuple(scan.yx_m[index].tolist()))
+                y_m, x_m = scan.yx_m[index].tolist()
+                yield ScanPoint(index, 0, (y_m, x_m), payload)

@@ -15,7 +15,7 @@ from streamptycho.messages.facts import Fact
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import DropReason, EndReason, ServiceKind, ServiceState, Stream
 from streamptycho.messages.status import ReceiveStatus
-from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
 from streamptycho.pipeline.backlog import Backlog
 from streamptycho.pipeline.stage import Newest, Output, Port, Rate, Stage
 
@@ -165,13 +165,14 @@ class ReceiveStage(Stage[ReceiveStatus]):
                 pass
 
     def _drop(self, message: Message) -> None:
-        if isinstance(message, Frame):
+        if not isinstance(message, Frame):
+            return
+        scan = self.matcher.scans.get(message.scan_id)
+        if message.dark:
             self.rejected.add("dark_engine_full", message.scan_id, len(message))
-        elif isinstance(message, ScanPoint):
-            scan = self.matcher.scans.get(message.scan_id)
-            if scan is not None:
-                scan.matched -= 1
-                scan.drop(DropReason.ENGINE_FULL)
+        elif scan is not None:
+            scan.matched -= len(message)
+            scan.drop(DropReason.ENGINE_FULL, len(message))
 
     def _give_up_one(self) -> bool:
         """Drop a scan that is over from the backlog and correct its last status. False if there is none."""
@@ -181,11 +182,12 @@ class ReceiveStage(Stage[ReceiveStatus]):
         last, messages = gone
         text = "the reconstruction has taken nothing of scan %s and will not see it; it is in the file"
         log.warning(text, last.scan_id, extra={"scan_id": last.scan_id, "started_ns": last.started_ns})
-        points = sum(isinstance(message, ScanPoint) for message in messages)
+        frames = [message for message in messages if isinstance(message, Frame)]
+        darks = sum(len(frame) for frame in frames if frame.dark)
+        points = sum(map(len, frames)) - darks
         dropped = Counter(last.dropped) + Counter({DropReason.ENGINE_FULL.value: points})
         used = last.used - points
         self._last_words.add(dataclasses.replace(last, time_ns=self._wall_ns(), used=used, dropped=dict(dropped)))
-        darks = sum(len(message) for message in messages if isinstance(message, Frame))
         self.rejected.add("dark_engine_full", last.scan_id, darks)
         return True
 

@@ -15,9 +15,10 @@ from streamptycho.messages.live import Command, PointState
 from streamptycho.messages.reasons import DropReason, ServiceKind, ServiceState, Stream
 from streamptycho.messages.run import RunId
 from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, WriteStatus
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.orphans import Orphans
+from streamptycho.pipeline.points import unfit
 from streamptycho.pipeline.reconstruction import PreviousProbe, Reconstruction
 from streamptycho.pipeline.stage import Newest, Output, Port, Stage
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
@@ -138,13 +139,13 @@ class ReconstructStage(Stage[ReconstructStatus]):
 
     def _take(self, scan: Reconstruction, message: Message) -> Iterator[Output]:
         match message:
-            case ScanPoint() | Frame() if (unfit := scan.unfit(message)) is not None:
-                self._notices.refused(unfit)
+            case Frame() if (refusal := unfit(message, scan.start)) is not None:
+                self._notices.refused(refusal)
                 self.rejected.add("unfit", message.scan_id)
-            case ScanPoint():
-                scan.add(message)
             case Frame(dark=True):
                 self._add_dark(scan, message)
+            case Frame():
+                scan.take(message)
             case Positions():  # no frames have come for them: they are shown
                 scan.set_aside(message.index, message.yx_m, PointState.LOST)
             case ReceiveStatus(done=True) if message.run is not None and message.run.may_be(scan.run):
@@ -211,10 +212,10 @@ class ReconstructStage(Stage[ReconstructStatus]):
             yield from self._adopt(message)
         elif failed is None:
             self.rejected.add("no_start", message.scan_id)
-        elif isinstance(message, ScanPoint):
-            n = failed.received + 1
-            dropped = failed.dropped | {DropReason.FAILED.value: failed.dropped.get(DropReason.FAILED.value, 0) + 1}
-            self.failed[message.scan_id] = dataclasses.replace(failed, received=n, dropped=dropped)
+        elif isinstance(message, Frame) and not message.dark:
+            n = failed.dropped.get(DropReason.FAILED.value, 0) + len(message)
+            received, dropped = failed.received + len(message), failed.dropped | {DropReason.FAILED.value: n}
+            self.failed[message.scan_id] = dataclasses.replace(failed, received=received, dropped=dropped)
         elif isinstance(message, ReceiveStatus) and message.scan_id and message.done:
             lost = max(message.used - failed.received, 0)
             dropped = failed.dropped | ({DropReason.LOST.value: lost} if lost else {})

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from streamptycho.assess.assessor import Assessor
 from streamptycho.assess.evidence import Evidence
-from streamptycho.errors import GrammarError, ScanError
+from streamptycho.errors import ScanError
 from streamptycho.join.indices import IndexSet
 from streamptycho.messages.live import Action, Command, Preview, Survey, largest_of_blocks
 from streamptycho.messages.reasons import DropReason, EndReason, ServiceKind, ServiceState
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
 from streamptycho.messages.run import RunId
 from streamptycho.messages.status import ReconstructStatus
-from streamptycho.messages.stream import Frame, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, ScanEnd, ScanStart
 from streamptycho.pipeline.intake import Intake
 from streamptycho.pipeline.missed import Missed
+from streamptycho.pipeline.points import ScanPoint, points_of
 from streamptycho.pipeline.stage import Rate
 from streamptycho.preprocess.frames import FramePreprocessor
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
@@ -41,8 +42,6 @@ PreviousProbe: TypeAlias = dict[tuple[object, ...], NDArray[np.complex64]]
 MOST_OWED_S = 30.0
 """Longest time that the end of a scan waits for what its last assessment still needs."""
 
-MAX_INDEX = 1 << 31
-"""Larger frame indices are not believed: they size a table."""
 PREVIEW_SIDE = 512
 """Pixels of a previewed pattern along its longer side, at most."""
 
@@ -118,24 +117,19 @@ class Reconstruction(Intake):
         """Which run of which scan."""
         return self.start.run
 
-    def unfit(self, message: ScanPoint | Frame) -> GrammarError | None:
-        """Why a frame cannot be of this scan: the receiver lets none of these through, another peer might."""
-        frame = message.frame if isinstance(message, ScanPoint) else message
-        payload, start = frame.payload, self.start
-        if payload.shape != start.geometry.frame_shape or payload.dtype != start.dtype:
-            said = f"{payload.shape} {payload.dtype}, but the start message says {start.geometry.frame_shape} {start.dtype}"
-            return GrammarError("frame.payload", said)
-        if frame.index[-1] > MAX_INDEX:
-            return GrammarError("frame.index", f"{frame.index[-1]} is more than {MAX_INDEX}")
-        return None
+    def take(self, frame: Frame) -> None:
+        """Prepare frames with their positions and give them to the engine; one that came before is passed over."""
+        if self.missed.holding:
+            self.missed.hold(frame)
+            return
+        for point in points_of(frame):
+            self.add(point)
 
     def add(self, point: ScanPoint) -> None:
-        """Prepare a frame and give it to the engine; one that came before is passed over."""
-        if self.missed.holding:
-            self.missed.hold(point)
-        elif not self._seen.add(point.index):
+        """Take a single frame."""
+        if not self._seen.add(point.index):
             return
-        elif self.end is not None:
+        if self.end is not None:
             if self.dropped[DropReason.LOST.value]:  # it was not lost after all
                 self._count_lost(-1)
             self.refuse(point, DropReason.LATE)

@@ -13,6 +13,7 @@ from streamptycho.compose.options import Role
 from streamptycho.dialects.door import OURS, Interpreter
 from streamptycho.dialects.hdf5 import Hdf5
 from streamptycho.errors import ConfigError, ProtocolError
+from streamptycho.messages.blocks import Blocks
 from streamptycho.messages.facts import Fact
 from streamptycho.options import Closing
 from streamptycho.sources.growing import StoredReader
@@ -145,6 +146,7 @@ class OwnStream:
     role: Role
     source: Inlet
     taken: int = field(default=0, init=False)
+    _facts: deque[Fact] = field(default_factory=deque, init=False)
 
     @property
     def heard_s(self) -> float | None:
@@ -152,20 +154,32 @@ class OwnStream:
         return self.source.heard_s
 
     def begin(self, *, waiting: bool) -> bool:
-        """Turn to the next messages."""
+        """Turn to the next messages; frames and positions that have come together are joined."""
         self.taken = 0
-        return waiting
+        if waiting:
+            blocks = Blocks[Fact]()
+            for fact in self._read():
+                self._facts.extend(blocks.add(fact))
+            self._facts.extend(blocks.flush())
+        return bool(self._facts)
 
     def take(self) -> Fact | None:
-        """The next message; None if there is no other, or as many as one turn may have have been taken."""
-        parts = None if self.taken >= AT_ONCE else self.source.poll(0)
-        if parts is None:
+        """The next message; None if there is no other."""
+        if not self._facts:
             return None
         self.taken += 1
-        try:
-            return decode(parts)
-        except ProtocolError as error:
-            return error
+        return self._facts.popleft()
+
+    def _read(self) -> Iterator[Fact]:
+        for _ in range(AT_ONCE):
+            parts = self.source.poll(0)
+            if parts is None:
+                return
+            try:
+                fact: Fact = decode(parts)
+            except ProtocolError as error:
+                fact = error
+            yield fact
 
     def close(self) -> None:
         """Stop listening."""

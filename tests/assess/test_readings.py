@@ -13,7 +13,8 @@ from streamptycho.files.scan import open_scan
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import EndReason, Stream
 from streamptycho.messages.results import Assessment
-from streamptycho.messages.stream import Frame, ScanEnd, ScanPoint
+from streamptycho.messages.stream import ScanEnd
+from streamptycho.pipeline.points import ScanPoint
 from streamptycho.pipeline.reconstruction import Reconstruction
 from streamptycho.solve.devices.backend import backend_for
 from streamptycho.solve.engine import EngineState, RollingEngine
@@ -164,9 +165,7 @@ def reconstructed(path: Path, orientation: str = "as-is", **positions: object) -
         work = Reconstruction(start, config.preprocess, config.positions, config.engine, backend_for(config.engine))
         for index in scan.index.tolist():
             payload: Payload = scan.payload(index)
-            stamp = np.zeros(1, np.int64)
-            frame = Frame(scan_id=start.scan_id, index=np.array([index]), timestamp_ns=stamp, payload=payload)
-            work.add(ScanPoint(frame=frame, yx_m=tuple(scan.yx_m[index].tolist())))
+            work.add(ScanPoint(index, 0, tuple(scan.yx_m[index].tolist()), payload))
     work.engine.finish()
     work.end = ScanEnd(**work.run.fields, stream=Stream.SCAN, count=work.received, reason=EndReason.COMPLETE)
     while work.engine.state is not EngineState.DONE:

@@ -14,7 +14,9 @@ from streamptycho.join.open_scan import Edge, MatchOptions, OpenScan
 from streamptycho.messages.facts import Began, Ended, Frames, Samples, StartParts
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import EndReason, Stream
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
+from streamptycho.pipeline.points import ScanPoint
+from tests.scans import points_in
 
 FRAMES, POSITIONS, DOCUMENTS = Role.FRAMES, Role.POSITIONS, Role.DOCUMENTS
 SHAPE = (4, 6)
@@ -55,7 +57,7 @@ class Chain:
         self.matcher = Matcher(MatchOptions())
         self.out: list[Any] = []
         self.writer: list[Any] = []
-        self.points: list[ScanPoint] = []
+        self.engine: list[Any] = []
         self.scans: dict[str, OpenScan] = {}
         self.ends: list[ScanEnd] = []
 
@@ -89,13 +91,17 @@ class Chain:
             self.scans |= self.matcher.scans
             if edge is not Edge.ENGINE:
                 self.writer.append(message)
-            if isinstance(message, ScanPoint):
-                self.points.append(message)
+            if edge is not Edge.WRITER:
+                self.engine.append(message)
             if isinstance(message, ScanEnd):
                 self.ends.append(message)
                 for error in self.composer.closed(message.run):
                     self.out.append(error)
                     list(self.matcher.handle(error, self.now))
+
+    @property
+    def points(self) -> list[ScanPoint]:
+        return points_in(self.engine)
 
     def of(self, kind: type) -> list[Any]:
         """Messages of a kind that the composer has made."""

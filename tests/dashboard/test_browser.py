@@ -178,7 +178,7 @@ class TestPanels:
         receive = replace(receive, missing=7, missing_positions=2)
         kept = {"received": receive.unique, "used": receive.unique - 3, "dropped": {"failed": 3}}
         stage.send(receive, engine, replace(write, positions=receive.positions, end=EndReason.INCOMPLETE, **kept))
-        page.until("() => document.getElementById('facts').innerText.includes('+ 2 positions')")
+        page.until("() => document.getElementById('facts').innerText.includes('10 + 2 positions')")  # all three have come
         assert "missing 10 + 2 positions" in " ".join(page.text("#facts").lower().split())
         assert "incomplete" in page.text("#state")
 

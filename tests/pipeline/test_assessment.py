@@ -13,7 +13,7 @@ from streamptycho.messages.live import Action, Command
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.results import Assessment, Snapshot
 from streamptycho.messages.status import ReconstructStatus
-from streamptycho.messages.stream import ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, ScanStart
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruct import ReconstructStage
 from streamptycho.pipeline.stage import Port
@@ -63,13 +63,13 @@ def counts() -> list[np.ndarray]:
     return list(SCAN.counts())
 
 
-def point_of(counts: list[np.ndarray], i: int, place: int) -> ScanPoint:
+def point_of(counts: list[np.ndarray], i: int, place: int) -> Frame:
     """Frame `i` with the position of another."""
     y, x = SCAN.yx_m[place].tolist()
     return point(i, SCAN.options.scan_id, (y, x), counts[i][None])
 
 
-def points(counts: list[np.ndarray]) -> Iterator[ScanPoint]:
+def points(counts: list[np.ndarray]) -> Iterator[Frame]:
     return (point_of(counts, i, i) for i in range(FRAMES))
 
 

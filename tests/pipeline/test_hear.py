@@ -18,7 +18,7 @@ from streamptycho.messages.kinds import Message
 from streamptycho.messages.payload import Encoding, Payload
 from streamptycho.messages.reasons import ServiceState, Stream
 from streamptycho.messages.status import ReceiveStatus, ReconstructStatus
-from streamptycho.messages.stream import ScanPoint, ScanStart
+from streamptycho.messages.stream import ScanStart
 from streamptycho.pipeline.options import WriteOptions
 from streamptycho.pipeline.receive import MAX_REMARK, MAX_REMARKS, ReceiveStage
 from streamptycho.pipeline.stage import Port
@@ -26,7 +26,7 @@ from streamptycho.pipeline.write import WriteStage
 from streamptycho_services.commands.inspect_file import inspect_file
 from streamptycho_services.commands.progress import _line
 from streamptycho_services.commands.summary import summarise
-from tests.scans import Clock, end, frame, positions, start
+from tests.scans import Clock, end, frame, points_in, positions, start
 
 SHAPE = (4, 6)
 PARTS = StartParts(wavelength_m=1e-10, distance_m=2.0, pitch_m=(75e-6, 75e-6), frame_shape=SHAPE, dtype=np.dtype("u2"))
@@ -91,8 +91,8 @@ class Hearing:
                 self.written.append(message)
                 for _, answer in self.write.handle(message):
                     self._show(answer)
-            if isinstance(message, ScanPoint):
-                self.points.append(message.index)
+            if port is Port.ENGINE:
+                self.points += [p.index for p in points_in([message])]
             if port is Port.DISPLAY:
                 self._show(message)
 

@@ -15,7 +15,7 @@ from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import EndReason, ServiceState
 from streamptycho.messages.results import Snapshot
 from streamptycho.messages.status import ReceiveStatus, WriteStatus
-from streamptycho.messages.stream import Frame, Positions, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanStart
 from streamptycho.pipeline import missed, orphans
 from streamptycho.pipeline.stage import Port
 from streamptycho_sim.forward import DetectorOptions
@@ -38,8 +38,8 @@ def block(index: int) -> Frame:
     return Frame(scan_id="s", index=np.array([index]), timestamp_ns=np.array([10**9]), payload=payload)
 
 
-def points(indices: Iterable[int]) -> list[ScanPoint]:
-    return [ScanPoint(frame=block(i), yx_m=tuple(SCAN.yx_m[i])) for i in indices]
+def points(indices: Iterable[int]) -> list[Frame]:
+    return [block(i).taken(SCAN.yx_m[i : i + 1]) for i in indices]
 
 
 def passed_on(count: int) -> ReceiveStatus:

@@ -14,10 +14,10 @@ from streamptycho.join.open_scan import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.status import ReceiveStatus, Status
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Port
-from tests.scans import FRAME_BYTES, Clock, balanced, end, ends, frame, only, place, positions, start
+from tests.scans import FRAME_BYTES, Clock, balanced, end, ends, frame, only, place, points_in, positions, start
 
 
 class Run:
@@ -71,11 +71,17 @@ class Run:
 
     def kinds(self) -> list[str]:
         """What the engine was given, without the counts before each end."""
-        names = {ScanStart: "start", ScanPoint: "point", ScanEnd: "end", Frame: "dark"}
+        names = {ScanStart: "start", ScanEnd: "end"}
         for before, after in pairwise(self.engine):
             assert isinstance(after, ScanEnd) == isinstance(before, ReceiveStatus)
             assert not isinstance(after, ScanEnd) or (before.done and before.run == after.run)
-        return [f"{names[type(m)]} {m.scan_id}" for m in self.engine if not isinstance(m, ReceiveStatus)]
+        kinds = []
+        for message in self.engine:
+            if isinstance(message, Frame):
+                kinds += [f"{'dark' if message.dark else 'point'} {message.scan_id}"] * len(message)
+            elif not isinstance(message, ReceiveStatus):
+                kinds.append(f"{names[type(message)]} {message.scan_id}")
+        return kinds
 
 
 def nobody(message: Message) -> bool:
@@ -86,7 +92,7 @@ def test_a_scan_goes_to_writer_and_engine():
     messages = [start(), frame([0, 1]), positions([0, 1])]
     run = Run()(*messages, *ends(2))
     assert run.writer[:3] == messages
-    assert [type(m) for m in run.engine] == [ScanStart, ScanPoint, ScanPoint, ReceiveStatus, ScanEnd]
+    assert [type(m) for m in run.engine] == [ScanStart, Frame, ReceiveStatus, ScanEnd]
     assert run.writer[3] is run.engine[-1]
     assert run.engine[-1].reason is EndReason.COMPLETE
     assert (run.last().state, run.last().used) == (ServiceState.DONE, 2)
@@ -117,29 +123,29 @@ def test_the_final_count_reaches_the_writer_before_the_end():
 
 def test_what_the_engine_cannot_take_now_waits_in_order():
     run = Run()(start())
-    run.takes = lambda message: message.index < 2
-    run(positions(range(6)), frame(range(6)))
-    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1]
+    run.takes = lambda message: message.index[0] < 2
+    run(positions(range(6)), *map(frame, range(6)))
+    assert [m.index for m in points_in(run.engine)] == [0, 1]
     (status,) = run.statuses()
     assert (status.received, status.used, status.dropped) == (6, 6, {})
-    assert len(only(Frame, run.writer)[0]) == 6
+    assert len(only(Frame, run.writer)) == 6
     run.takes = lambda message: True
     run.idle()
-    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1, 2, 3, 4, 5]
+    assert [m.index for m in points_in(run.engine)] == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_exceeds_the_backlog_is_counted_and_written():
     run = Run(max_backlog_bytes=3 * (start().geometry.frame_shape[0] * start().geometry.frame_shape[1] * 2 + 1024))(start())
     run.takes = nobody
-    run(positions(range(6)), frame(range(6)))
+    run(positions(range(6)), *map(frame, range(6)))
     (status,) = run.statuses()
     assert (status.received, status.used, status.dropped) == (6, 3, {"engine_full": 3})
-    assert len(only(Frame, run.writer)[0]) == 6
+    assert len(only(Frame, run.writer)) == 6
     run.takes = lambda message: True
     run.idle()
-    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1, 2]
+    assert [m.index for m in points_in(run.engine)] == [0, 1, 2]
     run(positions(range(6, 9)), frame(range(6, 9)))
-    assert [m.index for m in only(ScanPoint, run.engine)] == [0, 1, 2, 6, 7, 8]
+    assert [m.index for m in points_in(run.engine)] == [0, 1, 2, 6, 7, 8]
 
 
 def test_a_start_that_is_owed_comes_before_everything_else():
@@ -156,7 +162,7 @@ def test_a_start_that_is_owed_comes_before_everything_else():
 
 def test_no_point_goes_to_an_engine_that_has_not_taken_the_start():
     run = Run()
-    run.takes = lambda message: isinstance(message, ScanPoint)
+    run.takes = lambda message: isinstance(message, Frame)
     run(start(), positions(range(3)), frame(range(3)))
     assert run.engine == [], "a point without its start would be lost uncounted"
     assert run.statuses()[0].dropped == {}
@@ -299,14 +305,15 @@ def test_dark_frames_go_to_writer_and_engine():
     run = Run()(start(), dark)
     assert run.writer[-1] is run.engine[-1] is dark
     assert only(Positions, run(positions(0)).engine) == []
-    assert run(frame(0)).engine[-1].yx_m == place(0)
+    assert points_in(run(frame(0)).engine)[-1].yx_m == place(0)
 
 
 def whole(scan_id: str, count: int, started_ns: int = 0) -> list[Message]:
     """A scan with one dark exposure, all of it."""
     rows = list(range(count))
     first = start(scan_id, started_ns=started_ns)
-    return [first, frame(0, scan_id, dark=True), frame(rows, scan_id), positions(rows, scan_id), *ends(count, scan_id)]
+    frames = [frame(row, scan_id) for row in rows]
+    return [first, frame(0, scan_id, dark=True), *frames, positions(rows, scan_id), *ends(count, scan_id)]
 
 
 def test_scans_that_are_over_are_given_up_if_there_are_too_many(caplog):
@@ -331,7 +338,7 @@ def test_scans_that_are_over_are_given_up_if_there_are_too_many(caplog):
 def test_scans_that_are_over_make_room_for_the_one_that_runs():
     run = Run(max_backlog_bytes=4 * (FRAME_BYTES + 1024))
     run.takes = nobody
-    run(*whole("a", 2), start("b"), positions(range(5), "b"), frame(range(5), "b"))
+    run(*whole("a", 2), start("b"), positions(range(5), "b"), *(frame(i, "b") for i in range(5)))
     statuses = {status.scan_id: (status.used, status.dropped) for status in run.statuses()}
     assert statuses == {"b": (4, {"engine_full": 1}), "a": (0, {"engine_full": 2})}
     run.takes = lambda message: True
@@ -340,7 +347,7 @@ def test_scans_that_are_over_make_room_for_the_one_that_runs():
 
 
 def test_scans_that_are_over_make_no_room_for_what_is_only_shown():
-    run = Run(max_backlog_bytes=4 * (FRAME_BYTES + 1024), settle_s=1)
+    run = Run(max_backlog_bytes=4 * FRAME_BYTES + 2 * 1024, settle_s=1)  # a dark exposure and a block of three
     run.takes = nobody
     run(*whole("a", 3), start("b"), positions([0], "b"), frame(3, "b"))
     for _ in range(3):
@@ -399,7 +406,7 @@ def test_dark_frames_beyond_the_limit_are_counted():
     assert status.rejected["dark_engine_full"] == 12
     run.takes = lambda message: True
     run.idle()
-    assert run.kinds() == ["start s"] + ["point s"] * 1000 + ["dark s"] * 64
+    assert run.kinds() == ["start s"] + ["point s"] * 1000 + ["dark s"] * 128
 
 
 def test_starts_and_ends_are_owed_even_if_dark_frames_have_filled_all():

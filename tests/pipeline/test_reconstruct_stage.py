@@ -21,7 +21,7 @@ from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
 from streamptycho.messages.run import RunId
 from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, Status
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.pipeline import reconstruction
 from streamptycho.pipeline import survey as points
 from streamptycho.pipeline.options import ReconstructOptions
@@ -46,12 +46,12 @@ def begin(scan_id: str = "s", **changes: Any) -> ScanStart:
     return ScanStart(scan_id=scan_id, **(values | changes))
 
 
-def point(index: int, scan_id: str = "s", **changes: Any) -> ScanPoint:
+def point(index: int, scan_id: str = "s", **changes: Any) -> Frame:
     pixels = changes.pop("pixels", COUNTS[index % len(COUNTS)])
     block = Frame(
         scan_id=scan_id, index=np.array([index]), timestamp_ns=np.array([10**9]), payload=Payload.raw(pixels[None])
     )
-    return ScanPoint(frame=changes.pop("frame", block), yx_m=changes.pop("yx_m", tuple(SCAN.yx_m[index % len(COUNTS)])))
+    return changes.pop("frame", block).taken(np.array([changes.pop("yx_m", SCAN.yx_m[index % len(COUNTS)])]))
 
 
 STATUS = ReceiveStatus(scan_id="s1", state=ServiceState.RECEIVING, time_ns=5, started_ns=START.started_ns)

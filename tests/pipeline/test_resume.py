@@ -13,13 +13,13 @@ from streamptycho.join.open_scan import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState
 from streamptycho.messages.status import ReceiveStatus, Status, WriteStatus
-from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Port
 from streamptycho.wire.introduction import Introduction, lasts
 from tests.hostile import GOOD
 from tests.pipeline.writing import Run, final, last_word, over, snapshot
-from tests.scans import Clock, balanced, ends, frame, only, place, positions, start
+from tests.scans import Clock, balanced, ends, frame, only, place, points_in, positions, start
 from tests.strategies import same
 
 AGAIN = replace(start(), repeated=True)
@@ -83,7 +83,7 @@ def test_a_receiver_goes_on_with_what_the_writer_has():
     run(frame(range(8)), positions(range(8)), *ends(8))
     assert run.indices() == [2, 3, 5, 6, 7], "what is in the file is not sent again"
     assert run.indices(Positions) == [4, 5, 6, 7]
-    assert sorted(point.index for point in only(ScanPoint, run.out[Port.ENGINE])) == [2, 3, 5, 6, 7]
+    assert sorted(point.index for point in points_in(run.out[Port.ENGINE])) == [2, 3, 5, 6, 7]
     (end,) = only(ScanEnd, run.out[Port.WRITER])
     assert (end.count, end.reason) == (8, EndReason.COMPLETE)
     last = only(Status, run.out[Port.WRITER])[-1]
@@ -159,7 +159,7 @@ def test_wherever_it_breaks_off_all_is_in_the_file_or_counted(cut: st.DataObject
     assert (last.positions, last.missing_positions) == (len(placed), n - len(placed))
     complete = len(got) == len(placed) == n
     assert (only(ScanEnd, run.out[Port.WRITER])[0].reason is EndReason.COMPLETE) is complete
-    points = {point.index for point in only(ScanPoint, run.out[Port.ENGINE])}
+    points = {point.index for point in points_in(run.out[Port.ENGINE])}
     assert points <= got & placed
     assert (got - frames) & placed <= points, "a frame that comes now finds a position that came before"
 

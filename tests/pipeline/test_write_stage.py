@@ -213,7 +213,7 @@ def test_messages_of_no_open_scan_are_counted(run):
     run(frame(0), positions(0), over(), snapshot(1), CodecError("header", "bad"), word("receive"))
     assert run.stage.rejected.total() == 5
     assert sum(run.stage.statuses()[0].rejected.values()) == 5
-    run(start(), GOOD["point"], GOOD["positions"], word("receive", "s1"))
+    run(start(), GOOD["survey"], GOOD["positions"], word("receive", "s1"))
     assert run.stage.rejected.total() == 7
 
 
@@ -245,9 +245,10 @@ def test_estimates_and_the_last_assessment_reach_both_files(run, monkeypatch):
 
 
 def test_what_no_file_can_hold_is_counted(run):
-    run(start("s1"), GOOD["point"])
+    survey = GOOD["survey"]
+    run(start(survey.scan_id, started_ns=survey.started_ns), survey)
     assert run.stage.rejected == {"unexpected_kind": 1}
-    assert run.stage.statuses()[0].run == RunId("s1", 1)
+    assert run.stage.statuses()[0].run == survey.run
 
 
 # what is missing

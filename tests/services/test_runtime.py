@@ -19,7 +19,7 @@ from streamptycho.join.open_scan import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import ServiceState
 from streamptycho.messages.status import AnyStatus, ReceiveStatus, ReconstructStatus, Status
-from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Output, Port
 from streamptycho.wire import outlink
@@ -32,7 +32,7 @@ from streamptycho_services.processes import runtime
 from streamptycho_services.processes.logs import JsonFormatter
 from streamptycho_services.processes.runtime import Control, serve
 from tests.hostile import GOOD
-from tests.scans import end, ends, frame, only, place, positions, start
+from tests.scans import end, ends, frame, only, place, points_in, positions, start
 
 WAIT_S = 20.0
 
@@ -472,7 +472,7 @@ def test_a_slow_writer_loses_nothing_while_statuses_go_on():
         assert len(display.of(Status)) >= 3
         final = [s for s in display.of(Status) if s.state is ServiceState.DONE][-1]
         assert (final.received, final.used + final.dropped.get("engine_full", 0)) == (n, n)
-        assert len(engine.of(ScanPoint)) == final.used
+        assert len(points_in(engine.got)) == final.used
 
 
 def test_an_engine_that_takes_nothing_is_not_waited_for():
@@ -490,8 +490,8 @@ def test_an_engine_that_takes_nothing_is_not_waited_for():
         with Reader(b.far[Port.ENGINE]) as engine:
             until(lambda: engine.of(ScanEnd))
             assert isinstance(engine.got[0], ScanStart)
-            assert len(engine.of(ScanPoint)) == final.used
-            assert all(p.yx_m == place(p.index) for p in engine.of(ScanPoint))
+            assert len(points_in(engine.got)) == final.used
+            assert all(p.yx_m == place(p.index) for p in points_in(engine.got))
             b.stop()
 
 
@@ -530,7 +530,7 @@ def test_interruption_closes_the_scan_for_everyone():
     with bench() as b, Reader(b.far[Port.WRITER]) as writer, Reader(b.far[Port.ENGINE]) as engine:
         b.run(receive_stage())
         b.send(start(), frame(0), positions(0))
-        until(lambda: engine.of(ScanPoint))
+        until(lambda: points_in(engine.got))
         b.stop()
         until(lambda: writer.of(ScanEnd) and engine.of(ScanEnd))
         assert writer.of(ScanEnd)[0].reason.value == "interrupted"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.join.open_scan import MatchOptions
-from streamptycho.messages.stream import ScanEnd, ScanPoint, ScanStart
+from streamptycho.messages.stream import ScanEnd, ScanStart
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Port
 from streamptycho.sources.listener import listen
@@ -18,6 +18,7 @@ from streamptycho.sources.options import DetectorEndpoint
 from streamptycho.wire.sockets import new_context
 from streamptycho_sim.publisher import OutletOptions, PublishOptions, publish
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
+from tests.scans import points_in
 
 WAIT_S = 60.0
 FRAMES = 25
@@ -77,12 +78,12 @@ def test_a_scan_in_any_format_is_the_same_scan(format: str, positions_format: st
     columns = {} if positions_format == "streamptycho" else {"columns": ("Y.Mean", "X.Mean"), "unit": "um"}
     out = heard(format, positions_format, scan, **columns)
     (start,) = {id(m): m for port, m in out if isinstance(m, ScanStart) and port is Port.WRITER}.values()
-    points = {m.index: m for port, m in out if isinstance(m, ScanPoint) and port is Port.ENGINE}
+    points = {p.index: p for p in points_in(m for port, m in out if port is Port.ENGINE)}
     assert sorted(points) == list(range(FRAMES))
     expected = {item.message.index[0]: item.message for item in scan.items() if type(item.message).__name__ == "Frame"}
     places = {item.message.index[0]: item.message for item in scan.items() if type(item.message).__name__ == "Positions"}
     for index, point in points.items():
-        assert np.array_equal(point.frame.payload.decode(), expected[index].payload.decode())
+        assert np.array_equal(point.counts(), expected[index].payload.decode())
         assert point.yx_m == pytest.approx(places[index].yx_m[0], abs=1e-15, rel=1e-9)
     sent = next(item.message for item in scan.items() if isinstance(item.message, ScanStart))
     for name in ("wavelength_m", "distance_m", "pitch_m", "frame_shape"):

@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from streamptycho.display.pace import Pace
 from streamptycho.errors import LinkError, ProtocolError
+from streamptycho.messages.blocks import Blocks
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
 from streamptycho.messages.status import AnyStatus, Status
-from streamptycho.pipeline.blocks import Blocks
 from streamptycho.pipeline.stage import Output, Port, Stage
 from streamptycho.wire.outlink import OutLink
 from streamptycho.wire.sockets import OpenSocket, Sender
@@ -147,7 +147,7 @@ class _Service:
         self._inbox = inbox
         self._take = take
         self._outlets = outlets
-        self._blocks = Blocks()
+        self._blocks = Blocks[Message]()
         self._control = control
         self._links = {port: outlet for port, outlet in outlets.items() if isinstance(outlet, OutLink)}
         for link in self._links.values():

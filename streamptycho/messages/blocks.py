@@ -1,9 +1,8 @@
-"""Frames and positions on their way to the writer, joined: a block costs both ends little more than one of them."""
+"""Frames and positions on their way, joined: a block costs who handles, sends and receives it little more than one row."""
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from streamptycho.messages.kinds import Message
 from streamptycho.messages.stream import Frame, Positions
 
 BLOCK_BYTES, BLOCK_ROWS = 1 << 20, 64
@@ -11,10 +10,11 @@ BLOCK_BYTES, BLOCK_ROWS = 1 << 20, 64
 more rows, up to as many as a message can carry: nothing is joined to that."""
 
 _Rows: TypeAlias = Frame | Positions
+_Item = TypeVar("_Item")
 
 
-class Blocks:
-    """Holds frames and positions until there is a block of them, or something else to be sent.
+class Blocks(Generic[_Item]):
+    """Holds frames and positions until there is a block of them, or something else to be passed on.
 
     Frames and positions do not keep their order against each other, which the join and the file do not need; all else does.
     """
@@ -22,8 +22,8 @@ class Blocks:
     def __init__(self) -> None:
         self._frames, self._positions = _Held(), _Held()
 
-    def add(self, message: Message) -> Iterator[Message]:
-        """What is to be sent now that `message` is due."""
+    def add(self, message: _Item) -> Iterator[_Item]:
+        """What is to be passed on now that `message` is due."""
         if not isinstance(message, _Rows):
             yield from self.flush()
             yield message
@@ -35,7 +35,7 @@ class Blocks:
         if held.rows >= BLOCK_ROWS or held.size_bytes >= BLOCK_BYTES:
             yield from held.let_go()
 
-    def flush(self) -> Iterator[Message]:
+    def flush(self) -> Iterator[_Item]:
         """All that is held."""
         yield from self._frames.let_go()
         yield from self._positions.let_go()
@@ -58,7 +58,7 @@ class _Held:
             return False
         if self._last >= message.index.item(0):
             return False
-        return not isinstance(message, Frame) or (first.dark is message.dark and first.payload.form == message.payload.form)
+        return not isinstance(message, Frame) or _form(first) == _form(message)
 
     def put(self, message: _Rows) -> None:
         """Hold it."""
@@ -68,9 +68,25 @@ class _Held:
         if isinstance(message, Frame):
             self.size_bytes += message.payload.nbytes
 
-    def let_go(self) -> Iterator[Message]:
+    def let_go(self) -> Iterator[Any]:
         """The block, if there is anything to be one."""
         if self._parts:
             parts, self._parts = self._parts, []
             self.rows = self.size_bytes = 0
             yield parts[0] if len(parts) == 1 else parts[0].joined(parts)
+
+
+def _form(frame: Frame) -> tuple[object, ...]:
+    """What the frames of one block have in common."""
+    return frame.dark, frame.taken_yx_m is None, frame.payload.form
+
+
+def pieces(frame: Frame) -> Iterator[Frame]:
+    """A block as blocks that are no larger than what is joined, or single frames."""
+    first, size_bytes = 0, 0
+    for row, chunk in enumerate(frame.payload.chunks):
+        if row > first and (row - first >= BLOCK_ROWS or size_bytes + chunk.nbytes > BLOCK_BYTES):
+            yield frame.select(range(first, row))
+            first, size_bytes = row, 0
+        size_bytes += chunk.nbytes
+    yield frame if first == 0 else frame.select(range(first, len(frame)))

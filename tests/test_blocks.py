@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from streamptycho.messages.blocks import BLOCK_BYTES, BLOCK_ROWS, Blocks
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.stream import Frame, Positions, ScanEnd
-from streamptycho.pipeline.blocks import BLOCK_BYTES, BLOCK_ROWS, Blocks
 from streamptycho.wire.codec import MAX_PARTS, encode
 from tests.scans import ends, frame, only, place, positions, start
 
