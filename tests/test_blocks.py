@@ -1,14 +1,18 @@
-"""Frames and positions joined on their way to the writer."""
+"""Frames and positions joined on their way."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streamptycho.messages.blocks import BLOCK_BYTES, BLOCK_ROWS, Blocks
+from streamptycho.messages.blocks import BLOCK_BYTES, BLOCK_ROWS, Blocks, pieces
 from streamptycho.messages.kinds import Message
+from streamptycho.messages.payload import Payload
 from streamptycho.messages.stream import Frame, Positions, ScanEnd
 from streamptycho.wire.codec import MAX_PARTS, encode
-from tests.scans import ends, frame, only, place, positions, start
+from tests.scans import ends, frame, only, place, point, positions, start
 
 
 def through(messages: Iterable[Message]) -> list[Message]:
@@ -72,3 +76,24 @@ def test_nothing_is_held_after_a_block_was_let_go():
     assert list(blocks.add(frame(0))) == []
     assert len(list(blocks.flush())) == 1
     assert list(blocks.flush()) == []
+
+
+def test_frames_with_positions_keep_them_and_are_not_joined_with_others():
+    out = through([point(0), point(1), frame(2), frame(3), point(4)])
+    assert [block.index.tolist() for block in out] == [[0, 1], [2, 3], [4]]
+    assert [block.taken_yx_m is None for block in out] == [False, True, False]
+    assert out[0].taken_yx_m.tolist() == [list(place(0)), list(place(1))]
+
+
+@given(rows=st.integers(1, 200), side=st.sampled_from([8, 64, 512, 1024]))
+def test_pieces_are_the_block_and_no_larger_than_what_is_joined(rows: int, side: int):
+    pixels = np.broadcast_to(np.zeros((side, side), np.uint16), (rows, side, side))
+    chunk = pixels[0].tobytes()
+    payload = replace(Payload.raw(pixels[:1]), chunks=(memoryview(chunk),) * rows)
+    whole = Frame(scan_id="s", index=np.arange(rows), timestamp_ns=np.arange(rows), payload=payload)
+    out = list(pieces(whole.taken(np.array([place(i) for i in range(rows)]))))
+    assert [i for one in out for i in one.index.tolist()] == list(range(rows))
+    assert [tuple(yx) for one in out for yx in one.taken_yx_m.tolist()] == [place(i) for i in range(rows)]
+    assert all(len(one) <= BLOCK_ROWS and (len(one) == 1 or one.payload.nbytes <= BLOCK_BYTES) for one in out)
+    fits = min(BLOCK_ROWS, max(BLOCK_BYTES // len(chunk), 1))
+    assert len(out) == -(-rows // fits), "no more of them than are needed"

@@ -24,7 +24,7 @@ from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 from streamptycho.pipeline.points import points_of
 from tests.hostile import GOOD
 from tests.scans import FRAME_BYTES, Clock, end, ends, frame, only, place, points_in, positions, start
-from tests.strategies import same
+from tests.strategies import bslz4, same
 
 HELD = FRAME_BYTES + 1024
 """Bytes counted for a frame that waits."""
@@ -584,6 +584,24 @@ def test_other_messages_are_refused():
     run = Run()(start(), GOOD["snapshot"], GOOD["receive_status"])
     assert run.rejected == {"unexpected_kind": 2}
     assert not only(Snapshot, run.writer)
+
+
+@pytest.mark.parametrize("frames_first", [False, True])
+def test_frames_that_find_their_positions_go_to_the_engine_in_blocks(frames_first: bool):
+    rows = range(100)
+    both = [frame(rows), positions([i for i in rows if i % 10])]
+    run = Run()(start(), *(both if frames_first else reversed(both)))
+    assert [len(block) for block in only(Frame, run.engine)] == [64, 26]
+    run(positions(range(0, 100, 10)))
+    assert [len(block) for block in only(Frame, run.engine)] == [64, 26, 10]
+    assert run.pairs() == {i: place(i) for i in rows}
+
+
+def test_held_frames_of_different_encoding_are_no_block():
+    packed = replace(frame(1), payload=bslz4(frame(1).payload.decode()[None]))
+    run = Run()(start(), frame(0), packed, frame(2), positions(range(3)))
+    assert [len(block) for block in only(Frame, run.engine)] == [1, 1, 1]
+    assert run.pairs() == {i: place(i) for i in range(3)}
 
 
 # several scans

@@ -110,9 +110,7 @@ def demo(
     report(outcome.summary, as_json)
     if outcome.interrupted:
         raise typer.Exit(130)
-    if outcome.problems:
-        fail("\n".join(outcome.problems), 1)
-    _fail_if_short(outcome.summary)
+    _conclude(outcome.summary)
 
 
 @app.command(
@@ -146,14 +144,16 @@ def run(
     summary = run_all(effective, shown, documents=documents, as_json=as_json, metrics=metrics)
     if summary:
         report(summary, as_json)
-        _fail_if_short(summary)
+        _conclude(summary)
 
 
-def _fail_if_short(summary: dict[str, Any]) -> None:
-    from streamptycho_services.commands.summary import shortfalls
+def _conclude(summary: dict[str, Any]) -> None:
+    """Fail if a service has failed, or something is missing; what is missing gives the code, if both."""
+    from streamptycho_services.commands.summary import problems, shortfalls
 
-    if short := shortfalls(summary):
-        fail("\n".join(short), NOT_WHOLE)
+    wrong, short = problems(summary), shortfalls(summary)
+    if wrong or short:
+        fail("\n".join([*wrong, *short]), NOT_WHOLE if short else 1)
 
 
 def _simulator(arguments: list[str]) -> NoReturn:

@@ -38,7 +38,7 @@ class Neighbours:
         distance, rows = cKDTree(yx).query(yx[centres], k=NEIGHBOURS + 1)
         rows[:, 0] = centres  # of points in one place it may find another first
         steps = np.sqrt(np.pi * distance[:, -1] ** 2 / (NEIGHBOURS + 1))
-        good = ~_along_a_line(yx[rows])
+        good = ~(_along_a_line(yx[rows]) | _along_a_line(yx[rows[:, 1:]]))  # planes are laid through both
         if good.sum() <= 2 * NEIGHBOURS:
             return None
         rows, steps = rows[good].astype(np.int64), steps[good]

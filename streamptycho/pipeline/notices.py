@@ -32,7 +32,7 @@ _DROPPED: dict[str, str] = {
     DropReason.DISK: "the disk refuses them, or has lost their file; no more can wait in memory (write.hold_bytes, .hold_s)",
     DropReason.FAILED: "the service cannot go on with this scan",
 }
-_REJECTED = {
+REJECTED = {
     "no_start": "no start message came before them",
     "failed": "the file of their scan has failed",
     "unrecorded": "so many frames were sent, as the end message says, of a scan whose start has not come; none is recorded",
@@ -77,7 +77,7 @@ class Notices:
 
     def rejected(self, rejected: Rejected) -> None:
         """Messages that belong to no scan, and the like."""
-        for reason, why in _REJECTED.items():
+        for reason, why in REJECTED.items():
             more = rejected[reason] - self._counted.get(reason, 0)
             if more and self._may_warn(reason):
                 self._counted[reason] = rejected[reason]

@@ -88,6 +88,16 @@ def test_points_along_a_line_tell_nothing():
     assert Neighbours.find(grid()[:10]) is None
 
 
+def test_a_point_whose_neighbours_lie_along_a_line_is_no_centre():
+    """With it, the nine have a plane, without it not: a frame beside a row, where the rows between are missing."""
+    row = np.stack([np.zeros(40), np.arange(40.0)], 1)
+    beside = np.array([[3.0, 5.0], [3.0, 20.0], [-3.0, 35.0]])
+    yx = np.concatenate([grid() + 100, row, beside])
+    near = Neighbours.find(yx)
+    assert near is not None
+    assert abs(near.residuals(3 * yx[:, 0] - yx[:, 1] + 5)).max() < 1e-6
+
+
 def test_incoherence_and_residuals():
     yx = grid()
     near = Neighbours.find(yx)

@@ -16,7 +16,6 @@ from streamptycho.join.open_scan import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.results import Assessment, Estimates
-from streamptycho.messages.run import RunId
 from streamptycho.messages.stream import ScanEnd
 from streamptycho.pipeline import early, scan_file
 from streamptycho.pipeline.options import WriteOptions

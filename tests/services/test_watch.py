@@ -67,6 +67,26 @@ def test_pictures_of_an_earlier_run_are_left_out():
         assert watcher.known("s").snapshot.started_ns == 6
 
 
+def over(unique: int, missing: int = 0, missing_positions: int = 0, scan_id: str = "s", **values: Any) -> AnyStatus:
+    """The receiver's last word."""
+    counts = {"used": unique, "unique": unique, "positions": unique}
+    return word("receive", scan_id, missing=missing, missing_positions=missing_positions, **counts, **values)
+
+
+def closed(written: int, end: EndReason = EndReason.COMPLETE, scan_id: str = "s", **values: Any) -> AnyStatus:
+    return word("write", scan_id, used=written, positions=written, end=end, **values)
+
+
+def exit_code(command: str, summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch, folder: Path) -> object:
+    """What the command ends with that has this summary."""
+    monkeypatch.setattr(demo, "run_demo", lambda *args, **more: demo.Outcome(summary, interrupted=False))
+    monkeypatch.setattr(run, "run_all", lambda *args, **more: summary)
+    monkeypatch.setattr("sys.argv", ["streamptycho", command, "--json", "--output", str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
 class TestProblems:
     def test_any_service_may_have_one(self):
         watcher = Told(word("receive"), word("reconstruct", failure="no probe"), word("write", failure="disk full"))
@@ -90,24 +110,20 @@ class TestProblems:
         Progress().show(watcher)
         assert "3 of 10 frames not written" in capsys.readouterr().err
 
-    @pytest.mark.parametrize(("said", "code"), [([], 0), (["write: disk full"], 1)])
-    def test_a_demonstration_with_one_fails(self, said, code, monkeypatch, tmp_path):
-        outcome = demo.Outcome(summarise(Told(), None), interrupted=False, problems=said)
-        monkeypatch.setattr(demo, "run_demo", lambda *args, **more: outcome)
-        monkeypatch.setattr("sys.argv", ["streamptycho", "demo", "--output", str(tmp_path)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == code
-
-
-def over(unique: int, missing: int = 0, missing_positions: int = 0, scan_id: str = "s", **values: Any) -> AnyStatus:
-    """The receiver's last word."""
-    counts = {"used": unique, "unique": unique, "positions": unique}
-    return word("receive", scan_id, missing=missing, missing_positions=missing_positions, **counts, **values)
-
-
-def closed(written: int, end: EndReason = EndReason.COMPLETE, scan_id: str = "s", **values: Any) -> AnyStatus:
-    return word("write", scan_id, used=written, positions=written, end=end, **values)
+    @pytest.mark.parametrize(
+        ("watcher", "failures", "code"),
+        [
+            (Told(), [], 0),
+            (Told(), ["write died"], 1),
+            (Told(over(3), closed(3), word("reconstruct", failure="no probe")), [], 1),
+            (Told(over(3, 1), closed(3, EndReason.INCOMPLETE), word("reconstruct", failure="no probe")), [], 4),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["demo", "run"])
+    def test_a_command_with_one_fails(self, watcher, failures, code, command, monkeypatch, tmp_path, capsys):
+        assert exit_code(command, summarise(watcher, None, failures), monkeypatch, tmp_path) == code
+        shown = capsys.readouterr().err
+        assert all(text in shown for text in [*failures, *(["no probe"] if watcher.known("s") else [])])
 
 
 class TestShortfalls:
@@ -151,15 +167,28 @@ class TestShortfalls:
     def test_exit_code(self, missing, code, command, monkeypatch, tmp_path, capsys):
         end = EndReason.INCOMPLETE if missing else EndReason.COMPLETE
         found = summarise(Told(over(3, missing), closed(3, end)), None)
-        monkeypatch.setattr(demo, "run_demo", lambda *args, **more: demo.Outcome(found, interrupted=False))
-        monkeypatch.setattr(run, "run_all", lambda *args, **more: found)
-        monkeypatch.setattr("sys.argv", ["streamptycho", command, "--json", "--output", str(tmp_path)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == code
+        assert exit_code(command, found, monkeypatch, tmp_path) == code
         shown = capsys.readouterr()
         assert json.loads(shown.out)["missing"] == missing
         assert ("2 frames missing" in shown.err) == bool(missing)
+
+    def test_what_is_of_no_scan_is_one(self):
+        watcher = Told(over(3, rejected={"no_start": 7, "stray": 2, "undecodable": 1}), closed(3))
+        report = summarise(watcher, None)
+        assert report["refused"] == {"no_start": 7, "stray": 2, "undecodable": 1}
+        assert shortfalls(report) == ["7 messages are in no file (no_start): no start message came before them"]
+
+    def test_whatever_was_refused_is_one_if_nothing_was_recorded(self):
+        idle = word("receive", None, rejected={"undecodable": 9, "repeated_start": 1, "stranger": 1})
+        report = summarise(Told(idle), None)
+        (line,) = shortfalls(report)
+        assert "9 messages are in no file (undecodable)" in line
+        assert "streamptycho check" in line
+
+    def test_what_was_refused_is_counted_over_the_starts_of_the_receiver(self):
+        counts = [(0, 2), (0, 5), (0, 3), (1, 1), (1, 4)]  # last words are repeated with older counts
+        words = [over(3, rejected={"no_start": n}, restarts=start) for start, n in counts]
+        assert summarise(Told(*words, closed(3)), None)["refused"] == {"no_start": 9}
 
     def test_the_terminal_says_so(self, capsys):
         Progress().show(Told(over(10, 5, announced=15), closed(10, EndReason.INCOMPLETE), word("reconstruct", used=10)))

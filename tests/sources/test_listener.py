@@ -8,11 +8,14 @@ import pytest
 from streamptycho.compose.options import Role
 from streamptycho.dialects import door
 from streamptycho.dialects.door import Interpreter
-from streamptycho.errors import CodecError
+from streamptycho.errors import CodecError, ProtocolError
 from streamptycho.messages.facts import Ended, Fact
-from streamptycho.sources.listener import Listener, Stream, listen
+from streamptycho.messages.stream import Frame, Positions, ScanStart
+from streamptycho.sources.listener import Listener, OwnStream, Stream, listen
 from streamptycho.sources.options import DetectorEndpoint
+from streamptycho.wire.codec import encode
 from streamptycho.wire.sockets import new_context
+from tests import scans
 from tests.sources.test_tcp import WAIT_S, Server
 
 
@@ -97,3 +100,14 @@ def test_a_dialect_hears_of_a_new_connection(lines):
             assert runs(listener, 1) == [("positions", "c")]
     finally:
         server.close()
+
+
+def test_our_own_frames_that_have_come_together_are_heard_as_one_block():
+    messages = [scans.start(), *map(scans.frame, range(5)), scans.positions([0]), scans.positions([1])]
+    said = [*map(encode, messages), [b"nonsense"], encode(scans.frame(5)), None, encode(scans.frame(6))]
+    with Listener([OwnStream(Role.FRAMES, Script(*said))]) as listener:
+        facts = [listener.receive(WAIT_S).fact for _ in range(6)]
+        assert listener.receive(0) is None
+    assert isinstance(facts[3], ProtocolError)
+    assert [type(fact) for i, fact in enumerate(facts) if i != 3] == [ScanStart, Frame, Positions, Frame, Frame]
+    assert [facts[i].index.tolist() for i in (1, 2, 4, 5)] == [list(range(5)), [0, 1], [5], [6]]

@@ -13,7 +13,7 @@ from streamptycho.config import Config
 from streamptycho.sources.options import DetectorEndpoint, DetectorEndpoints
 from streamptycho.wire.endpoint import SocketKind
 from streamptycho_services.commands.session import Beside, Session, local_session
-from streamptycho_services.commands.summary import problems, summarise
+from streamptycho_services.commands.summary import summarise
 from streamptycho_services.dashboard.server import PageOptions
 from streamptycho_services.errors import FailedError
 from streamptycho_services.processes.folder import socket_folder
@@ -44,8 +44,6 @@ class Outcome:
 
     summary: dict[str, Any]
     interrupted: bool
-    problems: Sequence[str] = ()
-    """What went wrong with a scan, as the services report it."""
 
 
 def run_demo(
@@ -75,8 +73,9 @@ def run_demo(
                     session.look()
             finally:
                 _stop(simulator)
-        summary = summarise(session.watcher, truth) | {"restarts": session.services.restarts}
-        return Outcome(summary, not complete, problems(summary))
+        services = session.services
+        summary = summarise(session.watcher, truth, services.failures) | {"restarts": services.restarts}
+        return Outcome(summary, not complete)
 
 
 def _command(source: Source, detector: DetectorEndpoints, truth: Path | None) -> list[str]:

@@ -24,9 +24,9 @@ def run_all(
 ) -> dict[str, Any]:
     """All services on this machine until interrupted, with progress; with `documents`, also for bluesky.
 
-    Returns the summary of the scans and how often each service was started again, empty without any scan. Health and metrics
-    are served at the host and port in `metrics`. Raises :class:`~streamptycho.errors.ConfigError` for what can be known not
-    to work.
+    Returns the summary of the scans and how often each service was started again, empty if nothing has come and nothing has
+    failed. Health and metrics are served at the host and port in `metrics`. Raises
+    :class:`~streamptycho.errors.ConfigError` for what can be known not to work.
     """
     with memory_given_back(), ExitStack() as stack:
         folder = stack.enter_context(socket_folder())
@@ -37,7 +37,9 @@ def run_all(
             reap_orphans(session.services.pids.values())
     from streamptycho_services.commands.summary import summarise  # at the end: it imports much that is not needed to start
 
-    return summarise(session.watcher, None) | {"restarts": session.services.restarts} if session.watcher.scans else {}
+    services = session.services
+    summary = summarise(session.watcher, None, services.failures) | {"restarts": services.restarts}
+    return summary if summary["scan"] or summary["refused"] or summary["failures"] else {}
 
 
 def run_one(name: str, config: Config, metrics: tuple[str, int] | None) -> None:

@@ -1,5 +1,6 @@
 """What came out of a run, in the words of the command line's contract."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from streamptycho.display.ledger import Missing
 from streamptycho.files.result import Result, read_result
 from streamptycho.messages.reasons import EndReason
 from streamptycho.messages.run import RunId
+from streamptycho.pipeline.notices import REJECTED
 from streamptycho_services.processes.watch import Watcher
 
 _ON_PURPOSE = (EndReason.ABORTED, EndReason.INTERRUPTED)
+_UNRECORDED = ("no_start", "unrecorded", "unpaired", "unplaced")
+"""Why messages were refused that scans lack, be they in the summary or not."""
+_HARMLESS = ("stranger", "repeated_start")
+_UNREADABLE = "they are not of the format that detector.*.format says; `streamptycho check` names what comes"
 
 
-def summarise(watcher: Watcher, truth: Path | None) -> dict[str, Any]:
+def summarise(watcher: Watcher, truth: Path | None, failures: Sequence[str] = ()) -> dict[str, Any]:
     """Verdict, files, ledger and agreement with the truth of the last scan; all in ``scans`` if there are several.
 
     ``verdict``, ``findings`` (code to sentence), ``trusted`` and ``figures`` are those of the newest assessment; ``judged``
@@ -25,12 +31,14 @@ def summarise(watcher: Watcher, truth: Path | None) -> dict[str, Any]:
     None where no file was closed;
     ``end`` tells why the scan ended, ``remarks`` what is to be known of how it was put together, ``write_problem`` what came
     and could not be written, ``problem`` what went wrong in any service. Only the scan that the truth belongs to is compared
-    with it. A scan that has no closed file is among them.
+    with it. A scan that has no closed file is among them. ``refused`` counts, by reason, messages of no scan and those that
+    no scan could use; ``failures`` are those of services at the end.
     """
     scans = [_scan(known.facts(), truth) for known in watcher.runs]
-    if not scans:
-        return _scan(Known(RunId("")).facts(), None)
-    return scans[-1] if len(scans) == 1 else {**scans[-1], "scans": scans}
+    last = scans[-1] if scans else _scan(Known(RunId("")).facts(), None)
+    return (
+        last | ({"scans": scans} if len(scans) > 1 else {}) | {"refused": dict(watcher.refused), "failures": list(failures)}
+    )
 
 
 def _scan(facts: Facts, truth: Path | None) -> dict[str, Any]:
@@ -61,12 +69,13 @@ def _scan(facts: Facts, truth: Path | None) -> dict[str, Any]:
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
-    """The problems of all scans of a summary."""
-    return [scan["problem"] for scan in summary.get("scans", [summary]) if scan["problem"]]
+    """The problems of all scans of a summary, and of services at the end."""
+    return [*(scan["problem"] for scan in summary.get("scans", [summary]) if scan["problem"]), *summary["failures"]]
 
 
 def shortfalls(summary: dict[str, Any]) -> list[str]:
-    """A line for each scan of a summary of which something is missing, or of which nobody knows that nothing is.
+    """A line for each scan of a summary of which something is missing, or of which nobody knows that nothing is, and for
+    what came and is of no scan.
 
     A scan that was stopped on purpose, by its source or with these services, is not complete and misses nothing.
     """
@@ -76,6 +85,9 @@ def shortfalls(summary: dict[str, Any]) -> list[str]:
         if lack or (scan["scan"] and not scan["complete"] and scan["end"] not in _ON_PURPOSE):
             unknown = "its file was not closed" if scan["complete"] is None else "not known what is missing"
             lines.append(f"scan {scan['scan']} is not complete ({scan['end'] or 'no end'}): {lack or unknown}")
+    for reason, count in summary["refused"].items():
+        if reason in _UNRECORDED or (summary["scan"] is None and reason not in _HARMLESS):
+            lines.append(f"{count} messages are in no file ({reason}): {REJECTED.get(reason, _UNREADABLE)}")
     return lines
 
 

@@ -62,6 +62,8 @@ class Supervisor:
         self._start_child = start
         self._killed = False
         self._refused = False
+        self.failures: list[str] = []
+        """What went wrong at the end."""
 
     def __enter__(self) -> "Supervisor":
         for service in self._watched.values():
@@ -113,14 +115,18 @@ class Supervisor:
         until_s = self._clock() + FINISH_S.get(name, LOSSLESS_S)
         while not self._killed and not child.wait(_STEP_S):
             if self._clock() >= until_s:
-                log.error("%s does not come to its end and is stopped", name)
+                self._note_failure(f"{name} does not come to its end and is stopped")
                 child.destroy()
                 return
             waiting()
             if keeper is not None:
                 self._look(keeper, serving=True)
         if child.exitcode and not self._killed and not self._refused:
-            log.error("%s %s while it was coming to its end", name, _why(child.exitcode))
+            self._note_failure(f"{name} {_why(child.exitcode)} while it was coming to its end")
+
+    def _note_failure(self, text: str) -> None:
+        log.error("%s", text)
+        self.failures.append(text)
 
     def kill(self) -> None:
         """Stop at once; may be called by a handler of signals."""

@@ -1,5 +1,6 @@
 """What the services publish, gathered for a terminal or a program."""
 
+from collections import Counter
 from typing import Any
 
 from streamptycho.config import ServiceEndpoints
@@ -34,6 +35,8 @@ class Watcher:
         self.idle: dict[str, Status] = {}
         """By name of the service, its newest status without a scan."""
         self._kinds: set[type[Status]] = set()
+        self._refused: dict[int, Counter[str]] = {}
+        """By start of the receiver."""
 
     def __enter__(self) -> "Watcher":
         return self
@@ -57,6 +60,9 @@ class Watcher:
             return
         if isinstance(message, Status):
             self._kinds.add(type(message))
+        if isinstance(message, ReceiveStatus):  # the last one of a scan is repeated after newer ones
+            refused = self._refused.setdefault(message.restarts, Counter())
+            self._refused[message.restarts] = refused | Counter(message.rejected)
         if message.run is None:
             self.idle[message.service] = message
             return
@@ -75,6 +81,11 @@ class Watcher:
     def ready(self) -> bool:
         """True once each kind of service has sent a status."""
         return self._kinds.issuperset({ReceiveStatus, ReconstructStatus, WriteStatus})
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Messages that the receiver has refused or could not use, by reason."""
+        return sum(self._refused.values(), Counter())
 
     @property
     def scans(self) -> list[str]:
