@@ -311,6 +311,8 @@ class TestDemo:
             "missing_positions",
             "remarks",
             "restarts",
+            "refused",
+            "failures",
         } == set(report)
         assert (report["complete"], report["end"], report["missing"], report["missing_positions"]) == (
             True,
@@ -322,6 +324,7 @@ class TestDemo:
         assert report["verdict"].startswith("Finished: 300 of 300 frames")
         assert (report["written"], report["write_problem"], report["problem"]) == (300, None, None)
         assert report["frames"] == {"received": 300, "used": 300, "waiting": 0, "dropped": {}}
+        assert (report["refused"], report["failures"]) == ({}, [])
         assert report["phase_correlation"] >= 0.95
         assert_frames(Path(report["cxi"]), pixels(SimulatedScan(SCAN)))
         result = read_result(Path(report["result"]))

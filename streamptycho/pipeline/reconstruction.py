@@ -122,8 +122,13 @@ class Reconstruction(Intake):
         if self.missed.holding:
             self.missed.hold(frame)
             return
-        for point in points_of(frame):
-            self.add(point)
+        points = list(points_of(frame))
+        for n, point in enumerate(points, 1):
+            try:
+                self.add(point)
+            except MemoryError:  # the scan is given up: all others of the block fail with it
+                self.received += sum(other.index not in self._seen for other in points[n:])
+                raise
 
     def add(self, point: ScanPoint) -> None:
         """Take a single frame."""
