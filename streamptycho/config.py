@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from streamptycho.compose.options import ScanOptions
 from streamptycho.errors import ConfigError
 from streamptycho.files.options import ReadOptions
-from streamptycho.join.open_scan import MatchOptions
+from streamptycho.join.options import MatchOptions
 from streamptycho.options import Options
 from streamptycho.pipeline.options import ReconstructOptions, WriteOptions
 from streamptycho.preprocess.options import FrameOptions, PositionOptions

@@ -176,6 +176,19 @@ class TestInThreads:
         assert_frames(Path(written.file), pixels(scan))
         assert read_result(Path(written.result)).object.shape == found["picture_shape"]
 
+    def test_frames_let_go_before_their_positions_come_are_taken_from_the_file(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        scan = SimulatedScan(SCAN)
+        settings = inproc(tmp_path, match__max_waiting_bytes=100_000, **QUICK)
+        tally, ledger, written = run_in_threads(settings, scan, FaultOptions(delay_positions=10 * SCAN.frames))
+        assert "frames are dropped as no_position" in caplog.text
+        assert ledger == Ledger(received=300, used=300, waiting=0, dropped={})
+        assert len(tally.of("scan").positions) == 300
+        found = facts(Path(written.file))
+        assert (found["complete"], found["used"], found["dropped"], found["frames_used"][-1]) == (1, 300, {}, 300)
+        assert_positions(Path(written.file), scan.yx_m, set(range(300)))
+
     def test_an_end_of_positions_that_is_lost_costs_only_a_moment(self, tmp_path: Path) -> None:
         scan = SimulatedScan(TINY)
         settings = inproc(tmp_path, match__settle_s=0.3, **QUICK)

@@ -16,7 +16,8 @@ from streamptycho.errors import CodecError
 from streamptycho.join import matcher as matcher_module
 from streamptycho.join.indices import IndexSet
 from streamptycho.join.matcher import Matcher
-from streamptycho.join.open_scan import Edge, MatchOptions, OpenScan
+from streamptycho.join.open_scan import Edge, OpenScan
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, Stream
 from streamptycho.messages.results import Snapshot
@@ -73,11 +74,14 @@ class Run:
         self.check_balance()
         for scan in self.scans:
             held = [f.payload.nbytes + 1024 for f in scan.frames.values()]
-            assert sum(held) <= self.options.max_waiting_bytes or len(held) == 1
+            assert sum(held) == scan.waiting_bytes
             assert len(held) == scan.waiting
             assert len(scan.positions) <= self.options.max_waiting_positions
             assert not scan.frames.keys() & scan.positions.keys(), "a pair was not joined"
         assert len(self.matcher.scans) <= self.options.max_open_scans
+        open_scans = self.matcher.scans.values()
+        held_bytes, held = sum(scan.waiting_bytes for scan in open_scans), sum(len(scan.frames) for scan in open_scans)
+        assert held_bytes <= self.options.max_waiting_bytes or held == 1
 
     def indices_written(self, scan_id: str = "s") -> list[int]:
         return [i for m in only(Frame, self.writer) if m.scan_id == scan_id and not m.dark for i in m.index.tolist()]
@@ -747,11 +751,28 @@ def test_frames_that_wait_are_bounded_in_bytes():
     assert list(run.scans[0].frames) == [7, 8, 9]
     assert run.dropped() == {"no_position": 7}
     assert len(run.indices_written()) == 10
-    run(positions(range(10)))
+    run(positions(range(8)))
+    assert sorted(run.pairs()) == [7]
+    assert run.dropped() == {}, "the reconstruction takes those that were let go from the file"
+    assert run.scans[0].matched == 8
+    run(positions([8, 9]))
     assert sorted(run.pairs()) == [7, 8, 9]
-    assert len(run.scans[0].positions) == 0, "a position whose frame was given up is not kept"
+    assert len(run.scans[0].positions) == 0, "a position whose frame was let go is not kept"
     run(*(frame(i) for i in range(10, 12)), frame([3, 12]))
     assert list(run.scans[0].frames) == [10, 11, 12], "what was paired no longer counts"
+
+
+def test_frames_of_all_scans_that_wait_are_bounded_together():
+    run = Run(max_waiting_bytes=3 * HELD, max_open_scans=9)
+    for scan_id in "abc":
+        run(start(scan_id), *(frame(i, scan_id) for i in range(2)))
+    assert [list(scan.frames) for scan in run.scans] == [[], [1], [0, 1]]
+    run(frame([2, 3], "b"))
+    assert [list(scan.frames) for scan in run.scans] == [[], [3], [0, 1]], "the oldest scan first"
+    for scan_id in "abc":
+        run(positions(range(4), scan_id))
+    assert [scan.matched for scan in run.scans] == [2, 4, 2]
+    assert [scan.dropped for scan in run.scans] == [{}, {}, {}]
 
 
 def test_a_frame_larger_than_the_bound_still_waits_alone():
@@ -768,6 +789,8 @@ def test_frames_without_pixels_to_speak_of_are_bounded_too():
 def test_positions_that_wait_are_bounded():
     run = Run(max_waiting_positions=3)(start(), positions(range(10)), frame(range(10)))
     assert sorted(run.pairs()) == [7, 8, 9]
+    assert (run.scans[0].matched, run.dropped()) == (10, {}), "those that were let go are in the file"
+    assert run.rejected == {"position_forgotten": 7}
     assert len(run.positions_written()) == 10
 
 

@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from streamptycho.errors import ProtocolError
-from streamptycho.join.open_scan import Edge, MatchOptions, OpenScan, Routed
+from streamptycho.join.open_scan import Edge, OpenScan, Routed
+from streamptycho.join.options import MatchOptions
 from streamptycho.join.rejected import Rejected
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import DropReason, EndReason, Stream
@@ -81,6 +82,7 @@ class Matcher:
             if positions is not None:
                 yield from scan.take_positions(positions)
             yield from scan.frame(frame)
+            self._bound_waiting()
         elif isinstance(message, Positions):
             for earlier in takewhile(lambda other: other is not scan, self.scans.values()):
                 earlier.positions_over = True
@@ -90,6 +92,17 @@ class Matcher:
         else:
             scan.sent[message.stream] = message
         yield from self._close_due(now_s)
+
+    def _bound_waiting(self) -> None:
+        """Let go the oldest of the frames that wait for positions, where there are too many; one may always wait."""
+        scans = [scan for scan in self.scans.values() if scan.frames]
+        while sum(scan.waiting_bytes for scan in scans) > self.options.max_waiting_bytes:
+            if not scans[0].frames:
+                del scans[0]
+            elif len(scans) == len(scans[0].frames) == 1:
+                return
+            else:
+                scans[0].let_go()
 
     def tick(self, now_s: float) -> Iterator[Routed]:
         """Close the scans that are due, tell of lost frames, and give up positions that were late and not early."""

@@ -6,40 +6,15 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 import numpy as np
-from pydantic import Field
 
 from streamptycho.join.indices import IndexSet
+from streamptycho.join.options import MatchOptions
 from streamptycho.join.rejected import Rejected
 from streamptycho.messages.blocks import Blocks, pieces
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import DropReason, EndReason, Stream
 from streamptycho.messages.status import ReceiveStatus
 from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
-from streamptycho.options import Options
-
-
-class MatchOptions(Options):
-    """Bounds of the join."""
-
-    max_waiting_bytes: int = Field(512 << 20, gt=0)
-    """Frames held for their position, bytes; beyond it the oldest is dropped for the engine (it is in the file)."""
-    max_backlog_bytes: int = Field(256 << 20, gt=0)
-    """Frames held for a busy engine, bytes; frames beyond it are not used for the picture (they are in the file)."""
-    max_waiting_positions: int = Field(1_000_000, gt=0)
-    """Positions held for their frame; beyond it the oldest is dropped for the engine (it is in the file)."""
-    max_index: int = Field(10_000_000, gt=0)
-    """Frame indices must be below this."""
-    max_open_scans: int = Field(8, ge=1)
-    """Scans that may run at once; beyond it the oldest is closed as superseded. The same number is kept for a reconstruction
-    that accepts nothing."""
-    settle_s: float = Field(2.0, ge=0)
-    """After the end of the frames, or the start of the next scan: how long the stream must be silent before the scan is
-    closed although something is missing. A frame overdue by this long is reported lost."""
-    positions_grace_s: float = Field(60.0, ge=0)
-    """Silence after which a scan is closed whose frames have ended and whose positions have not, while frames wait for some.
-    Once positions of a later scan have come, `settle_s` is enough."""
-    timeout_s: float = Field(60.0, gt=0)
-    """Silence after which a scan without end message is closed as timed out."""
 
 
 class Edge(Enum):
@@ -98,7 +73,8 @@ class OpenScan:
         """Frames below this index should have come; `_next_due` replaces it at the next look."""
         self._next_due = 0
         self._next_look_s = now_s
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
+        """Memory of the frames that wait."""
         self._routing = 0
         """Frames that are being passed on at this moment."""
 
@@ -138,7 +114,7 @@ class OpenScan:
     def resume(self, held: Resume, before: ReceiveStatus | None) -> None:
         """Go on where a receiver before this one has broken off: with what the writer has, and what was counted last.
 
-        A frame that it held for its position is in the file, and not for the engine.
+        A frame that it held for its position is in the file, from which the reconstruction takes it once it has one.
         """
         seen = np.flatnonzero(held.frames[: self.options.max_index])
         self._seen.update(seen)
@@ -197,8 +173,11 @@ class OpenScan:
             yx_m = self.positions.pop(index, None)
             if yx_m is not None:
                 placed[row] = yx_m
+                continue
+            self._routing -= 1
+            if index in self._placed:  # and forgotten; it is in the file, as this frame will be
+                self.matched += 1
             else:
-                self._routing -= 1
                 self._hold(index, frame if len(frame) == 1 else frame.select([row]))
         if placed:
             joined = frame if len(placed) == len(frame) else frame.select(list(placed))
@@ -226,11 +205,13 @@ class OpenScan:
 
     def _hold(self, index: int, frame: Frame) -> None:
         self.frames[index] = frame
-        self._waiting_bytes += held_bytes(frame)
-        while self._waiting_bytes > self.options.max_waiting_bytes and len(self.frames) > 1:
-            _, oldest = self.frames.popitem(last=False)
-            self._waiting_bytes -= held_bytes(oldest)
-            self.drop(DropReason.NO_POSITION)
+        self.waiting_bytes += held_bytes(frame)
+
+    def let_go(self) -> None:
+        """Do not hold the oldest frame any longer: should its position come, the reconstruction finds both in the file."""
+        _, oldest = self.frames.popitem(last=False)
+        self.waiting_bytes -= held_bytes(oldest)
+        self.drop(DropReason.NO_POSITION)
 
     def take_positions(self, positions: Positions) -> Iterator[Routed]:
         """Take a block of positions; the file gets all of them. The first of an index counts."""
@@ -251,11 +232,14 @@ class OpenScan:
         for row, (index, (y, x)) in enumerate(zip(positions.index.tolist(), positions.yx_m.tolist(), strict=True)):
             frame = self.frames.pop(index, None)
             if frame is not None:
-                self._waiting_bytes -= held_bytes(frame)
+                self.waiting_bytes -= held_bytes(frame)
                 self._routing += 1
                 for joined in blocks.add(frame.taken(positions.yx_m[row : row + 1])):
                     yield from self._to_engine(joined)
-            elif index not in self._seen:
+            elif index in self._seen:  # and let go: the reconstruction takes it from the file
+                self.dropped -= Counter({DropReason.NO_POSITION.value: 1})  # without a reason that is none any more
+                self.matched += 1
+            else:
                 self.positions[index] = (y, x)
                 if index < self._due:
                     lost.append(index)
@@ -339,7 +323,7 @@ class OpenScan:
         self.drop(DropReason.NO_POSITION, len(self.frames))
         self.frames.clear()
         self.positions.clear()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         return ScanEnd(**self.start.run.fields, stream=Stream.SCAN, count=self.unique, reason=reason)
 
 

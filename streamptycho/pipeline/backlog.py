@@ -3,7 +3,8 @@
 from collections import deque
 from dataclasses import replace
 
-from streamptycho.join.open_scan import HELD_BYTES, MatchOptions, held_bytes
+from streamptycho.join.open_scan import HELD_BYTES, held_bytes
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.status import ReceiveStatus
 from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart

@@ -10,7 +10,8 @@ from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.errors import ProtocolError
 from streamptycho.join.matcher import Matcher
-from streamptycho.join.open_scan import Edge, MatchOptions, OpenScan, Routed
+from streamptycho.join.open_scan import Edge, OpenScan, Routed
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.facts import Fact
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import DropReason, EndReason, ServiceKind, ServiceState, Stream
@@ -170,7 +171,7 @@ class ReceiveStage(Stage[ReceiveStatus]):
         scan = self.matcher.scans.get(message.scan_id)
         if message.dark:
             self.rejected.add("dark_engine_full", message.scan_id, len(message))
-        elif scan is not None:
+        elif scan is not None and scan.announced(Stream.FRAMES) is None:  # else the reconstruction takes them from the file
             scan.matched -= len(message)
             scan.drop(DropReason.ENGINE_FULL, len(message))
 

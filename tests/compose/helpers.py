@@ -10,7 +10,8 @@ from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.errors import ProtocolError
 from streamptycho.join.matcher import Matcher
-from streamptycho.join.open_scan import Edge, MatchOptions, OpenScan
+from streamptycho.join.open_scan import Edge, OpenScan
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.facts import Began, Ended, Frames, Samples, StartParts
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import EndReason, Stream

@@ -12,7 +12,7 @@ from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.display.known import Facts, Known
 from streamptycho.files.report import read_report
-from streamptycho.join.open_scan import MatchOptions
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.facts import Began, Ended, Fact, Frames, Samples, StartParts
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.payload import Encoding, Payload
@@ -148,7 +148,7 @@ def test_what_is_to_be_known_reaches_log_status_displays_and_file(tmp_path, capl
     with h5py.File(path) as file:
         assert said in read_report(file).remarks
     assert said in inspect_file(path, None)["remarks"]
-    assert said in summarise(SimpleNamespace(runs=list(run.runs.values())), None)["remarks"]
+    assert said in summarise(SimpleNamespace(runs=list(run.runs.values()), refused={}), None)["remarks"]
 
 
 def test_remarks_are_bounded_and_do_not_outlive_their_scan(tmp_path):

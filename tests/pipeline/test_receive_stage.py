@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamptycho.errors import CodecError
-from streamptycho.join.open_scan import MatchOptions
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.status import ReceiveStatus, Status
@@ -146,6 +146,20 @@ def test_what_exceeds_the_backlog_is_counted_and_written():
     assert [m.index for m in points_in(run.engine)] == [0, 1, 2]
     run(positions(range(6, 9)), frame(range(6, 9)))
     assert [m.index for m in points_in(run.engine)] == [0, 1, 2, 6, 7, 8]
+
+
+def test_what_is_late_and_exceeds_the_backlog_is_left_to_the_file():
+    """When the frames have ended, the reconstruction soon asks the file for what it has not got."""
+    run = Run(max_backlog_bytes=3 * (FRAME_BYTES + 1024))(start(), *map(frame, range(6)), end(6, Stream.FRAMES))
+    run.takes = nobody
+    run(*(positions(i) for i in range(6)))
+    (status,) = run.statuses()
+    assert (status.received, status.used, status.dropped) == (6, 6, {})
+    run.takes = lambda message: True
+    run(end(6, Stream.POSITIONS)).idle()
+    assert [m.index for m in points_in(run.engine)] == [0, 1, 2]
+    assert [m.used for m in only(ReceiveStatus, run.engine)] == [6]
+    assert run.engine[-1].reason is EndReason.COMPLETE
 
 
 def test_a_start_that_is_owed_comes_before_everything_else():

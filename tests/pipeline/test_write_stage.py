@@ -12,7 +12,7 @@ from PIL import Image
 from streamptycho.errors import CodecError
 from streamptycho.files.disk import abandon
 from streamptycho.files.writer import CxiWriter
-from streamptycho.join.open_scan import MatchOptions
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.results import Assessment, Estimates

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import ProtocolError
-from streamptycho.join.open_scan import MatchOptions
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import ServiceState
 from streamptycho.messages.status import AnyStatus, ReceiveStatus, ReconstructStatus, Status

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
-from streamptycho.join.open_scan import MatchOptions
+from streamptycho.join.options import MatchOptions
 from streamptycho.messages.stream import ScanEnd, ScanStart
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Port
