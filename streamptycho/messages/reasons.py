@@ -35,7 +35,7 @@ class DropReason(StrEnum):
     DUPLICATE = "duplicate"
     """The same index came before; the first one counts."""
     NO_POSITION = "no_position"
-    """Its position has not come; the frame is in the file, from which the picture takes it should the position come later."""
+    """Its position has not come; the frame is in the file, and the picture takes it once that does."""
     CORRUPT = "corrupt"
     """Its bytes do not decode."""
     WRONG_SHAPE = "wrong_shape"

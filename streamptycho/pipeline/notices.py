@@ -18,7 +18,7 @@ _RUNS = 1000
 """Runs that are remembered."""
 _DROPPED: dict[str, str] = {
     DropReason.DUPLICATE: "the same index came before; the first one counts",
-    DropReason.NO_POSITION: "their positions have not come; they are in the file, from which the picture takes them should these come",
+    DropReason.NO_POSITION: "their positions have not come; they are in the file, and the picture takes them once these do",
     DropReason.CORRUPT: "their bytes do not decode; they are not in the file",
     DropReason.WRONG_SHAPE: "shape or pixel type differ from the start message; they are not in the file",
     DropReason.BAD_INDEX: "their index is beyond match.max_index or write.max_frames; they are not in the file",
