@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamptycho.messages.blocks import BLOCK_BYTES, BLOCK_ROWS, Blocks, pieces
-from streamptycho.messages.kinds import Message
+from streamptycho.messages.facts import Ended, Frames
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.stream import Frame, Positions, ScanEnd
 from streamptycho.wire.codec import MAX_PARTS, encode
 from tests.scans import ends, frame, only, place, point, positions, start
 
 
-def through(messages: Iterable[Message]) -> list[Message]:
-    blocks = Blocks()
+def through(messages: Iterable[Any]) -> list[Any]:
+    blocks = Blocks[Any]()
     return [*(due for message in messages for due in blocks.add(message)), *blocks.flush()]
 
 
@@ -97,3 +98,28 @@ def test_pieces_are_the_block_and_no_larger_than_what_is_joined(rows: int, side:
     assert all(len(one) <= BLOCK_ROWS and (len(one) == 1 or one.payload.nbytes <= BLOCK_BYTES) for one in out)
     fits = min(BLOCK_ROWS, max(BLOCK_BYTES // len(chunk), 1))
     assert len(out) == -(-rows // fits), "no more of them than are needed"
+
+
+def test_frames_of_other_formats_are_joined_within_their_run():
+    payload = Payload.raw(np.zeros((1, 4, 4), np.uint16))
+
+    def one(number: int, run: str = "7", **values: Any) -> Frames:
+        zero = np.zeros(1, np.int64)
+        return Frames(run=run, number=np.array([number]), **({"timestamp_ns": zero + number, "payload": payload} | values))
+
+    wide = Payload.raw(np.zeros((1, 4, 8), np.uint16))
+    facts = [
+        one(1),
+        one(2),
+        Ended(run="6"),
+        one(3),
+        one(4),
+        one(0),
+        one(1, "8"),
+        one(2, "8", dark=True),
+        one(3, "8", payload=wide),
+    ]
+    out = through(facts)
+    assert [fact.number.tolist() for fact in out if isinstance(fact, Frames)] == [[1, 2], [3, 4], [0], [1], [2], [3]]
+    assert out[0].timestamp_ns.tolist() == [1, 2]
+    assert out[1] is facts[2]

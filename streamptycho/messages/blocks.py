@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from streamptycho.messages.facts import Frames
 from streamptycho.messages.stream import Frame, Positions
 
 BLOCK_BYTES, BLOCK_ROWS = 1 << 20, 64
 """What is joined, at most: the queues of a link hold as many messages, whatever their size. A sender's own block may have
 more rows, up to as many as a message can carry: nothing is joined to that."""
 
-_Rows: TypeAlias = Frame | Positions
+_Rows: TypeAlias = Frame | Positions | Frames
 _Item = TypeVar("_Item")
 
 
@@ -20,15 +24,15 @@ class Blocks(Generic[_Item]):
     """
 
     def __init__(self) -> None:
-        self._frames, self._positions = _Held(), _Held()
+        self._held: dict[type, _Held] = {kind: _Held() for kind in (Frame, Positions, Frames)}
 
     def add(self, message: _Item) -> Iterator[_Item]:
         """What is to be passed on now that `message` is due."""
-        if not isinstance(message, _Rows):
+        if not isinstance(message, Frame | Positions | Frames):
             yield from self.flush()
             yield message
             return
-        held = self._frames if isinstance(message, Frame) else self._positions
+        held = self._held[type(message)]
         if not held.joins(message):
             yield from held.let_go()
         held.put(message)
@@ -37,8 +41,8 @@ class Blocks(Generic[_Item]):
 
     def flush(self) -> Iterator[_Item]:
         """All that is held."""
-        yield from self._frames.let_go()
-        yield from self._positions.let_go()
+        for held in self._held.values():
+            yield from held.let_go()
 
 
 class _Held:
@@ -46,6 +50,7 @@ class _Held:
 
     def __init__(self) -> None:
         self._parts: list[Any] = []
+        self._form: tuple[object, ...] = ()
         self._last = -1
         self.rows = self.size_bytes = 0
 
@@ -53,19 +58,17 @@ class _Held:
         """Whether it can be of the same block: of the same scan and form, with rising indices, and not too many."""
         if not self._parts:
             return True
-        first = self._parts[0]
-        if self.rows + len(message) > BLOCK_ROWS or first.scan_id != message.scan_id:
-            return False
-        if self._last >= message.index.item(0):
-            return False
-        return not isinstance(message, Frame) or _form(first) == _form(message)
+        fits = self.rows + len(message) <= BLOCK_ROWS and self._last < _index(message).item(0)
+        return fits and self._form == _form(message)
 
     def put(self, message: _Rows) -> None:
         """Hold it."""
+        if not self._parts:
+            self._form = _form(message)
         self._parts.append(message)
-        self._last = message.index.item(-1)
+        self._last = _index(message).item(-1)
         self.rows += len(message)
-        if isinstance(message, Frame):
+        if not isinstance(message, Positions):
             self.size_bytes += message.payload.nbytes
 
     def let_go(self) -> Iterator[Any]:
@@ -76,9 +79,19 @@ class _Held:
             yield parts[0] if len(parts) == 1 else parts[0].joined(parts)
 
 
-def _form(frame: Frame) -> tuple[object, ...]:
-    """What the frames of one block have in common."""
-    return frame.dark, frame.taken_yx_m is None, frame.payload.form
+def _index(message: _Rows) -> NDArray[np.int64]:
+    return message.number if isinstance(message, Frames) else message.index
+
+
+def _form(message: _Rows) -> tuple[object, ...]:
+    """What the rows of one block have in common."""
+    match message:
+        case Frame():
+            return message.scan_id, message.dark, message.taken_yx_m is None, message.payload.form
+        case Frames():
+            return message.run, message.dark, message.payload.form
+        case Positions():
+            return (message.scan_id,)
 
 
 def pieces(frame: Frame) -> Iterator[Frame]:

@@ -6,7 +6,8 @@ other senders join it. Its key is the sender's own name for it, as text, and uni
 format has none: then the run is the sender's latest.
 """
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -111,6 +112,14 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.number)
+
+    @staticmethod
+    def joined(blocks: Sequence["Frames"]) -> "Frames":
+        """One block of several of one run and form, whose numbers rise from one to the next; shares the bytes."""
+        payload = Payload.joined([block.payload for block in blocks])
+        number = np.concatenate([block.number for block in blocks])
+        timestamp_ns = np.concatenate([block.timestamp_ns for block in blocks])
+        return replace(blocks[0], number=number, timestamp_ns=timestamp_ns, payload=payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,7 +6,8 @@ bytes, u32 big-endian block bytes, then the blocks.
 """
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -67,6 +68,11 @@ class Payload:
 
     def __len__(self) -> int:
         return len(self.chunks)
+
+    @staticmethod
+    def joined(payloads: Sequence["Payload"]) -> "Payload":
+        """One of several of one form; shares the bytes."""
+        return replace(payloads[0], chunks=tuple(chunk for payload in payloads for chunk in payload.chunks))
 
     @property
     def form(self) -> tuple[Encoding, np.dtype, tuple[int, int]]:

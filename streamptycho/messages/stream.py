@@ -142,7 +142,7 @@ class Frame(Checked):
     @staticmethod
     def joined(blocks: Sequence["Frame"]) -> "Frame":
         """One block of several of one scan and form, whose indices rise from one to the next; shares the bytes."""
-        payload = replace(blocks[0].payload, chunks=tuple(chunk for block in blocks for chunk in block.payload.chunks))
+        payload = Payload.joined([block.payload for block in blocks])
         names = ("index", "timestamp_ns") if blocks[0].taken_yx_m is None else ("index", "timestamp_ns", "taken_yx_m")
         rows: dict[str, Any] = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in names}
         return replace(blocks[0], payload=payload, **rows)

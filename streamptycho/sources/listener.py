@@ -98,7 +98,7 @@ class Stream:
     _ticked_s: float = field(default=-math.inf, init=False)
 
     def begin(self, *, waiting: bool) -> bool:
-        """Turn to the next messages, or to the silence if none is `waiting`; each is received with its first fact.
+        """Turn to the next messages, or to the silence if none is `waiting`.
 
         False if there is nothing to be taken: no message, and the silence was asked a moment ago.
         """
@@ -107,7 +107,7 @@ class Stream:
             if now_s - self._ticked_s < TICK_S:
                 return False
             self._ticked_s = now_s
-        self._facts = self.files.through(self._read(waiting=waiting))
+        self._facts = self.files.through(_joined(self._read(waiting=waiting)))
         self.taken = 0
         return True
 
@@ -157,10 +157,7 @@ class OwnStream:
         """Turn to the next messages; frames and positions that have come together are joined."""
         self.taken = 0
         if waiting:
-            blocks = Blocks[Fact]()
-            for fact in self._read():
-                self._facts.extend(blocks.add(fact))
-            self._facts.extend(blocks.flush())
+            self._facts.extend(_joined(self._read()))
         return bool(self._facts)
 
     def take(self) -> Fact | None:
@@ -184,6 +181,14 @@ class OwnStream:
     def close(self) -> None:
         """Stop listening."""
         self.source.close()
+
+
+def _joined(facts: Iterable[Fact]) -> Iterator[Fact]:
+    """The facts of one turn; frames that have come together as blocks."""
+    blocks = Blocks[Fact]()
+    for fact in facts:
+        yield from blocks.add(fact)
+    yield from blocks.flush()
 
 
 class Listener(Closing):
