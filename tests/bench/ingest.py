@@ -26,9 +26,11 @@ from streamptycho.messages.geometry import Geometry
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import Stream
 from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
-from streamptycho.wire.codec import encode
+from streamptycho.wire.codec import Part
 from streamptycho.wire.sockets import Sender, new_context
 from streamptycho_services.processes.watch import Watcher
+from streamptycho_sim.formats.table import FramesFormat, frames_encoder
+from streamptycho_sim.stream import Item
 from tests import chain
 from tests.bench.writer import payload_of
 from tests.ports import free_address
@@ -37,8 +39,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _RAW, _BSLZ4 = "raw", "bslz4"
 _FIRST = 500
 """Frames that are written before the others are sent."""
-CASES = [(256, _BSLZ4), (256, _RAW), (512, _BSLZ4)]
-"""Side of the frames in pixels, and how they travel."""
+CASES: list[tuple[int, str, FramesFormat]] = [
+    (256, _BSLZ4, "streamptycho"),
+    (256, _RAW, "streamptycho"),
+    (512, _BSLZ4, "streamptycho"),
+    (256, _BSLZ4, "dectris-v1"),
+    (512, _BSLZ4, "dectris-v1"),
+    (256, _BSLZ4, "dectris-v2"),
+    (512, _BSLZ4, "dectris-v2"),
+]
+"""Side of the frames in pixels, how they travel, and in which format of messages; positions come in ours."""
 _BARE_PULL = """
 import resource, sys, zmq
 socket = zmq.Context().socket(zmq.PULL)
@@ -103,45 +113,58 @@ def bare_file(side: int, size: int, count: int, encoding: str) -> float:
         return float(subprocess.run(program, capture_output=True, text=True, check=True).stdout) * 1e6 / count
 
 
-def ingest(side: int, encoding: str, count: int) -> dict[str, float]:
+def messages_of(start: ScanStart, blocks: list[Payload], count: int, format: FramesFormat) -> list[list[Part]]:
+    """Parts of the start, of each of `count` frames and of their end; equal pixels are held once."""
+    frames = (_frame(i, blocks[i % len(blocks)]) for i in range(count))
+    encoder, pixels = frames_encoder(format), dict[bytes, bytes]()
+    told = []
+    for message in (start, *frames, _end(Stream.FRAMES, count)):
+        for parts in encoder.messages(Item(stream=Stream.FRAMES, message=message)):
+            told.append([pixels.setdefault(part, part) for part in map(bytes, parts)])
+    return told
+
+
+def ingest(side: int, encoding: str, count: int, format: FramesFormat) -> dict[str, float]:
     """Frames per second, and microseconds of processor time per frame of receiver and writer, and of the bare loops."""
     blocks = payloads(side, encoding)
     geometry = Geometry(wavelength_m=1e-10, distance_m=2.0, pitch_m=(75e-6, 75e-6), frame_shape=(side, side))
     start = ScanStart(scan_id="ingest", geometry=geometry, dtype=np.dtype("uint16"), started_ns=1, expected=count)
+    begin, *messages, finish = messages_of(start, blocks, count, format)
     side_px = int(np.ceil(np.sqrt(count)))
     yx_m = np.stack(np.divmod(np.arange(count), side_px), axis=1) * 0.1e-6
     with tempfile.TemporaryDirectory() as folder:
         # the live passes go on all the time; nothing is to be waited for after the end
-        config = chain.config(Path(folder), engine__threads=1, engine__polish_passes=0, write__picture=False)
+        detector = chain.detector_at()
+        detector = detector.model_copy(update={"frames": detector.frames.model_copy(update={"format": format})})
+        config = chain.config(Path(folder), detector, engine__threads=1, engine__polish_passes=0, write__picture=False)
         with chain.in_processes(config) as services, new_context() as context, Watcher(context, config.services) as watcher:
             frames, positions = chain.outlets(config.detector)
             with Sender(context, frames) as push, Sender(context, positions) as publish:
                 chain.wait_until(lambda: (watcher.poll(0.05), watcher.ready)[1], "services to be ready", 300)
                 assert push.wait_for_peer(60) and publish.wait_for_peer(60)  # noqa: PT018 - both, in this order
-                push.send(start, wait_s=60)
-                _send(push, publish, range(_FIRST), blocks, yx_m)
-                path = Path(folder) / "ingest.cxi"
-                chain.wait_until(path.exists, "a file")
+                push.send_parts(begin, wait_s=60)
+                _send(push, publish, range(_FIRST), messages, yx_m)
+                chain.wait_until(lambda: list(Path(folder).glob("*.cxi")), "a file")
+                (path,) = Path(folder).glob("*.cxi")
                 with h5py.File(path, "r", swmr=True) as file:
                     chain.wait_until(lambda: _written(file) == _FIRST, "the first frames to be written")
                     before, began = {name: cpu_s(p) for name, p in services.pids.items()}, time.monotonic()
-                    sender = threading.Thread(target=_send, args=(push, publish, range(_FIRST, count), blocks, yx_m))
+                    sender = threading.Thread(target=_send, args=(push, publish, range(_FIRST, count), messages, yx_m))
                     sender.start()
                     chain.wait_until(lambda: _written(file) == count, "the frames to be written", 300)
                     took_s = time.monotonic() - began
                     spent = {name: (cpu_s(p) - before[name]) * 1e6 / (count - _FIRST) for name, p in services.pids.items()}
                 sender.join()
-                for stream, sender_of in ((Stream.FRAMES, push), (Stream.POSITIONS, publish)):
-                    sender_of.send(ScanEnd(scan_id="ingest", started_ns=1, stream=stream, count=count), wait_s=60)
-                chain.wait_written(watcher, "ingest", timeout_s=300)
+                push.send_parts(finish, wait_s=60)
+                publish.send(_end(Stream.POSITIONS, count), wait_s=60)
+                chain.wait_written(watcher, path.stem, timeout_s=300)
         assert (chain.facts(path)["n_frames"], chain.facts(path)["complete"]) == (count, 1)
-    message = [bytes(part) for part in encode(_frame(0, blocks[0]))]
     size = blocks[0].chunks[0].nbytes
     return {
         "rate_hz": (count - _FIRST) / took_s,
         "receive_us": spent["receive"],
         "write_us": spent["write"],
-        "bare_pull_us": bare_pull([message], count),
+        "bare_pull_us": bare_pull(messages[:64], count),
         "bare_file_us": bare_file(side, size, count, encoding),
     }
 
@@ -150,12 +173,16 @@ def _frame(index: int, payload: Payload) -> Frame:
     return Frame(scan_id="ingest", index=np.array([index]), timestamp_ns=np.zeros(1, np.int64), payload=payload)
 
 
-def _send(push: Sender, publish: Sender, indices: range, blocks: list[Payload], yx_m: np.ndarray) -> None:
+def _end(stream: Stream, count: int) -> ScanEnd:
+    return ScanEnd(scan_id="ingest", started_ns=1, stream=stream, count=count)
+
+
+def _send(push: Sender, publish: Sender, indices: range, messages: list[list[Part]], yx_m: np.ndarray) -> None:
     for i in indices:
         if i % 100 == 0:
             rows = np.arange(i, min(i + 100, len(yx_m)))
             publish.send(Positions(scan_id="ingest", index=rows, yx_m=yx_m[rows]))
-        assert push.send(_frame(i, blocks[i % len(blocks)]), wait_s=60)
+        assert push.send_parts(messages[i], wait_s=60)
 
 
 def _written(file: h5py.File) -> int:
@@ -164,22 +191,22 @@ def _written(file: h5py.File) -> int:
     return int(count[()])
 
 
-def table(count: int, cases: list[tuple[int, str]], repeats: int) -> dict[str, float]:
+def table(count: int, cases: list[tuple[int, str, FramesFormat]], repeats: int) -> dict[str, float]:
     """Print medians of some runs of each case."""
     print("\nframes into a file over tcp; CPU us per frame, beside bare loops in the same run")
-    print("px   encoding   frames/s    receive  bare PULL    write   bare file   both over both")
+    print("px   encoding  format        frames/s  receive  bare PULL    write  bare file  both over both")
     figures = {}
-    for side, encoding in cases:
-        runs = [ingest(side, encoding, count) for _ in range(repeats)]
+    for side, encoding, format in cases:
+        runs = [ingest(side, encoding, count, format) for _ in range(repeats)]
         r = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
         over = (r["receive_us"] + r["write_us"]) / (2 * r["bare_pull_us"] + r["bare_file_us"])
         print(
-            f"{side:4} {encoding:8} {r['rate_hz']:10.0f} {r['receive_us']:10.0f} {r['bare_pull_us']:10.0f}"
-            f" {r['write_us']:8.0f} {r['bare_file_us']:11.0f} {over:10.1f} x",
+            f"{side:4} {encoding:9} {format:12} {r['rate_hz']:9.0f} {r['receive_us']:8.0f} {r['bare_pull_us']:10.0f}"
+            f" {r['write_us']:8.0f} {r['bare_file_us']:10.0f} {over:13.1f} x",
             flush=True,
         )
-        figures |= {f"ingest_{side}_{encoding}_{name}": value for name, value in r.items()}
-        figures[f"ingest_{side}_{encoding}_over_bare"] = over
+        case = f"ingest_{side}_{encoding}_{format}"
+        figures |= {f"{case}_{name}": value for name, value in r.items()} | {f"{case}_over_bare": over}
     return figures
 
 
