@@ -9,7 +9,7 @@ FUZZ ?=
 GPU ?= gpu13
 PARALLEL := -n 2 --dist worksteal
 
-.PHONY: demo test slow quality check format bench chaos fuzz gpu clean
+.PHONY: demo test slow quality check format bench chaos fuzz gpu peers clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -40,6 +40,18 @@ format: $(BIN)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+PEERS := .peers
+peers: $(BIN)/.ready $(PEERS)/.ready  ## other people's detectors and DAQs, as they are installed, against ours; builds environments for them
+	$(BIN)/python -m pytest -m peers
+
+$(PEERS)/.ready: Makefile
+	for peer in eiger daq bluesky; do $(PYTHON) -m venv $(PEERS)/$$peer; done
+	$(PEERS)/eiger/bin/python -m pip install --quiet bitshuffle wheel "setuptools<80"
+	$(PEERS)/eiger/bin/python -m pip install --quiet --no-build-isolation eiger-simulator==0.5.1
+	$(PEERS)/daq/bin/python -m pip install --quiet tickit-devices==0.4.1 "cbor2<6" pandablocks==0.10.4
+	$(PEERS)/bluesky/bin/python -m pip install --quiet "ophyd-async[sim]==0.21.3" bluesky==1.15.1 pyzmq msgpack
+	touch $@
+
 bench: $(BIN)/.ready  ## costs and live quality on this CPU, compared with transforms and peers; BENCH="--peers ptylab" passes flags on
 	$(BIN)/python -m tests.bench.cpu $(BENCH)
 
@@ -55,4 +67,4 @@ gpu: $(BIN)/.ready  ## on a CUDA device: correctness against NumPy, then figures
 	$(BIN)/python -m tests.bench.gpu
 
 clean:
-	rm -rf $(VENV) .bench out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(PEERS) .bench out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -1,8 +1,6 @@
 """ophyd-async as it is installed: a fly scan whose files are followed while it flies."""
 
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,18 +14,16 @@ from streamptycho.sources.listener import listen
 from streamptycho.sources.options import DetectorEndpoint
 from streamptycho.wire.security import NO_KEYS
 from streamptycho.wire.sockets import new_context
+from tests.peers.simplon import program
 
-PYTHON = os.environ.get("STREAMPTYCHO_PEERS_PYTHON", sys.executable)
-"""An interpreter that has ophyd-async, which wants other versions of much."""
 FLIGHT = Path(__file__).with_name("ophyd_async_flight.py")
 FRAMES = 25
 
 
 @pytest.mark.peers
 def test_frames_and_values_of_a_fly_scan_come_while_it_flies(tmp_path: Path):
-    if subprocess.run([PYTHON, "-c", "import ophyd_async.sim"], capture_output=True, check=False).returncode:
-        pytest.skip(f"{PYTHON} has no ophyd-async; set STREAMPTYCHO_PEERS_PYTHON to one that has")
-    command, heard = [PYTHON, str(FLIGHT), str(tmp_path), str(FRAMES)], list[Fact]()
+    python = program("bluesky", "python")
+    command, heard = [str(python), str(FLIGHT), str(tmp_path), str(FRAMES)], list[Fact]()
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as flight, new_context(NO_KEYS) as context:
         assert flight.stdout is not None
         address = flight.stdout.readline().strip()
