@@ -6,7 +6,7 @@ import pytest
 
 from streamptycho.join.rejected import Rejected
 from streamptycho.messages.reasons import DropReason
-from streamptycho.pipeline.notices import _DROPPED, _REJECTED, WARN_S, Notices
+from streamptycho.pipeline.notices import _DROPPED, REJECTED, WARN_S, Notices
 from tests.scans import Clock
 from tests.statuses import status
 
@@ -61,7 +61,7 @@ def test_a_flood_of_messages_makes_no_flood_of_lines(told):
 
 def test_every_reason_has_words():
     assert _DROPPED.keys() == set(DropReason)
-    assert all(words and not words.endswith(".") for words in (_DROPPED | _REJECTED).values())
+    assert all(words and not words.endswith(".") for words in (_DROPPED | REJECTED).values())
 
 
 def test_what_is_remembered_is_bounded(told):
