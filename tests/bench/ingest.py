@@ -136,7 +136,8 @@ def ingest(side: int, encoding: str, count: int, format: FramesFormat) -> dict[s
         # the live passes go on all the time; nothing is to be waited for after the end
         detector = chain.detector_at()
         detector = detector.model_copy(update={"frames": detector.frames.model_copy(update={"format": format})})
-        config = chain.config(Path(folder), detector, engine__threads=1, engine__polish_passes=0, write__picture=False)
+        settings = {"engine__threads": 1, "engine__polish_passes": 0, "write__picture": False}
+        config = chain.config(Path(folder), detector, scan__pairing="open-scan", **settings)
         with chain.in_processes(config) as services, new_context() as context, Watcher(context, config.services) as watcher:
             frames, positions = chain.outlets(config.detector)
             with Sender(context, frames) as push, Sender(context, positions) as publish:
@@ -158,7 +159,9 @@ def ingest(side: int, encoding: str, count: int, format: FramesFormat) -> dict[s
                 push.send_parts(finish, wait_s=60)
                 publish.send(_end(Stream.POSITIONS, count), wait_s=60)
                 chain.wait_written(watcher, path.stem, timeout_s=300)
-        assert (chain.facts(path)["n_frames"], chain.facts(path)["complete"]) == (count, 1)
+        found = chain.facts(path)
+        assert (found["n_frames"], found["complete"]) == (count, 1)
+        assert found["used"] + found["dropped"].get("engine_full", 0) == count, "frames found no positions"
     size = blocks[0].chunks[0].nbytes
     return {
         "rate_hz": (count - _FIRST) / took_s,
