@@ -1,9 +1,11 @@
 """A fly scan of ophyd-async's simulated detector, published as bluesky does. Arguments: folder, number of frames.
 
-Run by the tests in an interpreter that has ophyd-async; prints the address, and begins with the first subscriber.
+Run by the tests in an interpreter that has ophyd-async; prints the address, begins with the first subscriber, and
+prints the end of each stream_datum and when it is sent.
 """
 
 import sys
+import time
 from pathlib import PurePath
 
 import bluesky.plan_stubs as bps
@@ -24,6 +26,8 @@ socket.recv()
 
 
 def publish(name, doc):
+    if name == "stream_datum":
+        print(doc["indices"]["stop"], time.time(), flush=True)
     socket.send(b" ".join((b"", name.encode(), msgpack.packb(doc))))
 
 

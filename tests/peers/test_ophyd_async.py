@@ -30,12 +30,17 @@ def test_frames_and_values_of_a_fly_scan_come_while_it_flies(tmp_path: Path):
         endpoint = DetectorEndpoint(address=address, format="bluesky", options={"frames": "det"})
         with listen(context, {Role.FRAMES: endpoint}) as listener:
             end_s, in_flight = time.monotonic() + 120, 0
+            came_s: dict[int, float] = {}
             while not any(isinstance(fact, Ended) for fact in heard):
                 assert time.monotonic() < end_s, heard
                 told = listener.receive(0.05)
                 heard += [] if told is None else [told.fact]
+                if told is not None and isinstance(told.fact, Frames):
+                    came_s |= dict.fromkeys(told.fact.number.tolist(), time.time())
                 in_flight += isinstance(heard[-1] if heard else None, Frames) and flight.poll() is None
-        flight.communicate(timeout=60)
+        sent = [line.split() for line in flight.communicate(timeout=60)[0].splitlines()]
+    waits_s = [came_s[int(stop) - 1] - float(time_s) for stop, time_s in sent]
+    print(f"from stream_datum to frames: {np.median(waits_s):.3f} s, {max(waits_s):.3f} s at most, of {len(waits_s)}")
     assert [fact for fact in heard if isinstance(fact, ProtocolError)] == []
     began, end = heard[0], heard[-1]
     assert isinstance(began, Began)
