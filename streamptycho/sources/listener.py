@@ -18,6 +18,7 @@ from streamptycho.messages.facts import Fact
 from streamptycho.options import Closing
 from streamptycho.sources.growing import StoredReader
 from streamptycho.sources.options import DetectorEndpoint
+from streamptycho.sources.recognise import Misread
 from streamptycho.sources.tcp import TcpSource
 from streamptycho.wire.codec import Part, decode
 from streamptycho.wire.curve import Context
@@ -93,6 +94,7 @@ class Stream:
     """When the latest message came; None before the first."""
     files: Files = field(default_factory=StoredReader)
     """What reads the files that these facts name."""
+    misread: Misread | None = None
     _facts: Iterator[Fact] = field(default=iter(()), init=False)
 
     _ticked_s: float = field(default=-math.inf, init=False)
@@ -134,7 +136,11 @@ class Stream:
             if parts is None:
                 break
             heard, self.heard_s = True, time.monotonic()
-            yield from self.dialect.feed(parts, self.heard_s) if parts else self.dialect.restarted(self.heard_s)
+            if not parts:
+                yield from self.dialect.restarted(self.heard_s)
+                continue
+            facts = self.dialect.feed(parts, self.heard_s)
+            yield from facts if self.misread is None else self.misread.hear(parts, facts)
         if not heard:
             yield from self.dialect.tick(time.monotonic())
 
@@ -145,6 +151,7 @@ class OwnStream:
 
     role: Role
     source: Inlet
+    misread: Misread | None = None
     taken: int = field(default=0, init=False)
     _facts: deque[Fact] = field(default_factory=deque, init=False)
 
@@ -176,7 +183,10 @@ class OwnStream:
                 fact: Fact = decode(parts)
             except ProtocolError as error:
                 fact = error
-            yield fact
+            if self.misread is None:
+                yield fact
+            else:
+                yield from self.misread.hear(parts, iter((fact,)))
 
     def close(self) -> None:
         """Stop listening."""
@@ -284,7 +294,9 @@ def open_stream(
 
         files = ScanFiles(endpoint.address, Hdf5.model_validate(endpoint.options))
         return Stream(role, files, dialect, files)
-    if endpoint.socket is SocketKind.STREAM:
-        return Stream(role, TcpSource(endpoint, dialect.greeting), dialect)
+    connection = endpoint.socket is SocketKind.STREAM
+    misread = Misread(f"detector.{role.value}", endpoint.format, connection=connection)
+    if connection:
+        return Stream(role, TcpSource(endpoint, dialect.greeting), dialect, misread=misread)
     inlet = Inlet(context, endpoint)
-    return OwnStream(role, inlet) if endpoint.format == OURS else Stream(role, inlet, dialect)
+    return OwnStream(role, inlet, misread) if endpoint.format == OURS else Stream(role, inlet, dialect, misread=misread)

@@ -1,6 +1,7 @@
 """Which format are these messages in? Every built-in dialect is tried on them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 
 from streamptycho.dialects.door import Interpreter, built_in
 from streamptycho.errors import ConfigError, ProtocolError
@@ -10,6 +11,10 @@ from streamptycho.sources.options import USUAL
 from streamptycho.wire.codec import Part
 from streamptycho.wire.endpoint import SocketKind
 
+log = logging.getLogger(__name__)
+
+FEW, _FEW_BYTES = 4, 64 << 20
+"""Messages after which a stream is judged of which nothing was understood, and what of them is kept."""
 _DATA = (Frame, Positions, Frames, Samples, Stored)
 
 
@@ -42,3 +47,47 @@ def _score(facts: Sequence[Fact]) -> tuple[int, int]:
     wrong = sum(isinstance(fact, ProtocolError) for fact in facts)
     data = sum(isinstance(fact, _DATA) for fact in facts)
     return (data, len(facts) - 2 * wrong) if 2 * wrong < len(facts) else (0, 0)
+
+
+class Misread:
+    """Says once, in the log, that nothing of what comes is understood, and which format it is in.
+
+    Parameters
+    ----------
+    setting, format : of the endpoint, ``detector.frames`` for example, and what it is set to.
+    """
+
+    def __init__(self, setting: str, format: str, *, connection: bool = False) -> None:
+        self._setting, self._format, self._connection = setting, format, connection
+        self._kept: list[list[bytes]] = []
+        self._room = _FEW_BYTES
+        self.over = False
+        """Whether something was understood, or it has been said."""
+
+    def hear(self, parts: Sequence[Part], facts: Iterator[Fact]) -> Iterator[Fact]:
+        """The same facts, which follow from `parts`."""
+        if self.over:
+            yield from facts
+            return
+        told = list(facts)
+        self.over = any(not isinstance(fact, ProtocolError) for fact in told)
+        if told and not self.over:
+            self._room -= sum(map(len, parts))
+            self._kept += [list(map(bytes, parts))] if self._room >= 0 else []
+            self._judge()
+        if self.over:
+            self._kept.clear()
+        yield from told
+
+    def _judge(self) -> None:
+        if len(self._kept) < FEW and self._room >= 0:
+            return
+        self.over = True
+        found = [name for name in recognise(self._kept, connection=self._connection) if name != self._format]
+        said = f"nothing of what comes first is understood as {self._format}"
+        if found:
+            log.warning(
+                "%s: %s; it looks like %s: set format = '%s' there", self._setting, said, " or ".join(found), found[0]
+            )
+        else:
+            log.warning("%s: %s, or as any format that is known; `streamptycho check` shows more", self._setting, said)

@@ -1,5 +1,6 @@
 """Several sources as one stream of facts."""
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from streamptycho.messages.stream import Frame, Positions, ScanStart
 from streamptycho.sources.listener import Listener, OwnStream, Stream, listen
 from streamptycho.sources.options import DetectorEndpoint
 from streamptycho.wire.codec import encode
-from streamptycho.wire.sockets import new_context
+from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.sockets import Sender, new_context
 from tests import scans
+from tests.ports import free_address
 from tests.sources.test_tcp import WAIT_S, Server
 
 
@@ -111,3 +114,48 @@ def test_our_own_frames_that_have_come_together_are_heard_as_one_block():
     assert isinstance(facts[3], ProtocolError)
     assert [type(fact) for i, fact in enumerate(facts) if i != 3] == [ScanStart, Frame, Positions, Frame, Frame]
     assert [facts[i].index.tolist() for i in (1, 2, 4, 5)] == [list(range(5)), [0, 1], [5], [6]]
+
+
+V1 = [[json.dumps({"htype": "dheader-1.0", "series": 7, "header_detail": "none"}).encode()]]
+V1 += [
+    [
+        json.dumps({"htype": "dimage-1.0", "series": 7, "frame": i, "hash": ""}).encode(),
+        json.dumps({"htype": "dimage_d-1.0", "shape": [4, 4], "type": "uint16", "encoding": "<", "size": 32}).encode(),
+        bytes(32),
+        json.dumps({"htype": "dconfig-1.0", "start_time": 0, "stop_time": 0, "real_time": 0}).encode(),
+    ]
+    for i in range(6)
+]
+
+
+@pytest.mark.parametrize(
+    ("format", "said", "told"),
+    [
+        (
+            "streamptycho",
+            V1,
+            "understood as streamptycho; it looks like dectris-v1: set format",
+        ),
+        ("dectris-v1", [encode(scans.frame(i)) for i in range(6)], "as dectris-v1; it looks like streamptycho: set format"),
+        (
+            "streamptycho",
+            [[b"hello"]] * 6,
+            "as streamptycho, or as any format that is known",
+        ),
+        ("streamptycho", [[b"hello"]] * 3, ""),
+        ("streamptycho", [encode(scans.start()), *V1], ""),
+        ("dectris-v1", V1, ""),
+    ],
+)
+def test_a_stream_in_another_format_than_is_configured_is_told_of_once(format: str, said: list, told: str, caplog):
+    sockets = Endpoint(address=free_address(), socket=SocketKind.PUSH, bind=True)
+    ends = {Role.FRAMES: DetectorEndpoint(address=sockets.address, format=format)}
+    with new_context() as context, Sender(context, sockets) as sender, listen(context, ends) as listener:
+        assert sender.wait_for_peer(WAIT_S)
+        for parts in said:
+            assert sender.send_parts(parts, wait_s=WAIT_S)
+        heard = [listener.receive(0.1) for _ in range(15)]
+    assert any(one is not None for one in heard)
+    texts = [record.getMessage() for record in caplog.records if record.name.endswith("recognise")]
+    assert len(texts) == bool(told)
+    assert all(text.startswith("detector.frames: ") and told in text for text in texts)
