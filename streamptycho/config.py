@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from streamptycho.compose.options import ScanOptions
+from streamptycho.dialects.door import OURS
 from streamptycho.errors import ConfigError
 from streamptycho.files.options import ReadOptions
 from streamptycho.join.options import MatchOptions
@@ -123,11 +124,25 @@ def load(base: Path | Config | None = None, overrides: Mapping[str, Any] | None 
             raise ConfigError(f"{base}: not valid TOML ({error})") from error
     for key, value in (overrides or {}).items():
         _put(table, key, value)
+    where = str(base) if isinstance(base, Path) else "configuration"
     try:
-        return Config.model_validate(table)
+        config = Config.model_validate(table)
     except ValidationError as error:
-        where = str(base) if isinstance(base, Path) else "configuration"
         raise ConfigError("\n".join(f"{where}: {line}" for line in _explain(error))) from error
+    if contradiction := _contradiction(config):
+        raise ConfigError(f"{where}: {contradiction}")
+    return config
+
+
+def _contradiction(config: Config) -> str | None:
+    """What does not go together, with the remedy."""
+    source = config.detector.by_role.get(config.scan.positions_from)
+    if config.positions.unit == "m" or source is None or source.format == OURS:
+        return None
+    return (
+        f"positions.unit: {config.positions.unit!r} - positions in the format {source.format!r} are made metres before; "
+        "leave it out, and set scan.unit if their sender names no unit or a wrong one"
+    )
 
 
 def _put(table: dict[str, Any], dotted: str, value: Any) -> None:

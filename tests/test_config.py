@@ -185,3 +185,11 @@ def test_every_setting_that_a_file_asks_for_exists():
     source = "".join(path.read_text() for path in (ROOT / "streamptycho" / "files").glob("*.py"))
     asked = set(re.findall(r"\bread\.(\w+)", source)) | set(re.findall(r'(?:length_m|_factor)\(.*, "(\w+)"\)', source))
     assert {"energy_ev", "distance_m", "mask"} <= asked <= set(ReadOptions.model_fields)
+
+
+def test_positions_are_made_metres_once():
+    panda = {"detector.positions": {"address": "tcp://panda:8889", "format": "panda"}}
+    load(None, panda | {"scan.unit": "mm"})
+    load(None, {"positions.unit": "um"})
+    with pytest.raises(ConfigError, match=r"positions.unit: 'um' - positions in the format 'panda' are made metres before"):
+        load(None, panda | {"positions.unit": "um"})

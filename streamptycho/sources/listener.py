@@ -273,11 +273,12 @@ class Listener(Closing):
 
 def listen(context: Context, endpoints: Mapping[Role, DetectorEndpoint]) -> Listener:
     """Hear `endpoints`, role to end of its stream, each in the dialect of its format."""
-    dialects = {role: Interpreter(endpoint.format, endpoint.options) for role, endpoint in endpoints.items()}
+    others = {role: endpoint for role, endpoint in endpoints.items() if endpoint.format != OURS}
+    dialects = {role: Interpreter(endpoint.format, endpoint.options) for role, endpoint in others.items()}
     streams: list[Stream | OwnStream] = []
     try:
         for role, endpoint in endpoints.items():
-            streams.append(open_stream(context, role, endpoint, dialects[role]))
+            streams.append(open_stream(context, role, endpoint, dialects.get(role)))
     except ConfigError:
         Listener(streams).close()
         raise
@@ -288,15 +289,15 @@ def open_stream(
     context: Context, role: Role, endpoint: DetectorEndpoint, dialect: Interpreter | None = None
 ) -> Stream | OwnStream:
     """What comes from `endpoint`, in the dialect of its format. Raises :class:`ConfigError` if that cannot be."""
+    misread = Misread(f"detector.{role}", endpoint.format, connection=endpoint.socket is SocketKind.STREAM)
+    if endpoint.format == OURS and endpoint.socket is not SocketKind.STREAM:
+        return OwnStream(role, Inlet(context, endpoint), misread)
     dialect = dialect or Interpreter(endpoint.format, endpoint.options)
     if endpoint.format == "hdf5":
         from streamptycho.sources.scan_files import ScanFiles  # most receivers need no HDF5
 
         files = ScanFiles(endpoint.address, Hdf5.model_validate(endpoint.options))
         return Stream(role, files, dialect, files)
-    connection = endpoint.socket is SocketKind.STREAM
-    misread = Misread(f"detector.{role.value}", endpoint.format, connection=connection)
-    if connection:
+    if endpoint.socket is SocketKind.STREAM:
         return Stream(role, TcpSource(endpoint, dialect.greeting), dialect, misread=misread)
-    inlet = Inlet(context, endpoint)
-    return OwnStream(role, inlet, misread) if endpoint.format == OURS else Stream(role, inlet, dialect, misread=misread)
+    return Stream(role, Inlet(context, endpoint), dialect, misread=misread)
