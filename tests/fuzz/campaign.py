@@ -154,7 +154,7 @@ class Session:
 
     def _good(self, context: Any, name: str) -> None:
         """Send a good scan once what was sent before is through, and judge it."""
-        # no change of a few bits makes an earlier name one that is still to come, whose scan would take such positions for its own
+        # no change of a few bits makes an earlier name one to come, whose scan would take such positions for its own
         scan_id = f"good-{name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
         with Watcher(context, self.rig.services()) as watcher:
             self._let_settle(watcher)
