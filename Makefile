@@ -24,7 +24,7 @@ demo: $(BIN)/.ready  ## simulated scan, live picture, CXI file; DEMO="--rate 200
 test: $(BIN)/.ready  ## the default tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-slow: $(BIN)/.ready  ## the tests marked slow, some 15 minutes on two cores
+slow: $(BIN)/.ready  ## the tests marked slow, some 12 minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not quality"
 
 quality: $(BIN)/.ready  ## convergence on benchmark scans, which differs from processor to processor; not in CI
