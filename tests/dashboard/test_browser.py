@@ -167,6 +167,17 @@ class TestPanels:
         page.until("() => document.getElementById('verdict').innerText.includes('converging')")
         assert page.text("#findings") == ""
 
+    def test_how_a_scan_was_put_together(self, page, stage, show):
+        receive, *others = show.statuses(0.5)
+        remark = "positions come under run 'motion-17', frames under run '1'"
+        stage.send(replace(receive, remarks=(remark, "<i>slanted</i>")), *others)
+        page.until("() => document.getElementById('findings').innerText.includes('motion-17')")
+        assert remark in page.text("#findings")
+        assert "<i>slanted</i>" in page.text("#findings")
+        assert page.page.locator("#findings i").count() == 0
+        stage.send(receive, *others)
+        page.until("() => !document.getElementById('findings').innerText.includes('motion-17')")
+
     def test_markup_in_words_stays_text(self, page, stage, show):
         assessment = replace(show.assessment(0.5), verdict="<img src=x onerror=alert(1)>", findings={"<b>": "<i>x</i>"})
         stage.send(*show.statuses(0.5), assessment)
