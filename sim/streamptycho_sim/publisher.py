@@ -58,7 +58,8 @@ class PublishOptions(Options):
     format: FramesFormat = "streamptycho"
     """What the frames are sent as."""
     positions_format: PositionsFormat = "streamptycho"
-    """What the positions are sent as; panda-json has them in micrometres as Y.Mean and X.Mean."""
+    """What the positions are sent as: panda-json in micrometres as Y.Mean and X.Mean, bluesky as a step scan of the motors
+    sy and sx, table-csv as lines and table-json as objects of index, x and y."""
     peer_timeout_s: float = Field(default=60.0, gt=0)
     """Longest wait for the receivers, seconds."""
     send_timeout_s: float = Field(default=60.0, gt=0)

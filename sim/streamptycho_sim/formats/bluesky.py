@@ -9,6 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from streamptycho.messages.reasons import Stream
+from streamptycho.messages.stream import Positions, ScanEnd, ScanStart
+from streamptycho.wire.codec import Part
+from streamptycho_sim.stream import Item
+
 Document: TypeAlias = tuple[str, dict[str, Any]]
 
 
@@ -60,10 +65,20 @@ class Scan:
         yield from self._points(per_page)
         yield self.stop()
 
+    def descriptor(self) -> Document:
+        """What events of the points hold."""
+        keys = {name: {"dtype": "number", "shape": [], "source": "sim", "units": self.unit} for name in self.columns}
+        head = {"uid": f"{self.uid}-primary", "run_start": self.uid, "name": "primary", "time": self.time_s}
+        return "descriptor", {**head, "data_keys": keys}
+
+    def event(self, row: int, data: Mapping[str, float]) -> Document:
+        """The values of a point."""
+        head = _event(f"{self.uid}-primary", self.time_s)
+        return "event", {**head, "seq_num": row + 1, "data": data, "timestamps": data}
+
     def _points(self, per_page: int) -> Iterator[Document]:
         uid, n = f"{self.uid}-primary", len(self)
-        keys = {name: {"dtype": "number", "shape": [], "source": "sim", "units": self.unit} for name in self.columns}
-        yield "descriptor", {"uid": uid, "run_start": self.uid, "name": "primary", "time": self.time_s, "data_keys": keys}
+        yield self.descriptor()
         for first in range(0, n, per_page or 1):
             rows = range(first, min(first + (per_page or 1), n))
             if per_page:
@@ -71,8 +86,7 @@ class Scan:
                 page = {**_event(uid, self.time_s), "seq_num": [row + 1 for row in rows], "data": data}
                 yield "event_page", {**page, "time": [self.time_s] * len(rows), "timestamps": data}
             else:
-                data = {name: float(values[first]) for name, values in self.columns.items()}
-                yield "event", {**_event(uid, self.time_s), "seq_num": first + 1, "data": data, "timestamps": data}
+                yield self.event(first, {name: float(values[first]) for name, values in self.columns.items()})
 
     def flight(self, path: Path, datasets: Mapping[str, str], per_datum: int = 10) -> Iterator[Document]:
         """A fly scan: `datasets`, data key to path, of the file at `path`, which somebody else writes.
@@ -110,6 +124,32 @@ class Scan:
         """The stop document."""
         doc = {"uid": f"{self.uid}-stop", "run_start": self.uid, "time": self.time_s + 1, "exit_status": exit_status}
         return "stop", {**doc, "reason": reason, "num_events": {"primary": len(self)}}
+
+
+class BlueskyPositions:
+    """Encodes the positions of scans as a step scan of the motors sy and sx, in micrometres, as ``bluesky`` publishes it."""
+
+    def __init__(self) -> None:
+        self._run = Scan(columns={})
+        self._rows = 0
+
+    def messages(self, item: Item) -> Iterator[list[Part]]:
+        """The one part of each message that an item becomes: an event for each position, in the order of the frames."""
+        match item.message:
+            case ScanStart() as start:
+                none = {"sy": np.empty(0), "sx": np.empty(0)}
+                said = {"num_points": start.expected} if start.expected is not None else {}
+                name = f"{start.scan_id}-{start.started_ns}"
+                self._run, self._rows = Scan(columns=none, uid=name, time_s=start.started_ns / 1e9, extra=said), 0
+                yield [message(self._run.start())]
+                yield [message(self._run.descriptor())]
+            case Positions(index=index, yx_m=yx_m):
+                for number, (y_m, x_m) in zip(index.tolist(), yx_m.tolist(), strict=True):
+                    self._rows += 1
+                    yield [message(self._run.event(number, {"sy": y_m * 1e6, "sx": x_m * 1e6}))]
+            case ScanEnd(stream=Stream.POSITIONS):
+                name, doc = self._run.stop()
+                yield [message((name, doc | {"num_events": {"primary": self._rows}}))]
 
 
 def _event(descriptor: str, time_s: float) -> dict[str, Any]:

@@ -7,13 +7,15 @@ from typing import Literal, Protocol
 from streamptycho.messages.reasons import Stream
 from streamptycho.wire.codec import Part
 from streamptycho.wire.codec import encode as encode_message
+from streamptycho_sim.formats.bluesky import BlueskyPositions
 from streamptycho_sim.formats.dectris_v1 import DectrisV1, DectrisV1Options
 from streamptycho_sim.formats.dectris_v2 import DectrisV2, DectrisV2Options
 from streamptycho_sim.formats.panda_json import PandaJson
+from streamptycho_sim.formats.table_text import TableCsv, TableJson
 from streamptycho_sim.stream import Item, Raw
 
 FramesFormat = Literal["streamptycho", "dectris-v1", "dectris-v2"]
-PositionsFormat = Literal["streamptycho", "panda-json"]
+PositionsFormat = Literal["streamptycho", "panda-json", "bluesky", "table-csv", "table-json"]
 
 
 class Encoder(Protocol):
@@ -48,4 +50,13 @@ def frames_encoder(name: FramesFormat) -> Encoder:
 
 def positions_encoder(name: PositionsFormat) -> Encoder:
     """What the positions are sent with."""
-    return PandaJson() if name == "panda-json" else Ours(Stream.POSITIONS)
+    match name:
+        case "panda-json":
+            return PandaJson()
+        case "bluesky":
+            return BlueskyPositions()
+        case "table-csv":
+            return TableCsv()
+        case "table-json":
+            return TableJson()
+    return Ours(Stream.POSITIONS)
