@@ -299,7 +299,8 @@ class Scan:
             elif expected is not None and all_frames and placed >= expected:
                 yield self._end(Stream.FRAMES, expected, EndReason.COMPLETE)
             elif self.leader is not frames and self.leader.ended is not None and self._silent(frames, now_s):
-                sure = expected is None and self.positions_of(self.leader) == self.frames_come
+                planned = expected or frames.parts.expected  # which may have been said after the start
+                sure = planned is None and self.positions_of(self.leader) == self.frames_come
                 yield self._end(Stream.FRAMES, self.frames_come, self.leader.ended.reason, sure=sure)
         if positions is not None and Stream.POSITIONS not in self.sent and not self._held_samples:
             yield from self._end_positions(positions, now_s)
