@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamptycho.display.ledger import Ledger, combine, not_written
+from streamptycho.messages.reasons import ServiceState
 from streamptycho.messages.status import AnyStatus
 from tests import statuses
 
@@ -100,3 +101,10 @@ def test_as_plain_numbers():
     assert plain == {"received": 3, "used": 1, "waiting": 1, "dropped": {"corrupt": 1}}
     plain["dropped"]["corrupt"] = 5
     assert ledger.dropped == {"corrupt": 1}
+
+
+def test_what_the_receiver_had_to_drop_and_the_file_has_given_is_counted_once():
+    receive = replace(status(40, 0, {"engine_full": 60}), state=ServiceState.DONE)
+    assert combine(receive, status(100, service="reconstruct")) == Ledger(100, 100, 0, {})
+    assert combine(receive, status(70, service="reconstruct")) == Ledger(100, 70, 0, {"engine_full": 30})
+    assert combine(receive, status(40, service="reconstruct")) == Ledger(100, 40, 0, {"engine_full": 60})

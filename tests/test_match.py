@@ -327,7 +327,7 @@ def test_positions_that_overtake_their_start_wait_for_it():
 
 def test_frames_and_their_end_need_a_start():
     run = Run()(frame([0, 1]), end(2, Stream.FRAMES))
-    assert run.rejected == {"no_start": 2, "unrecorded": 2}
+    assert run.rejected == {"no_start": 3, "unrecorded": 2}, "two frames, and their end"
     assert run.writer == run.engine == []
 
 

@@ -91,7 +91,12 @@ def combine(receive: ReceiveStatus | None, reconstruct: ReconstructStatus | None
     for status in (receive, reconstruct):
         if status is not None:
             dropped.update(status.dropped)
-    lost_before = sum(receive.dropped.values()) if receive else 0
+    found = 0
+    if receive is not None and reconstruct is not None and receive.done:
+        # of what the receiver had to drop, a reconstruction that was started again has found some in the file
+        found = min(dropped["engine_full"], max(reconstruct.received - receive.used, 0))
+        dropped -= Counter({"engine_full": found})
+    lost_before = sum(receive.dropped.values()) - found if receive else 0
     taken = reconstruct.received if reconstruct else 0
     if used is None:
         used = reconstruct.used if reconstruct else 0

@@ -111,10 +111,12 @@ class RecordedScan(Closing):
 
     def latest(self, run: RunId) -> Snapshot | None:
         """The latest picture of `run` in our own growing file; None where there is none, or the file is of another run."""
+        return latest(self._file, run) if self.is_of(run) else None
+
+    def is_of(self, run: RunId) -> bool:
+        """Whether this is our own growing file of `run`."""
         started = find(self._file, (f"{LIVE}/started_ns",))
-        if started is None or int(started[()]) != run.started_ns:
-            return None
-        return latest(self._file, run)
+        return started is not None and int(started[()]) == run.started_ns
 
     def frame(self, i: int) -> NDArray[np.generic]:
         """Pixels of frame `i`, (ny, nx), little-endian. Raises FormatError if they cannot be decompressed."""

@@ -165,7 +165,8 @@ class Matcher:
         """A message of a scan that is not open: late, or ahead of its start."""
         runs = self._closed.get(message.scan_id)
         if isinstance(message, Frame) or (isinstance(message, ScanEnd) and message.stream is not Stream.POSITIONS):
-            self.rejected.add("no_start" if runs is None else "stray", message.scan_id)
+            count = len(message) if isinstance(message, Frame) else 1
+            self.rejected.add("no_start" if runs is None else "stray", message.scan_id, count)
             if runs is None and isinstance(message, ScanEnd):
                 self.rejected.add("unrecorded", message.scan_id, message.count)
         elif isinstance(message, ScanEnd) and message.started_ns and message.run in (runs or ()):

@@ -237,7 +237,7 @@ class OpenScan:
                 for joined in blocks.add(frame.taken(positions.yx_m[row : row + 1])):
                     yield from self._to_engine(joined)
             elif index in self._seen:  # and let go: the reconstruction takes it from the file
-                self.dropped -= Counter({DropReason.NO_POSITION.value: 1})  # without a reason that is none any more
+                self.dropped[DropReason.NO_POSITION.value] -= 1
                 self.matched += 1
             else:
                 self.positions[index] = (y, x)
@@ -246,6 +246,8 @@ class OpenScan:
                 if len(self.positions) > self.options.max_waiting_positions:
                     self.positions.popitem(last=False)
                     self.rejected.add("position_forgotten", self.scan_id)
+        if self.dropped.get(DropReason.NO_POSITION.value) == 0:
+            del self.dropped[DropReason.NO_POSITION.value]
         for joined in blocks.flush():
             yield from self._to_engine(joined)
         yield from self._report_lost(lost)

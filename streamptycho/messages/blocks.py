@@ -58,8 +58,8 @@ class _Held:
         """Whether it can be of the same block: of the same scan and form, with rising indices, and not too many."""
         if not self._parts:
             return True
-        fits = self.rows + len(message) <= BLOCK_ROWS and self._last < _index(message).item(0)
-        return fits and self._form == _form(message)
+        fits = self.rows + len(message) <= BLOCK_ROWS and self.size_bytes + _bytes(message) <= BLOCK_BYTES
+        return fits and self._last < _index(message).item(0) and self._form == _form(message)
 
     def put(self, message: _Rows) -> None:
         """Hold it."""
@@ -68,8 +68,7 @@ class _Held:
         self._parts.append(message)
         self._last = _index(message).item(-1)
         self.rows += len(message)
-        if not isinstance(message, Positions):
-            self.size_bytes += message.payload.nbytes
+        self.size_bytes += _bytes(message)
 
     def let_go(self) -> Iterator[Any]:
         """The block, if there is anything to be one."""
@@ -77,6 +76,10 @@ class _Held:
             parts, self._parts = self._parts, []
             self.rows = self.size_bytes = 0
             yield parts[0] if len(parts) == 1 else parts[0].joined(parts)
+
+
+def _bytes(message: _Rows) -> int:
+    return 0 if isinstance(message, Positions) else message.payload.nbytes
 
 
 def _index(message: _Rows) -> NDArray[np.int64]:

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import CodecError
+from streamptycho.join.indices import IndexSet
 from streamptycho.messages.live import PointState
 from streamptycho.messages.reasons import DropReason
-from streamptycho.pipeline.points import ScanPoint
+from streamptycho.messages.stream import Frame
+from streamptycho.pipeline.points import ScanPoint, points_of
 from streamptycho.pipeline.survey import MOST_PLANNED, PointLog
 from streamptycho.preprocess.frames import FramePreprocessor, Prepared
 from streamptycho.preprocess.positions import PositionTransform
@@ -41,6 +43,7 @@ class Intake(ABC):
         self.newest: tuple[int, NDArray[np.generic]] | None = None
         self.newest_ns = 0
         self._transform = transform
+        self._seen = IndexSet()
         self._rows: dict[int, int] = {}
         """Frame index to row of the engine."""
         self._outside = 0
@@ -49,6 +52,17 @@ class Intake(ABC):
     @abstractmethod
     def _make_engine(self, options: EngineOptions) -> RollingEngine:
         """Also called when the reconstruction begins again without its first frames."""
+
+    def take(self, frame: Frame) -> None:
+        """Take the points of a block."""
+        points = list(points_of(frame))
+        received = self.received + sum(point.index not in self._seen for point in points)
+        try:
+            for point in points:
+                self.add(point)
+        except MemoryError:  # the scan is given up: all others of the block fail with it
+            self.received = received
+            raise
 
     def add(self, point: ScanPoint) -> None:
         """Prepare a frame and give it to the engine."""

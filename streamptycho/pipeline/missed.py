@@ -1,7 +1,8 @@
 """What a reconstruction has missed, from the file of the scan while that grows.
 
 A reconstruction that is restarted in mid-scan has lost its picture and the points that its former process had taken; one
-whose link was cut may lack a few. The writer has them all: points are read from its file by index, until the counts agree.
+whose link was cut may lack a few; and what the receiver could not hold until its position came, it leaves to the file. The
+writer has them all: points are read from its file by index, until the counts agree.
 """
 
 import logging
@@ -25,7 +26,9 @@ from streamptycho.pipeline.points import ScanPoint, points_of
 log = logging.getLogger(__name__)
 
 WAIT_S = 10.0
-"""How long the file is awaited, and then what is missing in it: the writer may have begun anew as well."""
+"""How long the file is awaited, and then the next of what is missing in it: the writer may have begun anew as well."""
+NAMED_S = 2.0
+"""How long, at the end, the writer is awaited to say where the file is: it does so twice a second."""
 LOOK_S = 0.25
 """Time between two looks into the file; what it held when it was opened counts."""
 HELD_BYTES = 64 << 20
@@ -48,6 +51,8 @@ class Missed:
         self._held: deque[Frame] = deque()
         self._held_bytes = 0
         self._unreadable: set[int] = set()
+        self._reason = ""
+        """Why the file could not be opened at the last look."""
         self.holding = resumed
         self.picture: Snapshot | None = None
         """The latest in the file when it was first opened; only for a scan that is resumed."""
@@ -56,6 +61,8 @@ class Missed:
 
     def found(self, path: Path) -> None:
         """The writer says where the file is."""
+        if self._path is None and not self.holding and not np.isinf(self._until_s):
+            self._until_s = self._clock() + WAIT_S
         self._path = path
 
     def hold(self, frame: Frame) -> None:
@@ -67,11 +74,20 @@ class Missed:
 
     def expected(self) -> bool:
         """True if the file may still bring what is missing; asked when everything else has come."""
-        if self._path is None:
-            return False
         if np.isinf(self._until_s):
-            self._until_s = self._clock() + WAIT_S
+            self._until_s = self._clock() + (NAMED_S if self._path is None else WAIT_S)
         return self._clock() < self._until_s
+
+    def give_up(self, points: int) -> None:
+        """Say why what is still missing has not come from the file."""
+        if points:
+            words = "scan %s: %d frames are not in the picture: %s"
+            log.warning(words, self._run.scan_id, points, self._reason or "they are not in its file", extra=self._run.fields)
+
+    def enough(self) -> None:
+        """Nothing more is needed."""
+        self._points = None
+        self._held.clear()
 
     @property
     def reading(self) -> bool:
@@ -111,19 +127,28 @@ class Missed:
                 self._points = points_of(self._held.popleft())
             point = next(self._points, None)
             if point is not None:
+                if not self.holding and not np.isinf(self._until_s):
+                    self._until_s = self._clock() + WAIT_S  # for those that are not in it yet
                 return point
             self._points = None
         return None
 
     def _open(self) -> RecordedScan | None:
         try:
-            if self._path is not None:
-                return open_scan(self._path)
-            reason = "the writer has not said where the file is"
+            if self._path is None:
+                self._reason = "the writer has not said where the file is"
+            else:
+                scan = open_scan(self._path)
+                if scan.is_of(self._run):
+                    self._reason = ""
+                    return scan
+                scan.close()
+                self._reason = f"{self._path} here is of another run"
         except FormatError as error:
-            reason = str(error)
+            self._reason = str(error)
         if self.holding and self._clock() >= self._until_s:
-            log.warning("scan %s: the picture begins anew, without the frames so far: %s", self._run.scan_id, reason)
+            words = "scan %s: the picture begins anew, without the frames so far: %s"
+            log.warning(words, self._run.scan_id, self._reason)
         return None
 
     def _unseen(self, scan: RecordedScan, seen: IndexSet) -> Iterator[ScanPoint]:

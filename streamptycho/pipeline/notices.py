@@ -18,7 +18,7 @@ _RUNS = 1000
 """Runs that are remembered."""
 _DROPPED: dict[str, str] = {
     DropReason.DUPLICATE: "the same index came before; the first one counts",
-    DropReason.NO_POSITION: "their positions have not come; they are in the file, and the picture takes them once these do",
+    DropReason.NO_POSITION: "their positions have not come; they are in the file, and in the picture once these have",
     DropReason.CORRUPT: "their bytes do not decode; they are not in the file",
     DropReason.WRONG_SHAPE: "shape or pixel type differ from the start message; they are not in the file",
     DropReason.BAD_INDEX: "their index is beyond match.max_index or write.max_frames; they are not in the file",
@@ -28,7 +28,7 @@ _DROPPED: dict[str, str] = {
     DropReason.EMPTY: "no valid pixel holds any count; look at the beam and at the mask",
     DropReason.LATE: "they came after the end of the scan",
     DropReason.STOPPED: "a viewer has stopped the reconstruction; they are in the file",
-    DropReason.LOST: "the receiver has sent them and the reconstruction did not get them; they are in the file",
+    DropReason.LOST: "they did not reach the reconstruction; they are in the file",
     DropReason.DISK: "the disk refuses them, or has lost their file; no more can wait in memory (write.hold_bytes, .hold_s)",
     DropReason.FAILED: "the service cannot go on with this scan",
 }

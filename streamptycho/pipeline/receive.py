@@ -185,10 +185,8 @@ class ReceiveStage(Stage[ReceiveStatus]):
         log.warning(text, last.scan_id, extra={"scan_id": last.scan_id, "started_ns": last.started_ns})
         frames = [message for message in messages if isinstance(message, Frame)]
         darks = sum(len(frame) for frame in frames if frame.dark)
-        points = sum(map(len, frames)) - darks
-        dropped = Counter(last.dropped) + Counter({DropReason.ENGINE_FULL.value: points})
-        used = last.used - points
-        self._last_words.add(dataclasses.replace(last, time_ns=self._wall_ns(), used=used, dropped=dict(dropped)))
+        dropped = Counter(last.dropped) + Counter({DropReason.ENGINE_FULL.value: last.used})
+        self._last_words.add(dataclasses.replace(last, time_ns=self._wall_ns(), used=0, dropped=dict(dropped)))
         self.rejected.add("dark_engine_full", last.scan_id, darks)
         return True
 

@@ -129,9 +129,9 @@ class ReconstructStage(Stage[ReconstructStatus]):
         text = f"out of memory on {self.backend.device} ({error}): crop or bin the frames, or take fewer engine.modes"
         log.error("scan %s: %s; its frames are in the file", run.scan_id, text, extra=run.fields)
         status, dropped = self._failed(run, ScanError(text)), dict(scan.dropped)
-        dropped[DropReason.FAILED.value] = scan.received - sum(dropped.values())
-        status = dataclasses.replace(status, received=scan.received, dropped=dropped)
-        self.failed[run.scan_id] = status
+        received = max(scan.received, scan.told)
+        dropped[DropReason.FAILED.value] = received - sum(dropped.values())
+        self.failed[run.scan_id] = status = dataclasses.replace(status, received=received, dropped=dropped)
         self._last_words.add(status)
         yield Port.DISPLAY, status
         if scan.ending is not None:
@@ -306,6 +306,7 @@ class ReconstructStage(Stage[ReconstructStatus]):
         """The snapshot comes last, so that the file which closes with it has all the others."""
         del self.scans[scan.run.scan_id], self._paces[scan.run]
         self._over.append(scan.run)
+        scan.count_unread()
         while (survey := scan.survey(self._wall_ns())) is not None:
             yield Port.DISPLAY, survey
             if not scan.points.unsent:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from streamptycho.assess.assessor import Assessor
 from streamptycho.assess.evidence import Evidence
 from streamptycho.errors import ScanError
-from streamptycho.join.indices import IndexSet
 from streamptycho.messages.live import Action, Command, Preview, Survey, largest_of_blocks
 from streamptycho.messages.reasons import DropReason, EndReason, ServiceKind, ServiceState
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
@@ -21,7 +20,7 @@ from streamptycho.messages.status import ReconstructStatus
 from streamptycho.messages.stream import Frame, ScanEnd, ScanStart
 from streamptycho.pipeline.intake import Intake
 from streamptycho.pipeline.missed import Missed
-from streamptycho.pipeline.points import ScanPoint, points_of
+from streamptycho.pipeline.points import ScanPoint
 from streamptycho.pipeline.stage import Rate
 from streamptycho.preprocess.frames import FramePreprocessor
 from streamptycho.preprocess.options import FrameOptions, PositionOptions
@@ -72,14 +71,13 @@ class Reconstruction(Intake):
         self.end: ScanEnd | None = None
         self.missed = Missed(start.run, clock, resumed=start.repeated)
         self.told = 0
-        """Points that the receiver says it has passed on."""
+        """Points that the receiver says are for this: passed on, or left to the file."""
         self.paused = self.stopped = False
         self.sequence = 0
         self.assessor = Assessor(clock, engine.seed, preprocess.pixel_m)
         self._clock = clock
         self.ending: ScanEnd | None = None
         """Set once the receiver has nothing more to say."""
-        self._seen = IndexSet()
         self._no_later_s = math.inf
         """When the last assessment is made with what there is."""
         self._previous = previous if previous is not None else {}
@@ -121,14 +119,8 @@ class Reconstruction(Intake):
         """Prepare frames with their positions and give them to the engine; one that came before is passed over."""
         if self.missed.holding:
             self.missed.hold(frame)
-            return
-        points = list(points_of(frame))
-        for n, point in enumerate(points, 1):
-            try:
-                self.add(point)
-            except MemoryError:  # the scan is given up: all others of the block fail with it
-                self.received += sum(other.index not in self._seen for other in points[n:])
-                raise
+        else:
+            super().take(frame)
 
     def add(self, point: ScanPoint) -> None:
         """Take a single frame."""
@@ -158,6 +150,8 @@ class Reconstruction(Intake):
         until_s = self._clock() + seconds
         while (point := self.missed.next()) is not None:
             self.add(point)
+            if ending and self.received >= self.told > 0:  # the file also has what was dropped and is counted elsewhere
+                self.missed.enough()
             if self._clock() >= until_s:
                 break
         if ending:
@@ -178,8 +172,14 @@ class Reconstruction(Intake):
         if self.missed.reading or not (whole or not self.missed.expected()):
             return
         self.end = end
-        self._count_lost(max(self.told - self.received, 0))
+        self.count_unread()
         self.engine.finish()
+
+    def count_unread(self) -> None:
+        """What the receiver says is for this reconstruction, and has not come, is lost to the picture."""
+        lost = max(self.told - self.received, 0)
+        self.missed.give_up(lost)
+        self._count_lost(lost)
 
     def _count_lost(self, points: int) -> None:
         self.received += points

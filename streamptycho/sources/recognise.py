@@ -60,7 +60,7 @@ class Misread:
     def __init__(self, setting: str, format: str, *, connection: bool = False) -> None:
         self._setting, self._format, self._connection = setting, format, connection
         self._kept: list[list[bytes]] = []
-        self._room = _FEW_BYTES
+        self._refused, self._room = 0, _FEW_BYTES
         self.over = False
         """Whether something was understood, or it has been said."""
 
@@ -71,7 +71,8 @@ class Misread:
             return
         told = list(facts)
         self.over = any(not isinstance(fact, ProtocolError) for fact in told)
-        if told and not self.over:
+        if not self.over:
+            self._refused += bool(told)
             self._room -= sum(map(len, parts))
             self._kept += [list(map(bytes, parts))] if self._room >= 0 else []
             self._judge()
@@ -80,7 +81,7 @@ class Misread:
         yield from told
 
     def _judge(self) -> None:
-        if len(self._kept) < FEW and self._room >= 0:
+        if self._refused < FEW and self._room >= 0:
             return
         self.over = True
         found = [name for name in recognise(self._kept, connection=self._connection) if name != self._format]
@@ -90,4 +91,4 @@ class Misread:
                 "%s: %s; it looks like %s: set format = '%s' there", self._setting, said, " or ".join(found), found[0]
             )
         else:
-            log.warning("%s: %s, or as any format that is known; `streamptycho check` shows more", self._setting, said)
+            log.warning("%s: %s, or as any other format that is known; or its beginning was missed", self._setting, said)

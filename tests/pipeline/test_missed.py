@@ -120,11 +120,53 @@ def test_what_the_file_does_not_bring_is_counted_as_lost(writer: CxiWriter) -> N
     assert (last.received, last.used, last.dropped) == (100, 80, {"lost": 20})
 
 
-def test_without_a_file_nothing_is_waited_for() -> None:
+def test_a_file_that_nobody_names_is_not_waited_for_long(caplog: pytest.LogCaptureFixture) -> None:
     run = run_of()(START, *points(range(60)), passed_on(100), over(count=100))
-    assert run.stage.scans["s"].end is not None
+    assert run.stage.scans["s"].end is None, "the writer says twice a second where it is"
+    run.clock.now += missed.NAMED_S
     run.until_done()
     assert run.last_status().dropped == {"lost": 40}
+    assert "scan s: 40 frames are not in the picture: the writer has not said where the file is" in caplog.text
+
+
+def test_a_file_that_is_named_at_the_end_is_read(writer: CxiWriter) -> None:
+    run = run_of(step=0.001)(START, *points(range(60)), passed_on(100), over(count=100)).idle(20)
+    run(put(writer, range(100))).until_done()
+    assert (run.last_status().used, run.last_status().dropped) == (100, {})
+
+
+def test_what_comes_into_the_file_while_it_is_read_is_waited_for(writer: CxiWriter) -> None:
+    """However long reading takes."""
+    run = run_of(step=0.001)(START, *points(range(20)), put(writer, range(60)), passed_on(100), over(count=100))
+    while run.stage.scans["s"].received < 60:
+        run.clock.now += 1
+        run.idle()
+    run.clock.now += missed.WAIT_S - 2
+    put(writer, range(60, 100))
+    run.until_done()
+    assert (run.last_status().used, run.last_status().dropped) == (100, {})
+
+
+def test_no_more_is_read_at_the_end_than_is_missing(writer: CxiWriter) -> None:
+    """The file also has what the receiver had to drop, and counts."""
+    run = run_of()(START, *points(range(60)), put(writer, range(100)), passed_on(70), over(count=100)).until_done()
+    last = run.last_status()
+    assert (last.received, last.used, last.dropped) == (70, 70, {})
+
+
+def test_a_file_of_another_run_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with CxiWriter(tmp_path / "s.cxi", dataclasses.replace(START, started_ns=99)) as other:
+        told = put(other, range(100))
+        run = run_of(step=0.05)(START, *points(range(60)), told, passed_on(100), over(count=100)).until_done()
+    assert (run.last_status().used, run.last_status().dropped) == (60, {"lost": 40})
+    assert "s.cxi here is of another run" in caplog.text
+
+
+def test_a_scan_that_is_closed_while_it_reads_says_what_it_lacks(writer: CxiWriter) -> None:
+    run = run_of()(START, *points(range(60)), put(writer, range(80)), passed_on(100), over(count=100))
+    run.finish()
+    last = run.last_status()
+    assert (last.received, last.used + last.waiting, last.dropped) == (100, 60, {"lost": 40})
 
 
 def test_an_interrupted_scan_does_not_wait(writer: CxiWriter) -> None:

@@ -349,6 +349,15 @@ def test_scans_that_are_over_are_given_up_if_there_are_too_many(caplog):
     assert run.kinds() == [f"{kind} {scan_id}" for scan_id in "cd" for kind in ("start", "dark", "point", "point", "end")]
 
 
+def test_of_a_scan_that_is_given_up_nothing_counts_as_used():
+    """Nor what was let go, and left to the file."""
+    run = Run(max_open_scans=1, max_waiting_bytes=2 * (FRAME_BYTES + 1024))
+    run.takes = nobody
+    run(start("a"), *(frame(i, "a") for i in range(10)), positions(range(10), "a"), *ends(10, "a"), *whole("b", 1))
+    (last,) = [status for status in run.statuses() if status.scan_id == "a"]
+    assert (last.used, last.dropped) == (0, {"engine_full": 10})
+
+
 def test_scans_that_are_over_make_room_for_the_one_that_runs():
     run = Run(max_backlog_bytes=4 * (FRAME_BYTES + 1024))
     run.takes = nobody

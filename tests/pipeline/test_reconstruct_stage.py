@@ -22,7 +22,7 @@ from streamptycho.messages.results import Assessment, Estimates, Snapshot
 from streamptycho.messages.run import RunId
 from streamptycho.messages.status import ReceiveStatus, ReconstructStatus, Status
 from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
-from streamptycho.pipeline import reconstruction
+from streamptycho.pipeline import missed, reconstruction
 from streamptycho.pipeline import survey as points
 from streamptycho.pipeline.options import ReconstructOptions
 from streamptycho.pipeline.reconstruct import ReconstructStage
@@ -366,8 +366,14 @@ def test_with_the_receivers_count_nothing_waits_for_ever():
 
 
 def test_a_point_that_comes_after_all_is_late_and_no_longer_lost():
-    run = Run()(begin(), *map(point, range(23)), sent(24), over(), point(23))
+    run = Run()(begin(), *map(point, range(23)), sent(24), over())
+    run.clock.now += missed.NAMED_S
+    run.idle()
+    assert run.statuses()[0].dropped == {"lost": 1}
+    run(point(23))
     assert run.statuses()[0].dropped == {"late": 1}
+    soon = Run()(begin(), *map(point, range(23)), sent(24), over()).idle()(point(23)).until_done()
+    assert soon.last_status().dropped == {}
 
 
 def test_of_a_scan_that_failed_lost_points_are_counted_too():

@@ -125,6 +125,18 @@ def test_a_death_is_mended_and_counted_and_the_others_do_not_notice(caplog):
 
 
 @pytest.mark.expects_errors
+@pytest.mark.parametrize(("name", "failures"), [("reconstruct", ["reconstruct could not be kept running"]), ("page", [])])
+def test_what_dies_again_and_again_until_the_end_is_a_failure_unless_it_only_shows(name: str, failures: list[str]):
+    stage = Stage("write", name)
+    with stage.supervisor as services:
+        for _ in range(40):
+            stage.newest(name).exitcode = 1
+            stage.run(0.5)
+        assert services.failures == []
+    assert services.failures == failures
+
+
+@pytest.mark.expects_errors
 def test_a_crash_loop_is_said_once_and_goes_on(caplog):
     stage = Stage("write", "reconstruct")
 

@@ -140,7 +140,7 @@ V1 += [
         (
             "streamptycho",
             [[b"hello"]] * 6,
-            "as streamptycho, or as any format that is known",
+            "as streamptycho, or as any other format that is known; or its beginning was missed",
         ),
         ("streamptycho", [[b"hello"]] * 3, ""),
         ("streamptycho", [encode(scans.start()), *V1], ""),

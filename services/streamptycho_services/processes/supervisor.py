@@ -22,6 +22,8 @@ LOSSLESS_S = 60.0
 KILL_S = 2.0
 """How long a process that is to stop at once may take."""
 _STEP_S = 0.1
+VIEWERS = ("page", "documents")
+"""Without them all is recorded and reconstructed."""
 KEPT = "write"
 """What is started again even at the end: without it, what the others still hold would be lost."""
 
@@ -63,7 +65,7 @@ class Supervisor:
         self._killed = False
         self._refused = False
         self.failures: list[str] = []
-        """What went wrong at the end."""
+        """What went wrong with services that make files and pictures, as far as it is known at the end."""
 
     def __enter__(self) -> "Supervisor":
         for service in self._watched.values():
@@ -101,6 +103,9 @@ class Supervisor:
     def finish(self, waiting: Callable[[], None] = lambda: None) -> None:
         """End in order, upstream first, so that nothing in flight is lost; `waiting` is called meanwhile."""
         services = list(self._watched.values())
+        for name in self.looping:
+            if name not in VIEWERS:
+                self._note_failure(f"{name} could not be kept running")
         keeper = None if self._refused else self._watched.get(KEPT)
         if keeper is not None and not keeper.restarts.looping:
             keeper.due_s = self._clock()
@@ -115,18 +120,22 @@ class Supervisor:
         until_s = self._clock() + FINISH_S.get(name, LOSSLESS_S)
         while not self._killed and not child.wait(_STEP_S):
             if self._clock() >= until_s:
-                self._note_failure(f"{name} does not come to its end and is stopped")
+                log.error("%s does not come to its end and is stopped", name)
+                if name not in FINISH_S:
+                    self._note_failure(f"{name} did not come to its end and was stopped")
                 child.destroy()
                 return
             waiting()
             if keeper is not None:
                 self._look(keeper, serving=True)
         if child.exitcode and not self._killed and not self._refused:
-            self._note_failure(f"{name} {_why(child.exitcode)} while it was coming to its end")
+            log.error("%s %s while it was coming to its end", name, _why(child.exitcode))
+            if name not in VIEWERS:
+                self._note_failure(f"{name} {_why(child.exitcode)} while it was coming to its end")
 
     def _note_failure(self, text: str) -> None:
-        log.error("%s", text)
-        self.failures.append(text)
+        if text not in self.failures:
+            self.failures.append(text)
 
     def kill(self) -> None:
         """Stop at once; may be called by a handler of signals."""
