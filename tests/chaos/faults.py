@@ -87,5 +87,6 @@ LOSING = {(Kind.KILL, "receive"), (Kind.CUT, "frames"), (Kind.CUT, "positions")}
 def may_lose(faults: Sequence[Fault]) -> bool:
     """Whether messages may be lost, as long as a number says so."""
     found = {(fault.kind, fault.target) for fault in faults}
-    # frames wait in the memory of the writer while the disk refuses
-    return bool(found & LOSING) or {(Kind.FULL, "write"), (Kind.KILL, "write")} <= found
+    # frames wait in the memory of the writer while the disk refuses, and it alone can read a file that was removed
+    only_with_it = {(Kind.FULL, "write"), (Kind.GONE, "write")} & found
+    return bool(found & LOSING) or bool(only_with_it and (Kind.KILL, "write") in found)

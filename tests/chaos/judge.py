@@ -62,7 +62,7 @@ def judge(
 
     The last of `paths` is where the writer ended. `unrecorded` frames of a scan whose start was lost were counted since it
     began. A receiver that dies takes along what is in its sockets; with the end message in them, and without a plan, nobody
-    can count what is missing, and `timeout` says so.
+    can count what is missing, and the end says so: `timeout`, or `superseded` where the next scan has begun.
     """
     verdict = Verdict(scan)
     said = [facts.missing if facts is not None else None]
@@ -93,7 +93,8 @@ def judge(
     positions_said = max((number for number in said_positions if number is not None), default=0)
     if unrecorded:
         verdict.said = max(verdict.said or 0, min(unrecorded, verdict.lost))
-    unended = receiver_died and not scan.planned and facts is not None and facts.end == EndReason.TIMEOUT
+    without_end = facts is not None and facts.end in (EndReason.TIMEOUT, EndReason.SUPERSEDED)
+    unended = receiver_died and not scan.planned and without_end
     if unended and verdict.lost > (verdict.said or 0):
         verdict.findings.append(f"{SWALLOWED}: {verdict.lost} frames with the end message, said {verdict.said}")
     elif verdict.lost > (verdict.said or 0):

@@ -118,10 +118,11 @@ def test_growth_shows_however_many_scans_are_under_way():
     assert alike(middle, samples((110, 3), (160, 3), (110, 3)))[0] == pytest.approx((100, 110)), "as they are"
 
 
-def test_what_a_killed_receiver_has_swallowed_with_the_end_message_is_told_apart(tmp_path, scan):
-    finish(write(tmp_path / "c.cxi", scan, lacking=3), scan, EndReason.TIMEOUT, 0)
+@pytest.mark.parametrize("reason", [EndReason.TIMEOUT, EndReason.SUPERSEDED])
+def test_what_a_killed_receiver_has_swallowed_with_the_end_message_is_told_apart(tmp_path, scan, reason):
+    finish(write(tmp_path / "c.cxi", scan, lacking=3), scan, reason, 0)
     known = Known(RunId("c", scan.started_ns))
-    known.take(ScanEnd(**scan.start().run.fields, stream=Stream.SCAN, count=COUNT - 1, reason=EndReason.TIMEOUT))
+    known.take(ScanEnd(**scan.start().run.fields, stream=Stream.SCAN, count=COUNT - 1, reason=reason))
     unplanned = dataclasses.replace(scan, planned=False)
 
     def sorts_of(sent: Sent, *, receiver_died: bool) -> list[str]:
