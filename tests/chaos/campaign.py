@@ -264,9 +264,9 @@ class Round:
         known = listener.known(scan.scan_id)
         killed = {fault.target for fault in faults if fault.kind is Kind.KILL}
         paths, facts = list(self.rig.files(scan.scan_id)), known.facts() if known is not None else None
-        verdict = judge(
-            scan, paths, facts, self._unrecorded(scan), writer_died="write" in killed, receiver_died="receive" in killed
-        )
+        moved = any(fault.kind is Kind.GONE for fault in faults)
+        died = {"writer_died": "write" in killed, "receiver_died": "receive" in killed}
+        verdict = judge(scan, paths, facts, self._unrecorded(scan), moved=moved, **died)
         tally.scans += 1
         tally.accepted += len(scan.frames)
         tally.in_files += verdict.frames

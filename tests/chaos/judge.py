@@ -57,6 +57,7 @@ def judge(
     *,
     writer_died: bool,
     receiver_died: bool = False,
+    moved: bool = False,
 ) -> Verdict:
     """Compare all files of a scan with what was sent; recover those whose writer was killed, or lost sight of them.
 
@@ -103,7 +104,8 @@ def judge(
         verdict.findings.append(f"silent loss: {verdict.lost_positions} positions, said {positions_said}")
     if verdict.complete and (verdict.lost or verdict.lost_positions):
         verdict.findings.append(f"false complete: {verdict.lost} frames, {verdict.lost_positions} positions lost")
-    if verdict.said is not None and verdict.said > verdict.lost:
+    # what lies in a folder that was `moved` away may count as missing
+    if verdict.said is not None and verdict.said > verdict.lost and not moved:
         verdict.findings.append(f"too much said: {verdict.said} missing, {verdict.lost} are")
     return verdict
 
