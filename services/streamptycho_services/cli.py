@@ -142,9 +142,11 @@ def run(
     configure_logging(Logs(as_json, effective.log), "run")
     metrics = metrics_at(metrics_host, metrics_port)
     summary = run_all(effective, shown, documents=documents, as_json=as_json, metrics=metrics)
-    if summary:
-        report(summary, as_json)
-        _conclude(summary)
+    if not summary:
+        print("no scan has come", file=sys.stderr)
+        return
+    report(summary, as_json)
+    _conclude(summary)
 
 
 def _conclude(summary: dict[str, Any]) -> None:

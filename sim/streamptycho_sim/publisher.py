@@ -4,6 +4,7 @@ Deadlines count from the beginning of the scan, so that one late frame does not 
 receivers have connected; while a PUSH receiver does not accept a message, the publisher waits.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -31,6 +32,8 @@ from streamptycho_sim.formats.table import (
 from streamptycho_sim.stream import Item, Items, Raw, carry, pack
 from streamptycho_sim.tally import Tally
 
+log = logging.getLogger(__name__)
+
 Context: TypeAlias = Any
 """What :func:`streamptycho.wire.sockets.new_context` returns."""
 Stop: TypeAlias = Callable[[], bool]
@@ -38,6 +41,8 @@ Stop: TypeAlias = Callable[[], bool]
 _SLICE_S = 0.1
 """Longest sleep between two calls of `stop`."""
 _PROGRESS_S = 0.25
+_SOON_S = 2.0
+"""Time without a receiver after which it is said that one is waited for."""
 _BLOCKS_PER_S = 20
 """Messages of positions per second unless their size is set; typical of motion controllers."""
 
@@ -191,7 +196,10 @@ def publish(
             Stream.POSITIONS: positions_encoder(options.positions_format),
         }
         for stream, sender in senders.items():
-            if not sender.wait_for_peer(options.peer_timeout_s, stop) and not stop():
+            if sender.wait_for_peer(min(_SOON_S, options.peer_timeout_s), stop) or stop():
+                continue
+            log.warning("waiting for a receiver of %s at %s", stream, sender.address)
+            if not sender.wait_for_peer(max(options.peer_timeout_s - _SOON_S, 0.0), stop) and not stop():
                 raise ConfigError(
                     f"nobody took {stream} at {sender.address} within {options.peer_timeout_s:g} s; "
                     "start the receiver, or correct the address or the socket kinds"

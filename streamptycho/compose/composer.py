@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, cast, get_args
 import numpy as np
 
 from streamptycho.compose.findings import Finding, Findings
-from streamptycho.compose.identity import Refused, Run, bytes_of, partner, scan_name
+from streamptycho.compose.identity import Refused, Run, bytes_of, nameless, partner, scan_name
 from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.compose.runs import Runs
 from streamptycho.compose.scan import Scan
@@ -279,6 +279,8 @@ class Composer:
         self._findings.forget(scan_id)
         scan = Scan(run, scan_id, started_ns, self._options, self._findings.say)
         scan.documents = Role.DOCUMENTS in self._foreign and run.role is not Role.DOCUMENTS
+        if not run.ours and (doubt := nameless(run, self._options.name)):
+            self._findings.say(scan_id, "name", doubt)
         self._scans.append(scan)
         while len(self._scans) > _MOST_SCANS:
             oldest = self._scans.pop(0)

@@ -208,15 +208,25 @@ def _value(run: Run, name: str) -> str:
 _KINDS = {Role.FRAMES: "series", Role.POSITIONS: "run", Role.DOCUMENTS: "scan"}
 
 
+def nameless(run: Run, template: str) -> str:
+    """Why a scan cannot be named by the template; empty if it can."""
+    names = [key for _, key, _, _ in string.Formatter().parse(template) if key]
+    unknown = [name for name in names if name not in ("run", "started") and name not in run.parts.metadata]
+    return (
+        f"scan.name: nobody has said {', '.join(unknown)} when the scan began, so it is named otherwise" if unknown else ""
+    )
+
+
 def scan_name(run: Run, started_ns: int, template: str, taken: Collection[str]) -> str:
-    """A scan id for a leader's run: readable, fit for a file name, and not among `taken`."""
+    """A scan id for a leader's run: readable, fit for a file name, and not among `taken`.
+
+    By the template if the run has a value for each of its names, else as without one.
+    """
     started = datetime.fromtimestamp(started_ns // 1_000_000_000, UTC).strftime("%Y%m%d-%H%M%S")
     told = run.parts.metadata
-    if template:
+    if template and not nameless(run, template):
         known: dict[str, Scalar] = {**told, "run": run.key, "started": started}
-        name = "".join(
-            text + str(known.get(key, "") if key else "") for text, key, _, _ in string.Formatter().parse(template)
-        )
+        name = "".join(text + str(known[key] if key else "") for text, key, _, _ in string.Formatter().parse(template))
     else:
         key = str(told.get("scan_id", run.key)) if run.role is Role.DOCUMENTS else run.key
         name = f"{_KINDS[run.role]}-{key or started}" if key.isdecimal() or not key else key

@@ -205,12 +205,14 @@ class TestPairing:
             ("12", "", "series-12"), ("scan_7", "", "scan_7"), ("a/b c\x00", "", "a_b_c_"),
             ("..", "", "series-20251201-120301"),
             ("12", "{sample}_{run}", "gold_12"), ("", "", "series-20251201-120301"), ("é" * 100, "", "é" * 62),
-            ("3", "{nothing}", "series-20251201-120301"),
+            ("3", "{nothing}", "series-3"),
         ],
     )  # fmt: skip
     def test_scan_ids_can_be_read_and_name_files(self, key: str, template: str, name: str):
         chain = Chain(name=template, **KNOWN)((FRAMES, began(key, metadata={"sample": "gold"})), (FRAMES, frames([0], key)))
         assert chain.start.scan_id == name
+        said = [finding.text for finding in chain.composer.fresh()]
+        assert [text for text in said if "nobody has said nothing" in text] == said[: "nothing" in template]
 
     def test_a_number_that_comes_again_names_another_run(self):
         chain = Chain(**KNOWN)(*whole(4)).wait(5)(*whole(4))

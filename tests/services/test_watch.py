@@ -172,6 +172,12 @@ class TestShortfalls:
         assert json.loads(shown.out)["missing"] == missing
         assert ("2 frames missing" in shown.err) == bool(missing)
 
+    def test_a_scan_of_which_no_frame_has_a_position_is_one_however_it_ended(self):
+        lost = {"dropped": {"no_position": 5}, "unique": 5, "missing": 0, "missing_positions": 0}
+        watcher = Told(word("receive", **lost), word("write", used=5, end=EndReason.INTERRUPTED))
+        (line,) = shortfalls(summarise(watcher, None))
+        assert "scan s: none of its 5 frames has found a position" in line
+
     def test_what_is_of_no_scan_is_one(self):
         watcher = Told(over(3, rejected={"no_start": 7, "stray": 2, "undecodable": 1}), closed(3))
         report = summarise(watcher, None)

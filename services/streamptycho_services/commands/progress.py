@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -47,11 +48,15 @@ class Progress:
             shown, self._shown = self._shown, {}
             for known in list(watcher.runs)[-2:]:
                 facts = self._shown[known.run] = known.facts()
-                if not known.written or shown.get(known.run) != facts:
-                    print(json.dumps(facts.as_dict()) if self._json else _line(facts), file=sys.stderr, flush=True)
+                before = shown.get(known.run)
+                if known.written and before == facts:
+                    continue
+                told = before.remarks if before is not None and not known.written else ()
+                print(json.dumps(facts.as_dict()) if self._json else _line(facts, told), file=sys.stderr, flush=True)
 
 
-def _line(facts: Facts) -> str:
+def _line(facts: Facts, told: Sequence[str] = ()) -> str:
+    """Facts in a line, without the remarks that the line before has `told`."""
     ledger = facts.ledger
     parts = [
         f"{facts.run.scan_id}: {facts.standing}",
@@ -63,7 +68,7 @@ def _line(facts: Facts) -> str:
     parts += [f"{facts.eta_s:.0f} s to go"] if facts.eta_s is not None else []
     parts += [f"{facts.rejected} messages rejected"] if facts.rejected else []
     parts += [facts.verdict] if facts.verdict else []
-    return " | ".join([*parts, *facts.problems, *facts.remarks])
+    return " | ".join([*parts, *facts.problems, *(remark for remark in facts.remarks if remark not in told)])
 
 
 def _received(facts: Facts) -> str:

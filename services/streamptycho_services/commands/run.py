@@ -32,8 +32,13 @@ def run_all(
         folder = stack.enter_context(socket_folder())
         beside = Beside(page, documents, metrics)
         session = stack.enter_context(local_session(config, folder, beside, as_json=as_json))
+        said = False
         while not session.interrupted.is_set():
             session.look()
+            if session.watcher.recording and not said:
+                said = True
+                streams = ", ".join(f"{role.value} from {end.address}" for role, end in config.detector.by_role.items())
+                print(f"ready: {streams}", file=sys.stderr, flush=True)
             reap_orphans(session.services.pids.values())
     from streamptycho_services.commands.summary import summarise  # at the end: it imports much that is not needed to start
 

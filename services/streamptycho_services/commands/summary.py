@@ -10,7 +10,7 @@ from streamptycho.assess.truth import compare
 from streamptycho.display.known import Facts, Known
 from streamptycho.display.ledger import Missing
 from streamptycho.files.result import Result, read_result
-from streamptycho.messages.reasons import EndReason
+from streamptycho.messages.reasons import DropReason, EndReason
 from streamptycho.messages.run import RunId
 from streamptycho.pipeline.notices import REJECTED
 from streamptycho_services.processes.watch import Watcher
@@ -85,10 +85,18 @@ def shortfalls(summary: dict[str, Any]) -> list[str]:
         if lack or (scan["scan"] and not scan["complete"] and scan["end"] not in _ON_PURPOSE):
             unknown = "its file was not closed" if scan["complete"] is None else "not known what is missing"
             lines.append(f"scan {scan['scan']} is not complete ({scan['end'] or 'no end'}): {lack or unknown}")
+        elif unplaced := _unplaced(scan["frames"]):
+            lines.append(f"scan {scan['scan']}: none of its {unplaced} frames has found a position; the log says what came")
     for reason, count in summary["refused"].items():
         if reason in _UNRECORDED or (summary["scan"] is None and reason not in _HARMLESS):
             lines.append(f"{count} messages are in no file ({reason}): {REJECTED.get(reason, _UNREADABLE)}")
     return lines
+
+
+def _unplaced(frames: dict[str, Any]) -> int:
+    """Frames without a position of a scan of which no other was of use to the reconstruction."""
+    without: int = frames["dropped"].get(DropReason.NO_POSITION.value, 0)
+    return without if not (frames["used"] or frames["waiting"]) else 0
 
 
 def truth_of(truth: Path) -> str | None:

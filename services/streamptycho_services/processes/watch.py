@@ -83,6 +83,11 @@ class Watcher:
         return self._kinds.issuperset({ReceiveStatus, ReconstructStatus, WriteStatus})
 
     @property
+    def recording(self) -> bool:
+        """True once receiver and writer have sent a status: the detector's streams are connected."""
+        return self._kinds.issuperset({ReceiveStatus, WriteStatus})
+
+    @property
     def refused(self) -> Counter[str]:
         """Messages that the receiver has refused or could not use, by reason."""
         return sum(self._refused.values(), Counter())
