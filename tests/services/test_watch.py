@@ -13,6 +13,7 @@ from streamptycho.files.result import write_result
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState
 from streamptycho.messages.status import AnyStatus
+from streamptycho.sources.options import DetectorEndpoints
 from streamptycho.wire.endpoint import Endpoint, SocketKind
 from streamptycho.wire.sockets import Sender, new_context
 from streamptycho_services import cli
@@ -266,3 +267,12 @@ def test_services_are_ready_when_each_has_said_something():
     assert not Told().ready
     assert not Told(*idle[:2]).ready
     assert Told(*idle).ready
+
+
+def test_streams_that_have_said_nothing_are_told_of_until_there_is_a_scan():
+    quiet = word("receive", None, silence_s={"positions": 0.1})
+    (line,) = run.unheard(Told(quiet), DetectorEndpoints())
+    assert line.startswith("nothing has come yet from frames at tcp://127.0.0.1:5555")
+    assert run.unheard(Told(word("receive", None, silence_s={"positions": 0.1, "frames": 9.0})), DetectorEndpoints()) == []
+    assert run.unheard(Told(quiet, over(3)), DetectorEndpoints()) == []
+    assert run.unheard(Told(), DetectorEndpoints()) == []

@@ -1,13 +1,17 @@
 """Long-running operation: all services on this machine, or one of them here and the others elsewhere."""
 
+import math
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack
 from typing import Any
 
 from streamptycho.config import Config
 from streamptycho.errors import BackendError, ConfigError, DeviceError
+from streamptycho.messages.reasons import ServiceKind
+from streamptycho.sources.options import DetectorEndpoints
 from streamptycho_services.commands.session import Beside, local_session, monitored
 from streamptycho_services.dashboard.server import PageOptions, address_of, open_page, serve_page
 from streamptycho_services.documents.service import documents as serve_documents
@@ -17,6 +21,10 @@ from streamptycho_services.processes.interrupt import interruptible_control
 from streamptycho_services.processes.memory import memory_given_back
 from streamptycho_services.processes.preflight import check
 from streamptycho_services.processes.services import SERVICES
+from streamptycho_services.processes.watch import Watcher
+
+QUIET_S = 30.0
+"""Time after which it is said that nothing has come."""
 
 
 def run_all(
@@ -32,19 +40,32 @@ def run_all(
         folder = stack.enter_context(socket_folder())
         beside = Beside(page, documents, metrics)
         session = stack.enter_context(local_session(config, folder, beside, as_json=as_json))
-        said = False
+        ready_s, quiet = math.inf, False
         while not session.interrupted.is_set():
             session.look()
-            if session.watcher.recording and not said:
-                said = True
+            if math.isinf(ready_s) and session.watcher.recording:
+                ready_s = time.monotonic()
                 streams = ", ".join(f"{role.value} from {end.address}" for role, end in config.detector.by_role.items())
                 print(f"ready: {streams}", file=sys.stderr, flush=True)
+            if not quiet and time.monotonic() > ready_s + QUIET_S:
+                quiet = True
+                print("".join(unheard(session.watcher, config.detector)), end="", file=sys.stderr, flush=True)
             reap_orphans(session.services.pids.values())
     from streamptycho_services.commands.summary import summarise  # at the end: it imports much that is not needed to start
 
     services = session.services
     summary = summarise(session.watcher, None, services.failures) | {"restarts": services.restarts}
     return summary if summary["scan"] or summary["refused"] or summary["failures"] else {}
+
+
+def unheard(watcher: Watcher, detector: DetectorEndpoints) -> list[str]:
+    """A line for each stream from which nothing has come, as long as there was no scan."""
+    status = watcher.idle.get(ServiceKind.RECEIVE)
+    if watcher.scans or status is None:
+        return []
+    silent = [(role, end) for role, end in detector.by_role.items() if role.value not in status.silence_s]
+    words = "nothing has come yet from {} at {}: `streamptycho check` tells whether anybody is there\n"
+    return [words.format(role.value, end.address) for role, end in silent]
 
 
 def run_one(name: str, config: Config, metrics: tuple[str, int] | None) -> None:
