@@ -63,6 +63,7 @@ class Composer:
         self._watch = Watch(self._findings, options.partner_s)
         self._runs = {role: Runs(role) for role in Role}
         self._scans: list[Scan] = []
+        self._refused: dict[Role, str] = {}
 
     def take(self, role: Role, fact: Fact, now_s: float) -> Iterable[Composed]:
         """What follows from a fact of the endpoint of this role; `now_s` is a monotonic clock, seconds.
@@ -77,6 +78,7 @@ class Composer:
         if isinstance(fact, _FOREIGN):
             self._foreign.add(role)
             return self._take_foreign(role, fact, now_s)
+        self._refused[role] = str(fact)
         return (cast("Composed", fact),)
 
     def tick(self, now_s: float) -> Iterable[Composed]:
@@ -312,20 +314,18 @@ class Composer:
                     yield from self._open(run, now_s)
 
     def _look_for_partner(self, scan: Scan, now_s: float) -> None:
-        first_s = scan.first_s
-        role = self._options.positions_from
+        first_s, role = scan.first_s, self._options.positions_from
         if first_s is None or role in scan.runs or scan.brings_positions or now_s - first_s < self._options.partner_s:
             return
         others = [run.said for run in self._runs[role].waiting]
         if others:
             mine = " and ".join(run.said for run in scan.runs.values())
-            text = (
-                f"positions come under {', '.join(others)}, frames under {mine}: if they belong together, set scan.pairing"
-            )
-            self._findings.say(scan.scan_id, "alone", f"{text} = 'open-scan'")
+            text = f"positions come under {', '.join(others)}, frames under {mine}: join them by scan.pairing = 'open-scan'"
+        elif role in self._refused:
+            text = f"no positions come for it, what comes from detector.{role.value} is refused: {self._refused[role]}"
         else:
             text = f"no positions come for it: look whether their sender runs, and at detector.{role.value}"
-            self._findings.say(scan.scan_id, "alone", text)
+        self._findings.say(scan.scan_id, "alone", text)
 
     def _give_up(self, now_s: float) -> Iterator[Composed]:
         """Runs that will join no scan any more."""

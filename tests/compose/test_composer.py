@@ -9,7 +9,7 @@ import pytest
 
 from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
-from streamptycho.errors import GrammarError
+from streamptycho.errors import CodecError, GrammarError
 from streamptycho.messages.facts import Frames
 from streamptycho.messages.reasons import EndReason, Stream
 from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
@@ -507,3 +507,10 @@ def test_every_frame_leaves_once_or_is_counted(part: int):
         runs = {start.run: str(start.metadata["run.frames"]) for start in chain.of(ScanStart)}
         for end in chain.ends:  # with two samples for each frame, where one comes, half a scan may look whole
             assert seed % 2 or not end.complete or end.count == sizes[runs[end.run]], seed
+
+
+def test_positions_that_come_and_are_refused_are_said_to_be():
+    bad = CodecError("header", "not msgpack")
+    chain = Chain(**KNOWN)((FRAMES, began()), (FRAMES, frames([0])), (POSITIONS, bad)).wait(6)
+    wanted = "no positions come for it, what comes from detector.positions is refused: header: not msgpack"
+    assert wanted in [finding.text for finding in chain.composer.fresh()]
