@@ -70,6 +70,7 @@ class Composer:
 
         Errors are passed on. Consume the result before the next call.
         """
+        self._refused.pop(role, None)
         if isinstance(fact, _OURS):
             if self._plain:
                 self._watch.note(fact, now_s)
@@ -157,9 +158,8 @@ class Composer:
     def _take_foreign(self, role: Role, fact: ForeignFact, now_s: float) -> Iterator[Composed]:
         runs = self._runs[role]
         if isinstance(fact, Stored):
-            yield GrammarError(
-                "stored", f"rows in a file, from {role.value}: its source has to read them", reason="unplaced"
-            )
+            text = f"rows in a file, from {role.value}: its source has to read them"
+            yield GrammarError("stored", text, reason="unplaced")
             return
         if isinstance(fact, Began):
             yield from self._began(role, fact, now_s)

@@ -12,7 +12,8 @@ class MatchOptions(Options):
     """Frames held for their position, bytes, of all scans together; beyond it the oldest is let go, and the reconstruction
     takes it from the file once its position is known."""
     max_backlog_bytes: int = Field(256 << 20, gt=0)
-    """Frames held for a busy engine, bytes; frames beyond it are not used for the picture (they are in the file)."""
+    """Frames held for a busy engine, bytes; frames beyond it are not used for the picture (they are in the file). After the
+    end of the frames the reconstruction takes those beyond it from the file."""
     max_waiting_positions: int = Field(1_000_000, gt=0)
     """Positions held for their frame; beyond it the oldest is let go (it is in the file)."""
     max_index: int = Field(10_000_000, gt=0)

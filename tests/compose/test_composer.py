@@ -514,3 +514,8 @@ def test_positions_that_come_and_are_refused_are_said_to_be():
     chain = Chain(**KNOWN)((FRAMES, began()), (FRAMES, frames([0])), (POSITIONS, bad)).wait(6)
     wanted = "no positions come for it, what comes from detector.positions is refused: header: not msgpack"
     assert wanted in [finding.text for finding in chain.composer.fresh()]
+    chain = Chain(**KNOWN)((POSITIONS, bad), *whole(2, frames_run="1")).wait(5)
+    chain((FRAMES, began("2")), (FRAMES, frames([0], "2"))).wait(6)
+    said = [finding.text for finding in chain.composer.fresh()]
+    assert any("look whether their sender runs" in text for text in said), "what came later was understood"
+    assert not any("is refused" in text for text in said)
