@@ -4,7 +4,9 @@ import logging
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +330,16 @@ class TestMemory:
                 guard.name_once(f"192.0.2.{i}", HERE, "why")
         assert len(said(caplog, "is refused at")) == 3
         assert len(said(caplog, "further ones are not named")) == 1
+
+    def test_threads_that_open_the_first_sockets_together_share_one_guard(self, monkeypatch):
+        class Slow(curve.Guard):
+            def __init__(self, *arguments: Any) -> None:
+                time.sleep(0.1)
+                super().__init__(*arguments)
+
+        monkeypatch.setattr(curve, "Guard", Slow)
+        with new_context() as context, ThreadPoolExecutor(8) as threads:
+            assert len({id(guard) for guard in threads.map(lambda _: context.watched(), range(8))}) == 1
 
     def test_of_a_socket_that_is_closed_nothing_is_kept(self):
         with new_context() as context:

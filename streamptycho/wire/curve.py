@@ -47,6 +47,8 @@ _CONNECTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 _OTHER_MECHANISM: Final = zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
 _WRONG_KEY: Final = zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC
 _names = count()
+_FIRST: Final = threading.Lock()
+"""Held while a context gets its guard: services that are threads of one process open their sockets at the same time."""
 
 
 class Context(zmq.Context[zmq.Socket[bytes]]):
@@ -58,10 +60,11 @@ class Context(zmq.Context[zmq.Socket[bytes]]):
     """Addresses whose openness has been said."""
 
     def watched(self) -> "Guard":
-        """The guard of this context, which runs from now on."""
-        if self.guard is None:
-            self.guard = Guard(self, self.keys)
-        return self.guard
+        """The guard of this context, which runs from now on; threads that share the context share it."""
+        with _FIRST:
+            if self.guard is None:
+                self.guard = Guard(self, self.keys)
+            return self.guard
 
     def term(self) -> None:
         """End, once all sockets are closed."""
