@@ -1,6 +1,7 @@
 """Frames into a file through the real processes, over tcp: ``python -m tests.bench.ingest``.
 
-The services receive, write and reconstruct while a sender pushes as fast as they take. For each: processor time per frame,
+The services receive, write and reconstruct while a sender pushes as fast as they take, or so many frames per second
+(``--pace-hz 2500 --frames 150000`` for a minute); every frame must be in the file. For each: processor time per frame,
 beside the same time of a bare loop in the same run: PyZMQ's PULL that drops what it gets, and h5py's direct chunk writes.
 All threads of the processes count, from when the first frames of the scan are in the file until all are: the file of a scan
 is made once, a third of a second, however long the scan is.
@@ -124,7 +125,7 @@ def messages_of(start: ScanStart, blocks: list[Payload], count: int, format: Fra
     return told
 
 
-def ingest(side: int, encoding: str, count: int, format: FramesFormat) -> dict[str, float]:
+def ingest(side: int, encoding: str, count: int, format: FramesFormat, pace_hz: float) -> dict[str, float]:
     """Frames per second, and microseconds of processor time per frame of receiver and writer, and of the bare loops."""
     blocks = payloads(side, encoding)
     geometry = Geometry(wavelength_m=1e-10, distance_m=2.0, pitch_m=(75e-6, 75e-6), frame_shape=(side, side))
@@ -144,21 +145,22 @@ def ingest(side: int, encoding: str, count: int, format: FramesFormat) -> dict[s
                 chain.wait_until(lambda: (watcher.poll(0.05), watcher.ready)[1], "services to be ready", 300)
                 assert push.wait_for_peer(60) and publish.wait_for_peer(60)  # noqa: PT018 - both, in this order
                 push.send_parts(begin, wait_s=60)
-                _send(push, publish, range(_FIRST), messages, yx_m)
+                _send(push, publish, range(_FIRST), messages, yx_m, pace_hz)
                 chain.wait_until(lambda: list(Path(folder).glob("*.cxi")), "a file")
                 (path,) = Path(folder).glob("*.cxi")
                 with h5py.File(path, "r", swmr=True) as file:
                     chain.wait_until(lambda: _written(file) == _FIRST, "the first frames to be written")
                     before, began = {name: cpu_s(p) for name, p in services.pids.items()}, time.monotonic()
-                    sender = threading.Thread(target=_send, args=(push, publish, range(_FIRST, count), messages, yx_m))
+                    rest = range(_FIRST, count)
+                    sender = threading.Thread(target=_send, args=(push, publish, rest, messages, yx_m, pace_hz))
                     sender.start()
-                    chain.wait_until(lambda: _written(file) == count, "the frames to be written", 300)
+                    chain.wait_until(lambda: _written(file) == count, "the frames to be written", 300 + count / pace_hz)
                     took_s = time.monotonic() - began
                     spent = {name: (cpu_s(p) - before[name]) * 1e6 / (count - _FIRST) for name, p in services.pids.items()}
                 sender.join()
                 push.send_parts(finish, wait_s=60)
                 publish.send(_end(Stream.POSITIONS, count), wait_s=60)
-                chain.wait_written(watcher, path.stem, timeout_s=300)
+                chain.wait_written(watcher, path.stem, timeout_s=900)
         found = chain.facts(path)
         assert (found["n_frames"], found["complete"]) == (count, 1)
         assert found["used"] + found["dropped"].get("engine_full", 0) == count, "frames found no positions"
@@ -180,9 +182,13 @@ def _end(stream: Stream, count: int) -> ScanEnd:
     return ScanEnd(scan_id="ingest", started_ns=1, stream=stream, count=count)
 
 
-def _send(push: Sender, publish: Sender, indices: range, messages: list[list[Part]], yx_m: np.ndarray) -> None:
+def _send(
+    push: Sender, publish: Sender, indices: range, messages: list[list[Part]], yx_m: np.ndarray, pace_hz: float
+) -> None:
+    began = time.monotonic()
     for i in indices:
         if i % 100 == 0:
+            time.sleep(max(began + (i - indices.start) / pace_hz - time.monotonic(), 0))
             rows = np.arange(i, min(i + 100, len(yx_m)))
             publish.send(Positions(scan_id="ingest", index=rows, yx_m=yx_m[rows]))
         assert push.send_parts(messages[i], wait_s=60)
@@ -194,13 +200,13 @@ def _written(file: h5py.File) -> int:
     return int(count[()])
 
 
-def table(count: int, cases: list[tuple[int, str, FramesFormat]], repeats: int) -> dict[str, float]:
+def table(count: int, cases: list[tuple[int, str, FramesFormat]], repeats: int, pace_hz: float = np.inf) -> dict[str, float]:
     """Print medians of some runs of each case."""
     print("\nframes into a file over tcp; CPU us per frame, beside bare loops in the same run")
     print("px   encoding  format        frames/s  receive  bare PULL    write  bare file  both over both")
     figures = {}
     for side, encoding, format in cases:
-        runs = [ingest(side, encoding, count, format) for _ in range(repeats)]
+        runs = [ingest(side, encoding, count, format, pace_hz) for _ in range(repeats)]
         r = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
         over = (r["receive_us"] + r["write_us"]) / (2 * r["bare_pull_us"] + r["bare_file_us"])
         print(
@@ -218,8 +224,13 @@ def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=6000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--pace-hz", type=float, default=np.inf, help="frames per second that are sent; as fast as they are taken"
+    )
+    parser.add_argument("--only", nargs="*", default=[], help="cases, such as 512-bslz4-dectris-v1; all")
     a = parser.parse_args(given)
-    print(json.dumps(table(a.frames, CASES, a.repeats)))
+    cases = [case for case in CASES if not a.only or "-".join(map(str, case)) in a.only]
+    print(json.dumps(table(a.frames, cases, a.repeats, a.pace_hz)))
 
 
 if __name__ == "__main__":
