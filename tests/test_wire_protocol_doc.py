@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from streamptycho.messages.checks import MAX_SCAN_ID
-from streamptycho.messages.geometry import Geometry
+from streamptycho.messages.geometry import Geometry, Radiation
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.live import Action
 from streamptycho.messages.payload import MAX_LZ4_RATIO, PIXEL_DTYPES, Encoding, Payload
@@ -86,7 +86,7 @@ def test_every_field_and_array_is_in_the_tables(kind: str):
     if kind == "start":
         expected |= {f"geometry.{item.name}": "field" for item in fields(Geometry)}
     assert listed.keys() == expected.keys()
-    optional = OPTIONAL.get(kind, set()) | OPTIONAL_ARRAYS.get(kind, set())
+    optional = OPTIONAL.get(kind, set()) | OPTIONAL_ARRAYS.get(kind, set()) | {"geometry.radiation"}
     for name, cells in listed.items():
         assert cells[2] == ("no" if name in optional else "yes"), name
         if expected[name] == "array":
@@ -103,6 +103,7 @@ def test_every_field_and_array_is_in_the_tables(kind: str):
         ("command", "action", Action),
         ("frame", "encoding", Encoding),
         ("frame", "dtype", PIXEL_DTYPES),
+        ("start", "geometry.radiation", Radiation),
     ],
 )
 def test_every_choice_is_listed(kind: str, name: str, values: list[str]):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from streamptycho.compose.intervals import Intervals
 from streamptycho.compose.options import ScanOptions
 from streamptycho.messages.facts import Samples, StartParts
-from streamptycho.messages.units import LENGTH_UNITS
+from streamptycho.messages.units import metres
 
 _MOST_PENDING = 10_000
 """Frames whose samples are not complete, at most: beyond it the oldest is closed."""
@@ -62,7 +62,7 @@ class RowTable:
         for name in names:
             said = parts.units.get(name, "").strip()
             unit = options.unit or said
-            scale = LENGTH_UNITS.get(unit.lower())
+            scale = metres(unit)
             if scale is None:
                 what = f"the unit {said[:40]!r} of column {name!r} is no length" if said else f"column {name!r} has no unit"
                 return f"{what}; set scan.unit, to m, mm, um, nm or pm"

@@ -10,7 +10,7 @@ from streamptycho.dialects.bluesky_fields import Document, said
 from streamptycho.errors import CodecError, ConfigError
 from streamptycho.messages.facts import StartParts
 from streamptycho.messages.geometry import wavelength_from_ev
-from streamptycho.messages.units import ENERGY_UNITS, LENGTH_UNITS
+from streamptycho.messages.units import ENERGIES, LENGTHS, electronvolts, metres
 
 _PLAUSIBLE = {"energy": (30.0, 300e3), "distance": (1e-4, 200.0)}
 """Electronvolts and metres."""
@@ -30,37 +30,41 @@ class Quantity:
         key, _, unit = option.strip().rpartition(" ")
         if not key:
             key, unit = unit, ""
-        units = cls(what, key, None).units
-        if unit and unit.lower() not in units:
+        found = cls(what, key.strip(), unit or None) if key else None
+        if found is not None and unit and found.worth(unit) is None:
+            usual = ", ".join(ENERGIES if what == "energy" else LENGTHS)
             raise ConfigError(
-                f"options.{what}: the unit {unit!r} is not known; write 'name unit', unit of {', '.join(units)}"
+                f"options.{what}: the unit {unit!r} is not known; write 'name unit', with a unit such as {usual}"
             )
-        return cls(what, key.strip(), unit or None) if key else None
+        return found
 
-    @property
-    def units(self) -> dict[str, float]:
-        """Unit names and what they are worth."""
-        return ENERGY_UNITS if self.what == "energy" else LENGTH_UNITS
+    def worth(self, unit: str) -> float | None:
+        """Electronvolts or metres per `unit`; None if it is not known."""
+        return electronvolts(unit) if self.what == "energy" else metres(unit)
 
     def parts(self, value: Any, unit: Any) -> StartParts:
         """What `value` says; `unit` is what the document says of it, if it does. Nothing that may be wrong by a factor."""
         name = f"{self.what} ({self.key})"
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value := _float(value)):
             return _doubt(f"{name} is {said(value)}, not a number; correct options.{self.what}")
-        found = unit.lower() if isinstance(unit, str) and unit.lower() in self.units else None
-        known = found or (self.unit or "").lower()
-        if not known:
+        found = self.worth(unit) if isinstance(unit, str) else None
+        asked = self.worth(self.unit) if self.unit else None
+        known = found or asked
+        if known is None:
             return _doubt(
                 f"{name} = {value:.6g} in {said(unit)}: no known unit; set options.{self.what} = '{self.key} unit'"
             )
-        if self.unit and found and self.units[found] != self.units[self.unit.lower()]:
+        if asked and found and asked != found:
             return _doubt(
                 f"{name} is in {unit} by its document and in {self.unit} by options.{self.what}; correct one of them"
             )
-        amount = value * self.units[known]
+        amount = value * known
         low, high = _PLAUSIBLE[self.what]
         if not low <= amount <= high:
-            return _doubt(f"{name} = {value:.6g} {known} is not from {low:g} to {high:g}; correct options.{self.what}")
+            return _doubt(
+                f"{name} = {value:.6g} {unit if found else self.unit} is not from {low:g} to {high:g}; "
+                f"correct options.{self.what}"
+            )
         return (
             StartParts(wavelength_m=wavelength_from_ev(amount)) if self.what == "energy" else StartParts(distance_m=amount)
         )

@@ -17,9 +17,9 @@ import numpy as np
 from streamptycho.display.ledger import Ledger, Missing
 from streamptycho.files import report
 from streamptycho.files.bslz4 import filter_options
-from streamptycho.files.dialect import DETECTOR, LIVE, LIVE_KEY, TRANSLATION
 from streamptycho.files.items import ENTRY, TEXT, TILE, grow, link, make_group, make_image, make_plot, put, sign, texts
 from streamptycho.files.options import WriterOptions
+from streamptycho.files.paths import DETECTOR, LIVE, LIVE_KEY, TRANSLATION
 from streamptycho.messages.geometry import JOULE_PER_EV
 from streamptycho.messages.stream import ScanStart
 

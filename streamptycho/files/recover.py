@@ -17,11 +17,12 @@ import numpy as np
 
 from streamptycho import __version__
 from streamptycho.errors import FormatError
-from streamptycho.files.dialect import DETECTOR, LIVE, LIVE_KEY, TRANSLATION, find, is_own, open_file, text
 from streamptycho.files.disk import LIBVER, abandon, hold, locked, show
 from streamptycho.files.items import ENTRY, update
 from streamptycho.files.layout import SAMPLE
 from streamptycho.files.naming import existing_paths
+from streamptycho.files.paths import DETECTOR, LIVE, LIVE_KEY, TRANSLATION, find, is_own, text
+from streamptycho.files.recorded.containers import open_file
 from streamptycho.files.report import COUNTERS
 from streamptycho.files.scan import open_scan
 from streamptycho.files.superblock import End, Superblock

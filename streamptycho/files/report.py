@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from streamptycho.display.ledger import Ledger, Missing
 from streamptycho.errors import FormatError, GrammarError
-from streamptycho.files.dialect import LIVE, find, text
 from streamptycho.files.items import ENTRY, ROW_CHUNK, TEXT, TILE, fixed, link, make_group, make_plot, put, texts
 from streamptycho.files.outcome import Outcome
+from streamptycho.files.paths import LIVE, find, text
 from streamptycho.messages.reasons import DropReason
 from streamptycho.messages.results import Assessment, Estimates
 from streamptycho.messages.run import RunId

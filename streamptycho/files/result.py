@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError, ScanError
-from streamptycho.files.dialect import LIVE, find, open_file, text
 from streamptycho.files.disk import build, part_of
 from streamptycho.files.items import ENTRY, link, make_group, make_image, make_plot, put, sign
 from streamptycho.files.outcome import Outcome
+from streamptycho.files.paths import LIVE, find, text
+from streamptycho.files.recorded.containers import open_file
 from streamptycho.files.report import FIGURES, Report, read_report, write
 from streamptycho.messages.results import Snapshot
 

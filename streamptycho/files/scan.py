@@ -4,6 +4,7 @@ Frames are read one at a time, on demand. A file that is still being written is 
 counts.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
-from streamptycho.files import describe
-from streamptycho.files.bslz4 import chunk_encoding, stored_chunk
-from streamptycho.files.dialect import LIVE, LIVE_KEY, Dialect, Places, dialect_of, find, open_file, places_of
 from streamptycho.files.options import ReadOptions
-from streamptycho.files.positions import positions_yx
+from streamptycho.files.paths import LIVE, LIVE_KEY, find, is_own
+from streamptycho.files.recorded import describe
+from streamptycho.files.recorded.beam import Beam, read_geometry, unit_is_joule
+from streamptycho.files.recorded.containers import open_file
+from streamptycho.files.recorded.found import Found, layout_of
+from streamptycho.files.recorded.frames import Frames
+from streamptycho.files.recorded.layouts import CXI, Dialect
+from streamptycho.files.recorded.pixels import LOOK, look
+from streamptycho.files.recorded.places import Places
+from streamptycho.files.recorded.positions import Stored, in_metres, read_positions
+from streamptycho.files.recorded.quantities import median_step
 from streamptycho.files.report import Report, read_report
 from streamptycho.files.snapshots import latest
 from streamptycho.messages.checks import MAX_SCAN_ID
-from streamptycho.messages.payload import PIXEL_DTYPES, Encoding, Payload
+from streamptycho.messages.geometry import Radiation, in_unit
+from streamptycho.messages.payload import Encoding, Payload
 from streamptycho.messages.results import Snapshot
 from streamptycho.messages.run import RunId
 from streamptycho.messages.stream import ScanStart
@@ -28,6 +37,10 @@ from streamptycho.options import Closing
 
 _ROOM = 16
 """Bytes of a scan id that are left for what is appended to the name of a file."""
+_LOOK_WITHIN = 64
+"""First frames among which those are that are looked at."""
+_FINE_M = 2e-9
+"""Steps that only electrons resolve."""
 
 
 def open_scan(path: Path, options: ReadOptions | None = None) -> "RecordedScan":
@@ -60,34 +73,59 @@ class RecordedScan(Closing):
     """
 
     def __init__(self, file: h5py.File, path: Path, options: ReadOptions) -> None:
-        self._file = file
+        self._file, self._places = file, Places(file)
         self.path = path
-        places = places_of(file)
-        self._frames = _frames(file, places)
-        self.dtype: np.dtype = self._frames.dtype.newbyteorder("<")
+        try:
+            self._understand(layout_of(file, options), options)
+        except BaseException:
+            self._places.close()
+            raise
+
+    def _understand(self, found: Found, options: ReadOptions) -> None:
+        own = is_own(found.file)
+        parts = (
+            [(str(d.name), d) for d in self._places.datasets(options.frames, "frames")] if options.frames else _frames(found)
+        )
+        counts = {n for _, dataset in parts if dataset is not None for n in (dataset.shape[0], dataset.shape[-1])}
+        stored = read_positions(found, self._places, options, counts)
+        self._frames = Frames(parts, options, set() if own else {len(stored.xy)}, _planned(found))
+        sample = [] if own else _sample(self._frames)
+        self._pixels = look(sample, self._frames.dtype, options, amplitudes=found.layout.amplitudes)
+        self.dtype: np.dtype = self._pixels.dtype
         """Pixel type, little-endian."""
-        shape = (int(self._frames.shape[1]), int(self._frames.shape[2]))
-        self.geometry, unit, self.understood = describe.read_geometry(file, places, options, shape)
+        shape = self._frames.shape
+        self.geometry, beam, self.understood = read_geometry(found, options, shape)
         """``understood``: what was read from the file and why it was taken so, for people."""
-        self.dialect = dialect_of(file, places, unit)
-        pitch = min(self.geometry.pitch_m)
-        field_m = self.geometry.wavelength_m * self.geometry.distance_m / pitch
-        yx_m, self.understood["positions"] = positions_yx(file, places, options, field_m, len(self._frames))
+        self.dialect = _dialect(found, beam.unit)
+        field_m = self.geometry.wavelength_m * self.geometry.distance_m / min(self.geometry.pitch_m)
+        yx_m, self.understood["positions"] = in_metres(found, stored, options, field_m)
+        _check_radiation(beam, yx_m, stored)
         self.index, self.yx_m = self._rows(yx_m, options)
         """(n,) int64 frames present, rising; (N, 2) float64 metres (y, x), one row per frame index, NaN where unknown."""
-        self.valid, self.understood["mask"] = describe.read_mask(file, places, options, shape)
+        valid, self.understood["mask"] = describe.read_mask(found, self._places, options, self._pixels, shape, beam.unit)
+        self.valid = None if valid is None else self._pixels.placed(valid)
         """(ny, nx) bool, True = valid; None = nothing masked."""
-        self.dark, self.understood["dark"] = describe.read_dark(file, places, shape)
+        dark, self.understood["dark"] = describe.read_dark(found, shape)
+        self.dark = None if dark is None else self._pixels.placed(dark)
         """(ny, nx) float32 counts, or None."""
-        self.probe, self.understood["probe"] = describe.read_probe(file, places, options)
+        self.probe, self.understood["probe"] = describe.read_probe(found, self._places, options)
         """(modes, n, n) complex64, or None."""
-        self.saturation = describe.read_saturation(file)
-        self.beam_center_px, self.understood["beam_center"] = describe.read_beam_center(file, places, options, self.geometry)
-        self.metadata = describe.read_metadata(file)
-        self._stored = chunk_encoding(self._frames) is Encoding.BSLZ4
+        self.saturation = describe.read_saturation(self._file)
+        self.beam_center_px, self.understood["beam_center"] = describe.read_beam_center(found, options, self.geometry)
+        if self._pixels.shifted:
+            self.beam_center_px = None
+        self.metadata = describe.read_metadata(self._file)
+        self._stored = (
+            self._frames.is_bslz4 and self._pixels.as_stored and self.dtype == self._frames.dtype.newbyteorder("<")
+        )
         how = "bslz4, passed on as stored" if self._stored else "decompressed when read"
         size = f"{len(self)} of {shape[0]} x {shape[1]} {self.dtype.name}"
-        self.understood["frames"] = f"{size}, {how} ({self._frames.name})"
+        why = f"; {self._frames.why}" if self._frames.why else ""
+        self.understood["frames"] = f"{size}, {how} ({self._frames.name}){why}"
+        self.understood |= self._pixels.notes
+        if self._frames.lost:
+            lost = int((~self._frames.present).sum())
+            self.understood["missing"] = f"{lost} frames are missing: not there is {', '.join(self._frames.lost[:8])}"
 
     def __len__(self) -> int:
         return len(self.index)
@@ -119,20 +157,20 @@ class RecordedScan(Closing):
         return started is not None and int(started[()]) == run.started_ns
 
     def frame(self, i: int) -> NDArray[np.generic]:
-        """Pixels of frame `i`, (ny, nx), little-endian. Raises FormatError if they cannot be decompressed."""
+        """Counts of frame `i`, (ny, nx), little-endian. Raises FormatError if they cannot be decompressed."""
         self._check(i)
         try:
-            pixels: NDArray[np.generic] = self._frames[i]
+            stored = self._frames.read(i)
         except OSError as error:
             raise FormatError(f"{self.path}: frame {i} cannot be read ({error})") from error
-        return pixels.astype(self.dtype, copy=False)
+        return self._pixels.counts(stored, f"{self.path}: frame {i}")
 
     def payload(self, i: int) -> Payload:
         """Frame `i` as a block of one: the stored chunk itself where it is bslz4, otherwise raw pixels."""
         self._check(i)
-        chunk = stored_chunk(self._frames, i) if self._stored else None
+        chunk = self._frames.stored(i) if self._stored else None
         if chunk is None:
-            return Payload.raw(self.frame(i))
+            return Payload.raw(np.ascontiguousarray(self.frame(i)))
         return Payload(chunks=(chunk,), encoding=Encoding.BSLZ4, dtype=self.dtype, shape=self.geometry.frame_shape)
 
     def start(self, scan_id: str, started_ns: int) -> ScanStart:
@@ -153,11 +191,12 @@ class RecordedScan(Closing):
 
     def close(self) -> None:
         """Close the file; nothing can be read afterwards."""
+        self._places.close()
         self._file.close()
 
     def _rows(self, yx_m: NDArray[np.float64], options: ReadOptions) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         frames, key = len(self._frames), find(self._file, (LIVE_KEY,))
-        if self.dialect is Dialect.STREAMPTYCHO and key is not None:
+        if is_own(self._file) and key is not None:
             index = np.flatnonzero(key[:frames] > 0).astype(np.int64)
             missing = max(0, frames - len(yx_m))
             return index, np.concatenate([yx_m, np.full((missing, 2), np.nan)])
@@ -166,7 +205,7 @@ class RecordedScan(Closing):
                 f"{self.path}: {frames} frames but {len(yx_m)} positions; set read.truncate to use the first that both have"
             )
         common = min(frames, len(yx_m))
-        return np.arange(common, dtype=np.int64), yx_m[:common]
+        return np.flatnonzero(self._frames.present[:common]).astype(np.int64), yx_m[:common]
 
     def _check(self, i: int) -> None:
         at = int(np.searchsorted(self.index, i))
@@ -174,10 +213,52 @@ class RecordedScan(Closing):
             raise IndexError(f"{self.path}: no frame {i}")
 
 
-def _frames(file: h5py.File, places: Places) -> Any:
-    dataset = find(file, places.frames)
-    if dataset is None or dataset.ndim != 3 or min(dataset.shape[1:]) < 1:
-        raise FormatError(f"{file.filename}: {places.frames[0]} is not (frames, ny, nx)")
-    if dataset.dtype.name not in PIXEL_DTYPES:
-        raise FormatError(f"{dataset.name}: type {dataset.dtype.name} is not one of {', '.join(PIXEL_DTYPES)}; convert it")
-    return dataset
+def _frames(found: Found) -> list[tuple[str, Any | None]]:
+    """Name and dataset of each member of the first series of frames that is there."""
+    for path in found.layout.frames:
+        parts = found.parts(path)
+        if any(dataset is not None for _, dataset in parts):
+            return parts
+    raise FormatError(f"{found.file.filename}: no frames; set read.frames = 'FILE::/path'")
+
+
+def _planned(found: Found) -> int | None:
+    """Frames that a DECTRIS detector was to take."""
+    planned = 1
+    for name in ("nimages", "ntrigger"):
+        dataset = found.find(f"/{{entry}}/instrument/detector/detectorSpecific/{name}")
+        if dataset is None or dataset.size != 1 or dataset.dtype.kind not in "iu":
+            return None
+        planned *= max(1, int(np.asarray(dataset[()]).reshape(-1)[0]))
+    return planned
+
+
+def _sample(frames: Frames) -> list[NDArray[np.generic]]:
+    """Some of the first frames that can be read."""
+    there = np.flatnonzero(frames.present[: _LOOK_WITHIN * LOOK])[:_LOOK_WITHIN]
+    sample = []
+    for i in there[np.unique(np.linspace(0, len(there) - 1, min(len(there), LOOK)).astype(int))] if len(there) else ():
+        with suppress(OSError):  # it is told when that frame is used
+            sample.append(frames.read(int(i)))
+    return sample
+
+
+def _dialect(found: Found, energy_unit: str | None) -> Dialect:
+    """Within CXI the unit of the energy tells the two kinds apart, else ``cxi_version``."""
+    if is_own(found.file):
+        return Dialect.STREAMPTYCHO
+    if found.layout is not CXI:
+        return found.layout.dialect
+    standard = unit_is_joule(energy_unit) if energy_unit is not None else "cxi_version" in found.file
+    return Dialect.STANDARD_CXI if standard else Dialect.SEED_CXI
+
+
+def _check_radiation(beam: Beam, yx_m: NDArray[np.float64], stored: Stored) -> None:
+    """Refuse steps that only electrons resolve where nothing says that these are photons."""
+    step_m = median_step(yx_m)
+    if not beam.sure and beam.radiation is Radiation.PHOTONS and step_m < _FINE_M:
+        value, unit = in_unit(step_m)
+        raise FormatError(
+            f"{stored.path}: steps of {value:.3g} {unit} are those of an electron microscope, and the file does not say "
+            "what its energy is of; set read.radiation to photons or electrons"
+        )

@@ -9,9 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from streamptycho.files.dialect import LIVE
 from streamptycho.files.items import TILE, update
 from streamptycho.files.layout import IMAGE
+from streamptycho.files.paths import LIVE
 from streamptycho.files.report import COUNTERS
 from streamptycho.messages.results import Snapshot
 from streamptycho.messages.run import RunId

@@ -16,12 +16,12 @@ import h5py
 
 from streamptycho.display.ledger import Ledger
 from streamptycho.errors import FormatError, GrammarError, ScanError
-from streamptycho.files.dialect import LIVE
 from streamptycho.files.disk import LIBVER, abandon, build, claimed, copy_open, hold, why
 from streamptycho.files.items import ENTRY, TEXT, fixed, update
 from streamptycho.files.layout import create
 from streamptycho.files.options import WriterOptions
 from streamptycho.files.outcome import Outcome
+from streamptycho.files.paths import LIVE
 from streamptycho.files.recover import COUNT, DARKS, END_REASON, FRAMES, POSITIONS, take_up
 from streamptycho.files.report import COUNTERS, counts, fill, lack
 from streamptycho.files.rows import Appended, FrameRows, PositionRows, Taken, check_fits, check_reach

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamptycho.display.ledger import Missing
 from streamptycho.errors import GrammarError, InputError
-from streamptycho.files.quantities import MIN_STEP, median_step
+from streamptycho.files.recorded.quantities import MIN_STEP, median_step
 from streamptycho.files.report import Report
 from streamptycho.files.scan import RecordedScan
 from streamptycho.messages.geometry import Geometry, wavelength_from_ev

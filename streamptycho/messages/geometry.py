@@ -30,6 +30,22 @@ def electron_wavelength_from_ev(energy_ev: float) -> float:
     return HC_EV_M / math.sqrt(energy_ev * (energy_ev + 2 * ELECTRON_REST_EV))
 
 
+class Radiation(StrEnum):
+    """What makes the patterns."""
+
+    PHOTONS = "photons"
+    ELECTRONS = "electrons"
+
+    def wavelength_m(self, energy_ev: float) -> float:
+        """Wavelength in metres at this energy, kinetic for electrons."""
+        return wavelength_from_ev(energy_ev) if self is Radiation.PHOTONS else electron_wavelength_from_ev(energy_ev)
+
+    def energy_ev(self, wavelength_m: float) -> float:
+        """Energy in electronvolts at this wavelength, kinetic for electrons."""
+        photon_ev = HC_EV_M / wavelength_m
+        return photon_ev if self is Radiation.PHOTONS else math.hypot(photon_ev, ELECTRON_REST_EV) - ELECTRON_REST_EV
+
+
 def in_unit(length_m: float) -> tuple[float, str]:
     """A length as people write it: a number and the unit, m to pm, that suits it."""
     for unit, scale in (("m", 1.0), ("mm", 1e-3), ("um", 1e-6), ("nm", 1e-9), ("pm", 1e-12)):
@@ -54,6 +70,7 @@ class Geometry:
     """Detector pixel size (y, x), metres."""
     frame_shape: tuple[int, int]
     """Detector frame (ny, nx), pixels."""
+    radiation: Radiation = Radiation.PHOTONS
 
     def __post_init__(self) -> None:
         numbers = [("wavelength_m", self.wavelength_m), ("distance_m", self.distance_m)]
@@ -71,8 +88,8 @@ class Geometry:
 
     @property
     def energy_ev(self) -> float:
-        """Photon energy in electronvolts."""
-        return HC_EV_M / self.wavelength_m
+        """Energy in electronvolts, kinetic for electrons."""
+        return self.radiation.energy_ev(self.wavelength_m)
 
     def object_pixel_m(self, crop_shape: tuple[int, int]) -> tuple[float, float]:
         """Object pixel (y, x) in metres when `crop_shape` detector pixels are transformed: lambda z / (n pitch)."""

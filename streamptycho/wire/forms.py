@@ -181,7 +181,8 @@ def _schema(annotation: Any) -> core_schema.CoreSchema:
         )
         return core_schema.no_info_after_validator_function(partial(np.array, dtype=np.int64), checked)
     if is_dataclass(kind):
-        return core_schema.no_info_after_validator_function(partial(_call, kind), _table(get_type_hints(kind)))
+        optional = frozenset(item.name for item in fields(kind) if item.default is not MISSING)
+        return core_schema.no_info_after_validator_function(partial(_call, kind), _table(get_type_hints(kind), optional))
     if kind is np.dtype:
         return _choice(_PIXEL_TYPES)
     return _choice({member.value: member for member in kind})

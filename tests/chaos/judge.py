@@ -9,7 +9,7 @@ import numpy as np
 
 from streamptycho.display.known import Facts
 from streamptycho.errors import FormatError
-from streamptycho.files.dialect import LIVE
+from streamptycho.files.paths import LIVE
 from streamptycho.files.recover import recover
 from streamptycho.files.scan import open_scan
 from streamptycho.messages.reasons import EndReason

@@ -12,7 +12,7 @@ import pytest
 
 from streamptycho.errors import FormatError
 from streamptycho.files.bslz4 import compress
-from streamptycho.files.dialect import Dialect
+from streamptycho.files.recorded.layouts import Dialect
 from streamptycho.files.scan import open_scan
 from streamptycho.files.writer import CxiWriter
 from tests.files.factories import (

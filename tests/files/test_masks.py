@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from streamptycho.errors import FormatError
-from streamptycho.files.masks import valid_pixels
 from streamptycho.files.options import MaskMeaning
+from streamptycho.files.recorded.masks import valid_pixels
 
 AUTO = MaskMeaning.AUTO
 
@@ -16,8 +16,13 @@ def mask_of(ones: int, dtype: str = "uint8", one: int = 1, zero: int = 0) -> np.
     return values.reshape(10, 10)
 
 
-def read(mask, meaning=AUTO, polarity=None):
-    return valid_pixels(mask, meaning, polarity, "/mask")
+def read(mask, meaning=AUTO, polarity=None, **more):
+    return valid_pixels(mask, meaning, polarity, "/mask", **more)
+
+
+def lit(first: int) -> np.ndarray:
+    """Light on so many of the first pixels."""
+    return (np.arange(100.0) < first).reshape(10, 10).astype(float)
 
 
 @pytest.mark.parametrize(("ones", "valid"), [(97, 97), (61, 61), (39, 61), (3, 97)])
@@ -102,6 +107,48 @@ def test_no_valid_pixel_is_refused():
         read(mask_of(100, one=4))
 
 
-def test_a_float_is_no_mask():
-    with pytest.raises(FormatError, match="float64 is no mask"):
-        read(mask_of(50, "float64"))
+def test_whole_numbers_in_a_float_are_a_mask():
+    assert read(mask_of(20, "float64"))[0].sum() == 80
+
+
+@pytest.mark.parametrize("odd", [0.5, np.nan])
+def test_other_numbers_are_no_mask(odd):
+    with pytest.raises(FormatError, match="float64 with other than whole numbers is no mask"):
+        read(mask_of(50, "float64") * odd)
+
+
+@pytest.mark.parametrize("one", [1, 255])
+@pytest.mark.parametrize(("light", "valid"), [(30, 30), (0, None)])
+def test_the_light_decides_before_the_majority(one, light, valid):
+    found, note = read(mask_of(30, one=one), light=lit(light))
+    if valid is None:
+        assert "the light" not in note
+    else:
+        assert found.sum() == valid
+        assert "the light" in note
+
+
+def test_masked_pixels_that_hold_the_light_are_not_masked():
+    """Two thirds of the pixels are 1 and dark: a beam on a detector of which most is masked."""
+    found, note = read(mask_of(66), light=1 - lit(66))
+    assert found.sum() == 34
+    assert "hold 0.0% of the light, 0 = good from the light" in note
+
+
+def test_light_on_both_is_asked_about():
+    with pytest.raises(FormatError, match=r"hold 50% of the light.*set read.mask to one-is-valid or zero-is-good"):
+        read(mask_of(30), light=lit(60))
+
+
+def test_a_standard_beats_the_majority():
+    found, note = read(mask_of(66), standard="the standard of CXI", light=1 - lit(66))
+    assert found.sum() == 34
+    assert "standard of CXI" in note
+
+
+@pytest.mark.parametrize("more", [{"standard": "the standard of CXI"}, {"polarity": "0=good"}])
+def test_a_mask_that_hides_the_light_is_asked_about_whoever_says_what_it_means(more):
+    with pytest.raises(FormatError, match=r"the masked pixels hold 100% of the light; set read.mask"):
+        read(mask_of(66), light=lit(60), **more)
+    found, _ = read(mask_of(66), MaskMeaning.ZERO_IS_GOOD, light=lit(60))
+    assert found.sum() == 34

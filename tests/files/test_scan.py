@@ -9,8 +9,8 @@ import pytest
 
 from streamptycho.errors import FormatError
 from streamptycho.files.bslz4 import compress, filter_options
-from streamptycho.files.dialect import Dialect
 from streamptycho.files.options import MaskMeaning, ReadOptions
+from streamptycho.files.recorded.layouts import Dialect
 from streamptycho.files.scan import open_scan
 from streamptycho.files.writer import CxiWriter
 from streamptycho.messages.geometry import JOULE_PER_EV
@@ -105,9 +105,9 @@ def test_the_real_scan_in_each_dialect(shared_data, name):
 def test_what_was_understood_is_told(tmp_path):
     with open_scan(cxi_ev().write(tmp_path / "f.h5")) as scan:
         told = scan.understood
-    assert told["energy"] == "8800 eV, from wavelength agreement (the file says 8800.0 without units)"
+    assert told["energy"] == "8800 eV, from wavelength agreement (the file says 8800 without units)"
     assert "row = +y, column = +x" in told["positions"]
-    assert "1 pixels masked, 1 = valid from the majority value" in told["mask"]
+    assert "1 pixels masked, which hold 0.3% of the light, 1 = valid from the light" in told["mask"]
     assert {"energy", "distance", "pixel_size", "positions", "mask", "dark", "probe", "beam_center", "frames"} == set(told)
 
 
@@ -145,7 +145,7 @@ class TestEnergy:
     def test_none(self, tmp_path):
         foreign = cxi_standard()
         del foreign.items[f"{SOURCE}/energy"]
-        refused(foreign, tmp_path, "no photon energy at .*source_1/energy.*set read.energy_ev")
+        refused(foreign, tmp_path, "no energy at .*source_1/energy.*set read.energy_ev")
         with open_scan(tmp_path / "f.h5", ReadOptions(energy_ev=8800)) as scan:
             assert scan.dialect is Dialect.STANDARD_CXI
 
@@ -166,10 +166,32 @@ class TestEnergy:
         foreign.items["/entry_1/instrument_1/beam_1/energy"] = 9000 * JOULE_PER_EV
         refused(foreign, tmp_path, r"beam_1/energy: 9000 eV.*elsewhere 8800 eV.*set read.energy_ev")
 
-    def test_an_array_is_no_energy(self, tmp_path):
+    def test_an_energy_for_each_frame(self, tmp_path):
         foreign = cxi_ev()
         foreign.items[f"{SOURCE}/energy"] = np.full(25, 8800.0)
-        refused(foreign, tmp_path, r"source_1/energy: shape \(25,\) float64 is not a number")
+        with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
+            assert scan.geometry.energy_ev == pytest.approx(8800)
+        foreign.items[f"{SOURCE}/energy"][3] = 8810.0
+        refused(foreign, tmp_path, r"source_1/energy: 25 values from 8800 to 8810, but one is needed; set read.energy_ev")
+
+    @pytest.mark.parametrize("said", ["8.8 keV", b"8800 eV", "1.40991543792e-15 J"])
+    def test_a_text_with_a_unit(self, tmp_path, said):
+        foreign = cxi_standard()
+        foreign.items[f"{SOURCE}/energy"] = said
+        with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
+            assert scan.geometry.energy_ev == pytest.approx(8800)
+
+    def test_a_text_without_a_number(self, tmp_path):
+        foreign = cxi_standard()
+        foreign.items[f"{SOURCE}/energy"] = "high"
+        refused(foreign, tmp_path, r"source_1/energy: 'high' is not a number; set read.energy_ev")
+
+    def test_the_energy_of_the_ring_may_have_no_unit(self, tmp_path):
+        foreign = cxi_standard()
+        foreign.items[f"{SOURCE}/energy"] = 6.04
+        foreign.items["/entry_1/instrument_1/beam_1/incident_beam_energy"] = ENERGY_EV * JOULE_PER_EV
+        with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
+            assert scan.geometry.energy_ev == pytest.approx(ENERGY_EV)
 
     def test_an_array_of_one_is(self, tmp_path):
         foreign = cxi_ev()
@@ -188,7 +210,7 @@ class TestGeometry:
     def test_millimetres_by_attribute(self, tmp_path):
         foreign = aps()
         foreign.items["/instrument/detector/distance"] = 1920.0
-        refused(foreign, tmp_path, r"detector/distance: 1920\.0 without units.*set read.distance_m")
+        refused(foreign, tmp_path, r"detector/distance: 1920 without units.*set read.distance_m")
         foreign.attrs["/instrument/detector/distance", "units"] = "mm"
         with open_scan(foreign.write(tmp_path / "g.h5")) as scan:
             assert scan.geometry.distance_m == pytest.approx(1.92)
@@ -334,22 +356,21 @@ class TestPositions:
     def test_micrometres_without_units_at_a_path_of_metres(self, tmp_path):
         foreign = cxi_ev()
         foreign.items[TRANSLATION] = foreign.items[TRANSLATION] * 1e6
-        with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
+        refused(foreign, tmp_path, "translation: in m .*in um they would fit; set read.position_unit")
+        with open_scan(tmp_path / "f.h5", ReadOptions(position_unit="um")) as scan:
             assert np.allclose(scan.yx_m, raster()[:, ::-1])
-            assert scan.understood["positions"].startswith("um, from the step")
 
     def test_micrometres_labelled_metres(self, tmp_path):
         foreign = cxi_ev()
         foreign.items[TRANSLATION] = foreign.items[TRANSLATION] * 1e6
         foreign.attrs[TRANSLATION, "units"] = "m"
-        refused(foreign, tmp_path, "translation: units 'm' make the median step.*set read.position_unit")
+        refused(foreign, tmp_path, "translation: in m .*near field.*in um they would fit; set read.position_unit")
 
-    def test_aps_in_metres_by_the_step(self, tmp_path):
+    def test_aps_in_metres(self, tmp_path):
         foreign = aps()
         for axis in "xy":
             foreign.items[f"/exchange/positions_{axis}"] *= 1e-6
-        with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
-            assert np.allclose(scan.yx_m, raster()[:, ::-1])
+        refused(foreign, tmp_path, "positions_x: in um .*in m they would fit; set read.position_unit")
 
     def test_aps_axes_in_different_units(self, tmp_path):
         foreign = aps()
@@ -358,8 +379,8 @@ class TestPositions:
 
     def test_aps_of_two_dimensions(self, tmp_path):
         foreign = aps()
-        foreign.items["/exchange/positions_x"] = np.zeros((5, 5))
-        refused(foreign, tmp_path, r"positions_x: shape \(5, 5\) float64 is not one number per frame")
+        foreign.items["/exchange/positions_x"] = np.zeros((5, 4))
+        refused(foreign, tmp_path, r"positions_x: \(20,\) in None does not match .*positions_y: \(25,\)")
 
     @pytest.mark.parametrize(("make", "path"), [(cxi_ev, TRANSLATION), (aps, "/exchange/positions_y")])
     def test_none(self, tmp_path, make, path):
@@ -380,9 +401,10 @@ class TestPositions:
 class TestMask:
     def test_polarity_attribute(self, tmp_path):
         foreign = cxi_ev()
+        foreign.items[MASK] = 1 - foreign.items[MASK]
         foreign.attrs[MASK, "polarity"] = np.bytes_("0=good,1=masked")
         with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
-            assert scan.valid.sum() == 1
+            assert np.argwhere(~scan.valid).tolist() == [[2, 3]]
 
     def test_setting(self, tmp_path):
         path = cxi_ev().write(tmp_path / "f.h5")
@@ -412,7 +434,7 @@ class TestProbeAndDark:
     @pytest.mark.parametrize(
         ("probe", "pattern"),
         [
-            (np.ones((1, 1, 8, 8), np.complex64), "is no probe"),
+            (np.ones((2, 1, 8, 8), np.complex64), "is no probe"),
             (np.ones((8, 8), np.int32), "is no probe"),
             (np.full((8, 8), np.nan, np.complex64), "not finite"),
         ],
@@ -446,11 +468,33 @@ class TestFrames:
             assert scan.frame(1).dtype == scan.dtype
             assert np.array_equal(scan.payload(1).decode(), pixels(25)[1])
 
-    @pytest.mark.parametrize("dtype", ["uint64", "float64"])
-    def test_types_that_no_frame_has(self, tmp_path, dtype):
+    @pytest.mark.parametrize(
+        ("dtype", "kept"),
+        [("uint64", "uint32"), ("int64", "int32"), ("float64", "float32"), ("float16", "float32"), ("int8", "int16")],
+    )
+    def test_types_that_no_detector_sends(self, tmp_path, dtype, kept):
         foreign = cxi_ev()
         foreign.items["/entry_1/data_1/data"] = pixels(25).astype(dtype)
-        refused(foreign, tmp_path, f"type {dtype} is not one of .*convert it")
+        with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
+            assert scan.dtype == np.dtype(kept)
+            assert np.array_equal(scan.frame(7), pixels(25)[7])
+            assert np.array_equal(scan.payload(7).decode(0), pixels(25)[7])
+
+    def test_counts_that_do_not_fit_are_refused_when_they_come(self, tmp_path):
+        foreign = cxi_ev(30)
+        frames = pixels(30).astype(np.int64)
+        frames[29, 1, 1] = 1 << 40
+        foreign.items["/entry_1/data_1/data"] = np.concatenate([frames] * 3)
+        foreign.items[TRANSLATION] = np.concatenate([foreign.items[TRANSLATION]] * 3)
+        with open_scan(foreign.write(tmp_path / "f.h5")) as scan:
+            assert np.array_equal(scan.frame(28), frames[28])
+            with pytest.raises(FormatError, match="frame 89: counts of int64 up to 1099511627776 do not fit int32"):
+                scan.frame(89)
+
+    def test_complex_numbers_are_no_counts(self, tmp_path):
+        foreign = cxi_ev()
+        foreign.items["/entry_1/data_1/data"] = pixels(25).astype(np.complex64)
+        refused(foreign, tmp_path, "frames of type complex64 are not counts")
 
     def test_one_picture_is_no_scan(self, tmp_path):
         foreign = cxi_ev()
@@ -523,9 +567,16 @@ class TestOpening:
 
     def test_another_layout_is_described(self, tmp_path):
         with h5py.File(tmp_path / "f.h5", "w") as file:
-            file["entry/data/data"] = pixels(3)
-            file["dp"] = pixels(3)
-        with pytest.raises(FormatError, match=r"no frames at .*/entry_1/data_1/data.*at the top there is dp, entry\."):
+            file["run/camera"] = pixels(3)
+            file["notes"] = "star"
+        expected = r"At the top there is notes, run; stacks of pictures are at /run/camera \(3, 16, 24\); set read\.frames"
+        with pytest.raises(FormatError, match=expected):
+            open_scan(tmp_path / "f.h5")
+
+    def test_a_result_is_no_scan(self, tmp_path):
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file["object/complex"] = np.ones((4, 4), np.complex64)
+        with pytest.raises(FormatError, match="holds a result and no frames"):
             open_scan(tmp_path / "f.h5")
 
     def test_a_refused_file_is_closed(self, tmp_path):

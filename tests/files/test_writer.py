@@ -12,9 +12,9 @@ import pytest
 from streamptycho.display.ledger import Ledger
 from streamptycho.errors import FormatError, GrammarError, ScanError
 from streamptycho.files.bslz4 import compress
-from streamptycho.files.dialect import Dialect
 from streamptycho.files.disk import build
 from streamptycho.files.options import ReadOptions, WriterOptions
+from streamptycho.files.recorded.layouts import Dialect
 from streamptycho.files.report import DROP_REASONS
 from streamptycho.files.rows import Appended
 from streamptycho.files.scan import open_scan

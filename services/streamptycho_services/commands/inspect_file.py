@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from streamptycho.config import Config
 from streamptycho.display.phase import displayed_phase, to_gray
 from streamptycho.files.options import ReadOptions
-from streamptycho.files.quantities import median_step
+from streamptycho.files.recorded.quantities import median_step
 from streamptycho.files.report import Report
 from streamptycho.files.result import Result, is_result, read_result
 from streamptycho.files.scan import RecordedScan, open_scan

@@ -1,0 +1,1 @@
+"""Recorded scans of any dialect: what their numbers mean, and why."""
