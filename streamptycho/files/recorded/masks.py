@@ -13,7 +13,7 @@ HAS_SIGNAL = 0x1000
 _CLEAR_MAJORITY = 0.6
 _HIDDEN = 0.35
 """Share of the light that a mask may hide where the light decides what it means."""
-_BLIND = 0.9
+_BLIND = 0.5
 """Share of the light that no mask hides, whatever says what it means."""
 _ONE = {MaskMeaning.ONE_IS_VALID: "1 = valid", MaskMeaning.ZERO_IS_GOOD: "0 = good"}
 
