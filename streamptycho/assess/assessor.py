@@ -150,12 +150,13 @@ def _place(probe: NDArray[np.complex64]) -> NDArray[np.float64]:
 
 def _figures(evidence: Evidence, standing: Standing, signs: Signs) -> dict[str, float]:
     y, x = evidence.pixel_m
+    photons = signs.photons if signs.patterns is None or signs.patterns.counted else float("nan")
     figures = {
         "error": standing.error,
         "unexplained": standing.unexplained,
         "visits": standing.visits,
-        "photons_per_frame": signs.photons,
-        "photons_per_pixel": signs.photons / signs.step_px**2,
+        "photons_per_frame": photons,
+        "photons_per_pixel": photons / signs.step_px**2,
         "step_m": signs.step_px * np.sqrt(y * x),
         "beam_m": beam_px(standing, signs) * np.sqrt(y * x),
         "overlap": overlap(standing, signs),

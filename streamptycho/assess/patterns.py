@@ -25,6 +25,12 @@ FLAT_TOP = 3
 LOWEST_CEILING = 50.0
 STUCK = 0.9
 """A hot pixel with such a part of the largest value in the mean shows it all the time."""
+NO_COUNTS = 2.0
+"""Largest value of all patterns below which they are no counts, if they have values between 0 and 1: somebody has divided
+them by their maximum, or by their sum."""
+WHOLE = 0.01
+FRACTIONS = 0.5
+"""Part of the lit pixels that are no whole numbers from which that is so."""
 AT_TOP = 1e-4
 """Relative difference from the largest value up to which a pixel is at it."""
 
@@ -36,13 +42,15 @@ class Patterns:
     beam_px: float
     """Diameter of the beam on the sample, object pixels; NaN where the patterns hardly differ."""
     noise_share: float
-    """Fourier error that counting noise alone makes, 0 to about 1."""
+    """Fourier error that counting noise alone makes, 0 to about 1; NaN where the patterns are not in counts."""
     difference: float
-    """Variance of the patterns about their mean in units of counting noise: 1 is nothing but noise."""
+    """Variance of the patterns about their mean in units of counting noise: 1 is nothing but noise; NaN likewise."""
     hot: int
     """Pixels that are ten times brighter than all but two around them."""
     ceiling: float
     """Part of the patterns cut off at one and the same value."""
+    counted: bool = True
+    """Whether the patterns are in counts; False where somebody has divided them by their maximum, or by their sum."""
 
 
 class PatternSums:
@@ -55,6 +63,8 @@ class PatternSums:
         self._correlation = np.zeros((shape[0], shape[1] // 2 + 1))
         """Sum of the squared transforms of normalised patterns."""
         self._power: list[float] = []
+        self._fractions: list[float] = []
+        """Part of the lit pixels of each pattern that are no whole numbers."""
         self._tops: list[tuple[float, int]] = []
         """Largest value of each pattern, and the number of pixels at it."""
 
@@ -71,6 +81,8 @@ class PatternSums:
         self._total += part
         self._squares += np.square(part, dtype=np.float64)
         self._power.append(power)
+        lit = counts[counts > 0]
+        self._fractions.append(float((np.abs(lit - np.rint(lit)) > WHOLE * np.minimum(lit, 1)).mean()))
         self._tops.append((top, int((counts >= (1 - AT_TOP) * top).sum())))
 
     def figures(self) -> Patterns | None:
@@ -80,29 +92,36 @@ class PatternSums:
             return None
         mean = self._total / count
         usual = float(np.median(self._power))
+        counted = self._counted()
         weight = float(np.mean(1 / np.array(self._power)))
         varied = float((self._squares - count * mean**2)[self._valid].sum()) / (count - 1)
         noisy = weight * float(mean[self._valid].sum())
         hot = hot_pixels(mean * usual, self._valid)
         return Patterns(
-            beam_px=self._beam_px(mean, count * weight),
-            noise_share=min(float(root_count_variance(mean * usual).sum() / usual), 1.0),
-            difference=varied / max(noisy, 1e-30),
+            beam_px=self._beam_px(mean, count * weight if counted else None),
+            noise_share=min(float(root_count_variance(mean * usual).sum() / usual), 1.0) if counted else float("nan"),
+            difference=varied / max(noisy, 1e-30) if counted else float("nan"),
             hot=int(hot.sum()),
             ceiling=self._ceiling(mean[hot] * usual),
+            counted=counted,
         )
 
-    def _beam_px(self, mean: NDArray[np.float64], noise: float) -> float:
+    def _counted(self) -> bool:
+        top = max(value for value, _ in self._tops)
+        return top >= NO_COUNTS or float(np.median(self._fractions)) <= FRACTIONS
+
+    def _beam_px(self, mean: NDArray[np.float64], noise: float | None) -> float:
         """How far exit waves reach in the correlation of the patterns about their mean.
 
         The transform of a pattern is the correlation of its exit wave with itself, which ends where the beam does; counting
-        noise adds the same everywhere.
+        noise adds the same everywhere. Where it is not known from the counts, it is what lies beyond any beam.
         """
         ny, nx = mean.shape
         field = scipy.fft.rfft2(mean)
-        varied = self._correlation - len(self._power) * (field.real**2 + field.imag**2) - noise
+        varied = self._correlation - len(self._power) * (field.real**2 + field.imag**2)
         y, x = scipy.fft.fftfreq(ny) * ny, scipy.fft.rfftfreq(nx) * nx
         ring = np.rint(np.hypot(y[:, None], x[None])).astype(np.int64).ravel()
+        varied -= float(np.median(varied.ravel()[ring >= min(ny, nx) // 2])) if noise is None else noise
         profile = np.bincount(ring, varied.ravel())[: min(ny, nx) // 2]
         cumulative = np.cumsum(np.maximum(profile, 0))
         if cumulative[-1] <= 0:

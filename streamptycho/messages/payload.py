@@ -20,6 +20,8 @@ from streamptycho.messages.marks import Wire
 
 PIXEL_DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32")
 """Pixel types that a frame may have, little-endian on the wire."""
+RESERVED_COUNTS = (65534.0, 65535.0, 2.0**31 - 1, 2.0**32 - 2, 2.0**32 - 1, 2.0**64 - 1)
+"""What detectors write where nothing was measured, in whatever type the frames come."""
 _LITTLE_ENDIAN = frozenset(np.dtype(name).newbyteorder("<") for name in PIXEL_DTYPES)
 
 BSLZ4_HEADER = struct.Struct(">QI")

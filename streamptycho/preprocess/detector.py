@@ -1,8 +1,12 @@
 """Bad pixels, beam centre and background from the first frames of a scan."""
 
+from typing import Any
+
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
+
+from streamptycho.messages.payload import RESERVED_COUNTS
 
 HOT_RATIO = 10
 HOT_COUNTS = 5
@@ -15,6 +19,39 @@ SURELY_LIT = 25
 LIT_SHARE = 0.75
 """Part of the pixels around a silent region that must be lit: at the edge of the beam it is about half."""
 ENOUGH_FRAMES = 4
+MARKS = 2
+"""Negative values by which one detector marks pixels, at most."""
+VARIED = 1e-3
+"""Part of the pixels whose negative value changes from which that is noise."""
+
+
+class Marks:
+    """Pixels that say by their value that they measure nothing: one that is reserved, or negative, in every frame.
+
+    Negative counts that vary are noise about zero.
+    """
+
+    def __init__(self) -> None:
+        self.negative_is_noise = False
+        self._count = 0
+
+    def look(self, raw: NDArray[Any]) -> None:
+        """Learn from a frame (ny, nx) as received."""
+        negative = raw < 0
+        if not self._count:
+            self._first, self._negative = raw, negative
+            self._marked = np.asarray(negative | np.isin(raw.astype(np.float64), RESERVED_COUNTS))
+        self._count += 1
+        changed = raw != self._first
+        self._marked &= ~changed
+        varied = np.count_nonzero(changed & (negative | self._negative))
+        # detectors have one such value or two
+        noise = varied > VARIED * raw.size or len(np.unique(raw[negative])) > MARKS
+        self.negative_is_noise = self.negative_is_noise or bool(noise)
+
+    def measured(self, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """`valid` without the pixels that are marked, once there are enough frames to say so."""
+        return valid & ~self._marked if self._count >= ENOUGH_FRAMES else valid
 
 
 class RunningStatistics:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import ConfigError, ScanError
 from streamptycho.messages.stream import ScanStart
-from streamptycho.preprocess.detector import RunningStatistics, background_outside, centre_of_mass, good_pixels
+from streamptycho.preprocess.detector import Marks, RunningStatistics, background_outside, centre_of_mass, good_pixels
 from streamptycho.preprocess.options import FrameOptions
 
 _T = TypeVar("_T", bound=np.generic)
@@ -70,6 +70,7 @@ class FramePreprocessor:
         if isinstance(center, tuple) and not all(0 <= c <= n - 1 for c, n in zip(center, self.frame_shape, strict=True)):
             raise ConfigError(f"preprocess.center: {center} is not on the oriented frame of {self.frame_shape} pixels")
         self._statistics = RunningStatistics(self.frame_shape)
+        self._marks = Marks()
         self._early: list[tuple[int, NDArray[np.generic]]] = []
         self._good = self._static
         self._level = 0.0
@@ -149,6 +150,8 @@ class FramePreprocessor:
         if self._statistics.count >= self.options.learn_frames:
             return [self._prepare(key, raw)]
         oriented = self._orient.apply(raw)
+        if self.options.reserved_values:
+            self._marks.look(oriented)
         valid = self._valid(oriented, self._static)
         self._statistics.add(self._counts(oriented), valid)
         self._early.append((key, raw))
@@ -166,6 +169,8 @@ class FramePreprocessor:
         self._good = self._static
         if self.options.detect_bad_pixels:
             self._good = good_pixels(self._statistics, self._static)
+        if self.options.reserved_values:
+            self._good = self._marks.measured(self._good)
         center = self._center(mean)
         self.corner = self._corner(center, inside=self.options.center in ("auto", "frame"))
         if self.options.background == "outside":
@@ -190,7 +195,7 @@ class FramePreprocessor:
         valid = static if self._limit == float("inf") else static & np.less(oriented, self._limit)
         if oriented.dtype.kind == "f":
             valid = valid & np.less_equal(np.abs(oriented), MAX_COUNTS)  # false for NaN as well
-        elif oriented.dtype.kind == "i" and self.options.reserved_values:
+        elif oriented.dtype.kind == "i" and self.options.reserved_values and not self._marks.negative_is_noise:
             valid = valid & np.greater_equal(oriented, 0)
         return valid
 

@@ -23,7 +23,7 @@ class FrameOptions(Options):
     """Counts at and above which a pixel is masked; default: as announced in the start message."""
     reserved_values: bool = True
     """Mask the two highest values of an unsigned pixel type and the negative ones of a signed type, as received, which
-    detectors use for gaps and defects. Switch it off for signed frames whose noise lies around zero."""
+    detectors use for gaps and defects. Negative values that vary are noise about zero, and are kept."""
     center: Literal["auto", "mass", "frame"] | tuple[float, float] = "auto"
     """Beam centre (y, x) on the oriented detector: given, the centre of mass of the first frames (mass), the middle of the
     frame, or (auto) as announced in the start message and else the centre of mass. A given centre or one of mass becomes the

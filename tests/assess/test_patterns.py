@@ -33,6 +33,24 @@ def test_noise_is_known_from_the_counts():
     assert 0.2 < dim.noise_share < 0.4
 
 
+@pytest.mark.parametrize("divide", ["maximum", "sum"])
+def test_patterns_that_are_not_in_counts_say_nothing_of_noise(divide):
+    counts = simulated().counts[:32].astype(float)
+    counts /= counts.max((1, 2), keepdims=True) if divide == "maximum" else counts.sum((1, 2), keepdims=True)
+    seen = sums(counts).figures()
+    assert seen is not None
+    assert not seen.counted
+    assert np.isnan([seen.noise_share, seen.difference]).all()
+    assert seen.beam_px == pytest.approx(0.31 * N, rel=0.34)
+
+
+def test_few_photons_are_counts_all_the_same():
+    seen = sums(np.minimum(simulated(photons=50.0).counts[:32], 1)).figures()
+    assert seen is not None
+    assert seen.counted
+    assert seen.noise_share > 0.5
+
+
 def test_patterns_that_differ_by_noise_alone():
     seen = sums(simulated(phase_rad=0.0, absorption=0.0).counts[:32]).figures()
     assert seen is not None

@@ -155,6 +155,40 @@ def test_saturated_and_reserved_values_are_masked_not_clipped(dtype, saturation,
     np.testing.assert_allclose(amplitude[1:], 10, rtol=1e-6)
 
 
+def series(dtype: str, n: int = 8) -> np.ndarray:
+    """Frames of a dim beam, each another one."""
+    return np.random.default_rng(1).poisson(20, (n, 32, 32)).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("uint32", 65535), ("int32", 2**31 - 1), ("int32", -1), ("float32", -1), ("float32", 65535)]
+)
+def test_pixels_that_always_have_a_reserved_value_are_masked_whatever_the_type(dtype, value):
+    frames = series(dtype)
+    frames[:, 4] = value
+    frames[3, 8, 8] = 65535  # once is a count
+    made = preprocessor(start(dtype=dtype), **PLAIN)
+    amplitudes = [made.add(k, frame) for k, frame in enumerate(frames)][-1][-1].amplitude
+    masked = np.fft.fftshift(amplitudes) < 0
+    assert masked[4].all()
+    assert masked.sum() == 32
+
+
+@pytest.mark.parametrize("spread", [1, 10])
+def test_negative_counts_that_vary_are_noise(spread):
+    noise = np.random.default_rng(2).normal(0, spread, (8, 32, 32))
+    frames = (np.random.default_rng(1).poisson(0.5, (8, 32, 32)) + noise).round().astype("int16")
+    frames[:, 4] = -1
+    made = preprocessor(start(dtype="int16"), **PLAIN)
+    prepared = {made.key: made for k, frame in enumerate(frames) for made in made.add(k, frame)}
+    for k, frame in enumerate(frames):
+        amplitude = np.fft.fftshift(prepared[k].amplitude)
+        assert (amplitude[4] < 0).all()
+        assert (amplitude[5:] >= 0).all()
+        assert prepared[k].saturated == 0
+        np.testing.assert_allclose(amplitude[5:], np.sqrt(np.maximum(frame[5:], 0)), rtol=1e-6)
+
+
 def test_saturation_option_overrides_the_announcement_and_counts_before_the_dark():
     raw = np.full((32, 32), 100, np.uint16)
     raw[0, :3] = 499, 500, 2000

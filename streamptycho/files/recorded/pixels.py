@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
 from streamptycho.files.options import ReadOptions
-from streamptycho.messages.payload import PIXEL_DTYPES
+from streamptycho.messages.payload import PIXEL_DTYPES, RESERVED_COUNTS
 
 LOOK = 16
 """Frames that are looked at."""
@@ -17,8 +17,6 @@ _WIRE = {
     "bool": "uint8", "int8": "int16", "uint64": "uint32", "int64": "int32", "float16": "float32", "float64": "float32",
 }  # fmt: skip
 """Types that no detector sends, and the one that holds their counts."""
-_RESERVED = (65534.0, 65535.0, 2.0**31 - 1, 2.0**32 - 2, 2.0**32 - 1, 2.0**64 - 1)
-"""What detectors write where nothing was measured, in whatever type the frames are stored."""
 _ENOUGH = 3
 """Frames from which a pixel that never changes is none by chance."""
 _CORNER, _CENTRE, _EACH = 0.8, 0.1, 0.03
@@ -126,7 +124,7 @@ def _measured(stack: NDArray[Any], notes: dict[str, str]) -> NDArray[np.bool_]:
         measured &= np.isfinite(stack).any(0)
         if not measured.all():
             notes["nan"] = f"{int((~measured).sum())} pixels are never finite: nothing is measured there"
-    reserved = np.isin(first.astype(np.float64), _RESERVED)
+    reserved = np.isin(first.astype(np.float64), RESERVED_COUNTS)
     if stack.dtype.kind != "u":
         reserved |= first < 0
     if stack.dtype.kind in "iu":
