@@ -180,7 +180,7 @@ def test_negative_counts_that_vary_are_noise(spread):
     frames = (np.random.default_rng(1).poisson(0.5, (8, 32, 32)) + noise).round().astype("int16")
     frames[:, 4] = -1
     made = preprocessor(start(dtype="int16"), **PLAIN)
-    prepared = {made.key: made for k, frame in enumerate(frames) for made in made.add(k, frame)}
+    prepared = {one.key: one for k, frame in enumerate(frames) for one in made.add(k, frame)}
     for k, frame in enumerate(frames):
         amplitude = np.fft.fftshift(prepared[k].amplitude)
         assert (amplitude[4] < 0).all()
