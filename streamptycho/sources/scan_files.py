@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from streamptycho.dialects.hdf5 import Hdf5
 from streamptycho.errors import CodecError, ConfigError, FormatError, ProtocolError
 from streamptycho.files.growing.follower import Follower
-from streamptycho.messages.facts import Began, Ended, Fact, Samples, StartParts
+from streamptycho.messages.facts import Began, Ended, Fact, Learned, Samples, StartParts
 from streamptycho.messages.reasons import EndReason
+from streamptycho.sources.described import Described
 from streamptycho.sources.growing import Background, frames_of, samples_of
 from streamptycho.wire.codec import Part
 
@@ -33,6 +34,7 @@ class _Scan:
         self.run = path.stem
         self.frames = Follower(path, options.frames, options.live_key or None, frames=True) if options.frames else None
         self.columns = {name: Follower(path, getattr(options, name)) for name in ("y", "x") if options.y}
+        self.described = Described(path, options.frames)
         self.taken: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """Rows whose frames have been given."""
         self.low = 0
@@ -134,7 +136,10 @@ class ScanFiles(Background):
             return
         if not scan.begun:
             scan.begun, scan.since_s = True, self._clock()
+            self._describe(scan)
             yield Began(run=scan.run, parts=self._parts(scan))
+        elif self._describe(scan):
+            yield Learned(run=scan.run, parts=self._parts(scan))
         before = scan.rows, scan.taken.sum()
         if scan.frames is not None:
             yield from self._frames(scan, scan.frames)
@@ -144,9 +149,13 @@ class ScanFiles(Background):
             scan.since_s = self._clock()
         yield from self._end_if_over(scan)
 
+    def _describe(self, scan: _Scan) -> bool:
+        """Look at what the file says beside its frames; whether there was anything new."""
+        return scan.frames is not None and scan.described.look(scan.frames.frame_shape, self._clock()) is not None
+
     def _parts(self, scan: _Scan) -> StartParts:
         units = {name: self._options.unit or (follower.unit or "") for name, follower in scan.columns.items()}
-        return StartParts(
+        parts = StartParts(
             frame_shape=None if scan.frames is None else scan.frames.frame_shape,
             dtype=None if scan.frames is None else scan.frames.frame_dtype,
             expected=self._options.expected,
@@ -154,6 +163,7 @@ class ScanFiles(Background):
             units={name: unit for name, unit in units.items() if unit},
             metadata={"file": str(scan.path)},
         )
+        return parts.over(scan.described.parts)
 
     def _frames(self, scan: _Scan, follower: Follower) -> Iterator[Fact]:
         """Frames of all rows that have been written since, in whatever order."""
