@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from streamptycho.dialects.nexus import parts_of
+from streamptycho.files.growing.names import first_of
 from streamptycho.files.growing.nexus import look
 from streamptycho.messages.facts import StartParts
 
@@ -37,7 +38,8 @@ class Described:
         self._next_s = now_s + _AGAIN_S
         before = _summary(self.parts)
         with suppress(OSError):  # as long as it is written
-            self.parts = parts_of(look(self._path, self._frames), shape).over(replace(self.parts, doubts=()))
+            path = first_of(self._path) or self._path
+            self.parts = parts_of(look(path, self._frames), shape).over(replace(self.parts, doubts=()))
         return self.parts if _summary(self.parts) != before else None
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
 from streamptycho.files.dialect import find, reading, text
+from streamptycho.files.growing.located import open_now
 from streamptycho.files.quantities import Reading
 
 _ENTRY = {
@@ -54,21 +55,10 @@ class Found:
 def look(path: Path, frames: str) -> Found:
     """What the file at `path` says beside its dataset `frames`. Raises OSError while it cannot be read."""
     try:
-        with _opened(path) as file:
+        with open_now(path) as file:
             return _look(file, frames)
     except (RuntimeError, KeyError, ValueError) as error:  # half-written
         raise OSError(f"{path}: {error}") from error
-
-
-def _opened(path: Path) -> h5py.File:
-    """The file as it is now: by another driver than its rows are read by, HDF5 does not give what it has kept of it.
-
-    A file in SWMR mode that driver cannot open; nothing is added to it.
-    """
-    try:
-        return h5py.File(path, "r", driver="stdio", locking=False)
-    except OSError:
-        return h5py.File(path, "r", swmr=True, libver="latest", locking=False)
 
 
 def _look(file: h5py.File, frames: str) -> Found:
