@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from streamptycho.dialects.hdf5 import Hdf5
 from streamptycho.errors import CodecError, ConfigError, FormatError, ProtocolError
 from streamptycho.files.growing.follower import Follower
-from streamptycho.files.growing.names import any_number, first_of, is_numbered, runs_in, without_number
+from streamptycho.files.growing.names import (
+    Members,
+    State,
+    any_number,
+    first_of,
+    is_numbered,
+    runs_in,
+    state_of,
+    states_in,
+    without_number,
+)
 from streamptycho.messages.facts import Began, Ended, Fact, Learned, Samples, StartParts
 from streamptycho.messages.reasons import EndReason
 from streamptycho.sources.described import Described
@@ -32,14 +42,14 @@ _AHEAD = 4096
 class _Scan:
     """One file while it is read."""
 
-    def __init__(self, path: Path, options: Hdf5, now_s: float) -> None:
+    def __init__(self, path: Path, options: Hdf5, now_s: float, left_over: frozenset[State] = frozenset()) -> None:
         self.path, self.since_s = path, now_s
         self.begun = self.over = self.told = False
         self.run = without_number(path.stem)
         self.numbered = is_numbered(path.name) or is_numbered(options.frames)
-        first, key = options.first_file, options.live_key or None
-        self.frames = Follower(path, options.frames, key, frames=True, first=first) if options.frames else None
-        self.columns = {name: Follower(path, getattr(options, name), first=first) for name in ("y", "x") if options.y}
+        members, key = Members(options.first_file, left_over), options.live_key or None
+        self.frames = Follower(path, options.frames, key, frames=True, members=members) if options.frames else None
+        self.columns = {name: Follower(path, getattr(options, name), members=members) for name in ("y", "x") if options.y}
         self.described = Described(path, options.frames)
         self.taken: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """Rows whose frames have been given."""
@@ -47,7 +57,13 @@ class _Scan:
         """Row before which all are."""
         self.rows = 0
         """Rows whose positions have been given."""
+        self.last = 0
+        """Rows of its datasets at its end."""
         self.why = ""
+
+    @property
+    def length(self) -> int:
+        return max(follower.length for follower in self.followers)
 
     @property
     def followers(self) -> list[Follower]:
@@ -93,6 +109,10 @@ class ScanFiles(Background):
         self._next: deque[Path] = deque()
         self._looked_s = -float("inf")
         self._scan: _Scan | None = None
+        self._left_over: frozenset[State] = frozenset()
+        """Numbered files of the run before under the same names."""
+        self._over: set[Path] = set()
+        """Runs of a pattern that are over."""
         self._thread.start()
 
     @property
@@ -118,12 +138,16 @@ class ScanFiles(Background):
             self._known.update(fresh)
             waiting = {*self._next, *([] if self._scan is None else [self._scan.path])}
             runs = runs_in(self._pattern, sorted(fresh, key=_changed_s))
-            self._next.extend(run for run in runs if run not in waiting)
+            self._next.extend(run for run in runs if run not in waiting | self._over)
+            for run in self._over.intersection(runs):
+                yield CodecError(
+                    "file", f"another file of {run} came after the end of that run; it is not read: set expected"
+                )
         if self._scan is None:
             path = (self._next.popleft() if self._next else None) if self._many else Path(self._pattern)
             if path is None:
                 return
-            self._scan = _Scan(path, self._options, self._clock())
+            self._scan = _Scan(path, self._options, self._clock(), self._left_over)
         scan = self._scan
         try:
             yield from self._read(scan)
@@ -131,18 +155,25 @@ class ScanFiles(Background):
             scan.why = str(error)
             yield from self._end_if_over(scan)
         except FormatError as error:
-            yield CodecError("file", str(error))
-            yield from self._end(scan, EndReason.ABORTED, str(error))
+            if not scan.over:  # said once
+                yield CodecError("file", str(error))
+                yield from self._end(scan, EndReason.ABORTED, str(error))
 
     def _read(self, scan: _Scan) -> Iterator[Fact]:
         generation, found = scan.generation, [follower.refresh() for follower in scan.followers]
         if scan.generation != generation:
             if scan.begun:
                 yield Ended(run=scan.run, reason=EndReason.SUPERSEDED, detail=f"{scan.path} was replaced")
+                begun = state_of(first_of(scan.path) or scan.path)
+                self._left_over = frozenset(s for s in states_in(scan.path) if begun is not None and s[1] < begun[1])
             self._scan = None
             scan.close()
             return
         if scan.over:
+            if scan.length > scan.last and not scan.told:
+                scan.told = True
+                text = f"{scan.path} has gone on with row {scan.last} after the end of its run; that is not read: raise"
+                yield CodecError("file", f"{text} options.silence_s, or correct options.expected")
             return
         if not all(found):
             scan.why = next(follower.why for follower, there in zip(scan.followers, found, strict=True) if not there)
@@ -228,7 +259,10 @@ class ScanFiles(Background):
         rows = scan.rows if scan.frames is None else int(scan.taken.sum()) if keyed else scan.frames.length
         if scan.begun:
             yield Ended(run=scan.run, reason=reason, count=rows, detail=detail)
-        scan.begun, scan.over = False, True
+        scan.begun, scan.over, scan.told, scan.last = False, True, False, scan.length
+        if is_numbered(scan.path.name):
+            self._left_over = states_in(scan.path)
+            self._over |= {scan.path} if self._many else set()
         if self._many:
             self._scan = None
             scan.close()  # of a single path it stays open, so that another file in its place can be told

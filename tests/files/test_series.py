@@ -10,7 +10,7 @@ import pytest
 
 from streamptycho.errors import FormatError
 from streamptycho.files.growing.follower import Follower
-from streamptycho.files.growing.names import number_in, runs_in, without_number
+from streamptycho.files.growing.names import Members, number_in, runs_in, without_number
 from streamptycho.messages.payload import Encoding
 from tests.other_writer import Writer, append, begin
 
@@ -164,14 +164,14 @@ def test_where_the_numbers_begin_is_asked_for(tmp_path: Path, followers: list[Fo
     assert not asked.refresh()
     assert "options.first_file" in asked.why
     asked.close()
-    told = Follower(tmp_path / "f%d.h5", "/entry/data/data", frames=True, first=7)
+    told = Follower(tmp_path / "f%d.h5", "/entry/data/data", frames=True, members=Members(7))
     followers.append(told)
     assert told.refresh()
     assert numbers(told) == [0, 1, 2, 3]
 
 
 def test_with_the_first_missing_the_others_say_how_long_it_is(tmp_path: Path, followers: list[Follower]):
-    follower = Follower(tmp_path / "f%d.h5", "/entry/data/data", frames=True, first=1)
+    follower = Follower(tmp_path / "f%d.h5", "/entry/data/data", frames=True, members=Members(1))
     followers.append(follower)
     part(tmp_path / "f2.h5", 2, 2)
     assert not follower.refresh(), "of one file that may still grow nobody knows it"

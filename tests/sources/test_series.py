@@ -1,5 +1,6 @@
 """Scans in several files: one run, whose frames keep their numbers whatever is missing."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from streamptycho.errors import ProtocolError
 from streamptycho.messages.facts import Began, Ended, Frames
 from streamptycho.messages.reasons import EndReason
 from tests.compose.helpers import FRAMES, KNOWN, POSITIONS, Chain, began, ended, samples
@@ -69,6 +71,61 @@ def test_a_file_that_is_missing_is_missing_frames(tmp_path: Path):
     assert (scan, reason, frames) == ("s_master", EndReason.TIMEOUT, 6)
     assert chain.scans[scan].missing(reason) == 3
     assert not any(frame.dark for frame in heard.of(Frames))
+
+
+def test_files_of_the_scan_before_under_the_same_names_are_not_of_the_next(tmp_path: Path):
+    for number in range(3):
+        part(tmp_path / f"scan_{number}.h5", 2 * number, 2, "/d")
+    heard = opened(f"file://{tmp_path}/scan_%d.h5", frames="/d", expected=6, silence_s=0.6)
+    heard.wait(lambda told: told.of(Ended))
+    heard.facts.clear()
+    part(tmp_path / "scan_0.h5", 0, 2, "/d")
+    heard.wait(lambda told: told.numbers == [0, 1])
+    part(tmp_path / "scan_1.h5", 2, 1, "/d")
+    heard.wait(lambda told: told.of(Ended))
+    heard.reader.close()
+    assert heard.numbers == [0, 1, 2]
+    assert (heard.of(Ended)[0].reason, heard.of(Ended)[0].count) == (EndReason.TIMEOUT, 3)
+
+
+def test_nor_if_that_one_had_not_ended(tmp_path: Path):
+    for number in range(3):
+        part(tmp_path / f"scan_{number}.h5", 2 * number, 2, "/d")
+    heard = opened(f"file://{tmp_path}/scan_%d.h5", frames="/d", silence_s=0.6)
+    heard.wait(lambda told: told.numbers == list(range(6)))
+    time.sleep(0.02)  # the time of a file is coarse
+    part(tmp_path / "scan_0.h5", 0, 2, "/d")
+    heard.wait(lambda told: told.numbers == [*range(6), 0, 1])
+    heard.wait(lambda told: len(told.of(Ended)) == 2)
+    heard.reader.close()
+    assert [end.reason for end in heard.of(Ended)] == [EndReason.SUPERSEDED, EndReason.TIMEOUT]
+    assert heard.numbers == [*range(6), 0, 1]
+
+
+def test_rows_that_come_after_the_end_of_a_file_are_said_once(tmp_path: Path, writer: Writer):
+    writer.do(*begin(tmp_path / "scan.h5", "swmr", "latest"), *append("swmr"))
+    heard = opened(f"file://{tmp_path}/scan.h5", frames="/entry/data", expected=1)
+    heard.wait(lambda told: told.of(Ended))
+    writer.do(*append("swmr"), *append("swmr"))
+    heard.wait(lambda told: told.of(ProtocolError))
+    writer.do(*append("swmr"), "file.close()")
+    time.sleep(0.2)
+    heard.reader.close()
+    heard.facts += heard.reader.through(())
+    (error,) = heard.of(ProtocolError)
+    assert "has gone on with row 1" in str(error)
+    assert heard.numbers == [0]
+
+
+def test_a_file_that_comes_after_the_end_of_its_run_is_said(tmp_path: Path):
+    heard = opened(f"file://{tmp_path}/*_%d.h5", frames="/d", expected=2)
+    part(tmp_path / "a_0.h5", 0, 2, "/d")
+    heard.wait(lambda told: told.of(Ended))
+    part(tmp_path / "a_1.h5", 2, 2, "/d")
+    heard.wait(lambda told: told.of(ProtocolError))
+    heard.reader.close()
+    assert heard.numbers == [0, 1]
+    assert "after the end of that run" in str(heard.of(ProtocolError)[0])
 
 
 def test_escapes_in_an_address_are_no_numbers(tmp_path: Path):

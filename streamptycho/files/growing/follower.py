@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamptycho.errors import FormatError
 from streamptycho.files.bslz4 import chunk_encoding, stored_chunk
 from streamptycho.files.growing.located import FITTING, Elsewhere, Numbered, Piece, check, hint, locate, pieces_of
-from streamptycho.files.growing.names import is_numbered
+from streamptycho.files.growing.names import ALL_MEMBERS, Members, is_numbered
 from streamptycho.files.growing.parts import Parts
 from streamptycho.messages.payload import PIXEL_DTYPES, Payload
 from streamptycho.options import Closing
@@ -43,7 +43,7 @@ class Follower(Closing):
     dataset : path in it; its name may hold such a number as well.
     live_key : path in it of a dataset that is not 0 where a row has been written.
     frames : the last two axes are those of a frame; else a row is a number. All other axes count rows, the last fastest.
-    first : the first running number; default 0 or 1, whichever there is.
+    members : which files belong to a numbered name.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Follower(Closing):
         *,
         frames: bool = False,
         depth: int = 0,
-        first: int | None = None,
+        members: Members = ALL_MEMBERS,
     ) -> None:
         if depth > _DEEPEST:
             raise FormatError(f"{path}: more than {_DEEPEST} files lead to one another; name the last of them")
@@ -66,9 +66,9 @@ class Follower(Closing):
         self.why = f"{path}: has not been looked at"
         """Why :meth:`refresh` was False."""
         self._frames, self._depth = frames, depth
-        self._first = first
+        self._members = members
         self._numbered = is_numbered(path.name) or is_numbered(dataset)
-        self._key = Follower(path, live_key, depth=depth + 1, first=first) if live_key else None
+        self._key = Follower(path, live_key, depth=depth + 1, members=members) if live_key else None
         self._descriptor: int | None = None
         self._size = 0
         self._file: Any = None
@@ -264,7 +264,7 @@ class Follower(Closing):
         def make(path: Path, dataset: str) -> Follower:
             return Follower(path, dataset, frames=self._frames, depth=self._depth + 1)
 
-        self._parts = Parts(sources, make, self._first)
+        self._parts = Parts(sources, make, self._members)
         if self._file is not None:
             self._file.close()
             self._file = None

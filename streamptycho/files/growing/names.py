@@ -2,11 +2,44 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
 
 _NUMBER = re.compile(r"%(?:0(\d+))?[db]")
 _MOST_DIGITS = 9
+
+
+State = tuple[int, int, int]
+"""What tells a file from another of its name: inode, time of its last change in ns, size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Which numbered files belong to a series."""
+
+    first: int | None = None
+    """Number of the first; default 0 or 1, whichever there is."""
+    left_over: frozenset[State] = frozenset()
+    """Those of a series before, whose names are used again."""
+
+
+ALL_MEMBERS = Members()
+
+
+def state_of(path: Path) -> State | None:
+    """State of a file; None if it is not there."""
+    try:
+        known = path.stat()
+    except OSError:
+        return None
+    return known.st_ino, known.st_mtime_ns, known.st_size
+
+
+def states_in(path: Path) -> frozenset[State]:
+    """Those of the files that there are of a numbered path; none for a path without a number."""
+    there = (state_of(path.with_name(named(path.name, number))) for number in numbers_in(path))
+    return frozenset(state for state in there if state is not None)
 
 
 def is_numbered(name: str) -> bool:
@@ -37,6 +70,8 @@ def number_in(name: str, of: str) -> int | None:
 
 def numbers_in(path: Path) -> list[int]:
     """Numbers of the files that there are of a path whose last part is numbered, rising."""
+    if not is_numbered(path.name):
+        return []
     try:
         there = [entry.name for entry in path.parent.iterdir()]
     except OSError:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.files.growing.located import Numbered, Piece
+from streamptycho.files.growing.names import ALL_MEMBERS, Members
 from streamptycho.files.growing.series import Make, Series
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ class Parts:
     ----------
     sources : pieces, each in one file, and series of them.
     make : follower of a dataset in a file.
-    first : number of the first member of a series.
+    members : which files belong to a series.
     """
 
-    def __init__(self, sources: Sequence[Piece | Numbered], make: Make, first: int | None = None) -> None:
+    def __init__(self, sources: Sequence[Piece | Numbered], make: Make, members: Members = ALL_MEMBERS) -> None:
         followers = {(p.path, p.dataset): make(p.path, p.dataset) for p in sources if isinstance(p, Piece)}
         self._fixed = [(p, followers[p.path, p.dataset]) for p in sources if isinstance(p, Piece)]
-        self._series = [Series(source, make, first) for source in sources if isinstance(source, Numbered)]
+        self._series = [Series(source, make, members) for source in sources if isinstance(source, Numbered)]
         self._all: list[tuple[Piece, Follower]] = list(self._fixed)
         self._found = self._all
         self.length = 0

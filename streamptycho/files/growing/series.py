@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from streamptycho.errors import FormatError
 from streamptycho.files.growing.located import Numbered, Piece, names_in
-from streamptycho.files.growing.names import is_numbered, numbers_in
+from streamptycho.files.growing.names import ALL_MEMBERS, Members, is_numbered, numbers_in, state_of
 
 if TYPE_CHECKING:
     from streamptycho.files.growing.follower import Follower
@@ -30,11 +30,12 @@ class Series:
     ----------
     source : numbered names, and where blocks of rows begin if that is known.
     make : follower of a dataset in a file.
-    first : number of the first member; default 0 or 1, whichever there is.
+    members : which files belong to it.
     """
 
-    def __init__(self, source: Numbered, make: Make, first: int | None = None) -> None:
-        self._source, self._make, self._first = source, make, first
+    def __init__(self, source: Numbered, make: Make, members: Members = ALL_MEMBERS) -> None:
+        self._source, self._make, self._first = source, make, members.first
+        self._left_over = members.left_over
         self._members: dict[int, Follower] = {}
         self._starts: dict[int, int] = {}
         """Row with which each begins that can be read."""
@@ -93,8 +94,9 @@ class Series:
         except OSError:
             return self._listed[1]
         state = known.st_mtime_ns, known.st_size
-        if state != self._listed[0] or not self._looks % _LIST:
+        if state != self._listed[0] or self._left_over or not self._looks % _LIST:
             found = numbers_in(self._source.path) if files else names_in(place, self._source.dataset)
+            found = [number for number in found if state_of(self._source.member(number)[0]) not in self._left_over]
             self._listed = state, sorted({*found, *self._members})
         self._looks += 1
         return self._listed[1]
