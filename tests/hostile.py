@@ -104,6 +104,7 @@ GOOD: dict[str, Message] = {
         missing=95,
         missing_positions=5,
         remarks=("set scan.pairing", "µ"),
+        stream_remarks=("detector.frames: not understood",),
     ),
     "reconstruct_status": ReconstructStatus(
         service="reconstruct",
@@ -212,7 +213,7 @@ OPTIONAL = {
     "estimates": {"mode_powers", "trust", "unexplained", "probe_origin", "service"},
     "receive_status": _HEALTH
     | {"rate_hz", "unique", "expected", "positions", "announced", "announced_positions", "gaps", "missing"}
-    | {"missing_positions", "remarks"},
+    | {"missing_positions", "remarks", "stream_remarks"},
     "reconstruct_status": _HEALTH
     | {"error", "updates", "updates_hz", "passes", "position_shift_px", "unexplained", "lag_s", "device", "probe", "trust"}
     | {"no_picture"},
@@ -338,7 +339,7 @@ def _fields_of_every_kind() -> None:
                     continue
                 if key == "mode_powers" and value in ([], [1], [1, 2, 3, 4, 5]):
                     continue
-                if key == "remarks" and value in ([], ["a", "b"]):
+                if key in ("remarks", "stream_remarks") and value in ([], ["a", "b"]):
                     continue
                 text = f"{key} = {value!r}"
                 _edit(text, kind, lambda h, key=key, value=value: h["fields"].update({key: value}))

@@ -323,6 +323,7 @@ class TestDemo:
             "missing",
             "missing_positions",
             "remarks",
+            "stream_remarks",
             "restarts",
             "refused",
             "failures",

@@ -21,13 +21,14 @@ import numpy as np
 
 from streamptycho.compose.findings import Finding, Findings
 from streamptycho.compose.identity import Refused, Run, bytes_of, nameless, partner, scan_name
+from streamptycho.compose.late import Late
 from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.compose.runs import Runs
 from streamptycho.compose.scan import Scan
 from streamptycho.compose.start import FIRST_FRAME, RUN_KEY, parts_of
 from streamptycho.compose.watch import Watch
 from streamptycho.errors import GrammarError, ProtocolError
-from streamptycho.messages.facts import Began, Ended, Fact, ForeignFact, Frames, Learned, StartParts, Stored
+from streamptycho.messages.facts import Began, Ended, Fact, ForeignFact, Learned, StartParts, Stored
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import Stream
 from streamptycho.messages.run import RunId
@@ -60,6 +61,7 @@ class Composer:
         self._foreign = set(foreign)
         self._wall_ns = wall_ns
         self._findings = Findings()
+        self._late = Late(self._findings)
         self._watch = Watch(self._findings, options.partner_s)
         self._runs = {role: Runs(role) for role in Role}
         self._scans: list[Scan] = []
@@ -92,6 +94,7 @@ class Composer:
             self._look_for_partner(scan, now_s)
         yield from self._settle(now_s)
         yield from self._give_up(now_s)
+        self._late.tick(now_s)
         self._scans = [scan for scan in self._scans if not scan.closed]
 
     def finish(self, now_s: float) -> Iterable[Composed]:
@@ -103,6 +106,7 @@ class Composer:
             yield from scan.advance(now_s)
             yield from scan.close()
         yield from self._give_up(math.inf)
+        self._late.tick(math.inf)
         self._scans = []
 
     def closed(self, run: RunId) -> Iterable[Composed]:
@@ -245,10 +249,7 @@ class Composer:
             run.hold(fact)
             yield from self._bound(run, now_s)
         elif scan.closed:
-            frames = len(fact) if isinstance(fact, Frames | Frame) else 0
-            text = f"{run.role.value} of {run.said} come after the end of scan {scan.scan_id}"
-            self._findings.say(scan.scan_id, f"late {run.role.value}", f"{text}: they are counted and not used")
-            yield GrammarError("scan.late", text, scan_id=scan.scan_id, frames=frames, reason="stray")
+            yield self._late.take(run, scan, fact, now_s)
         else:
             yield from scan.take(run, fact, now_s)
             if scan.held_bytes:
@@ -340,9 +341,8 @@ class Composer:
 
     def _drop(self, run: Run) -> Iterator[Composed]:
         """Give a run up that has joined no scan; each fact that waited is counted."""
-        waited, run.held_bytes = list(run.held), 0
+        waited, run.held_bytes, run.held_rows = list(run.held), 0, 0
         run.held.clear()
-        run.held_rows = 0
         self._runs[run.role].remove(run)
         text = f"{run.role.value} of {run.said} have joined no scan"
         for fact in waited:

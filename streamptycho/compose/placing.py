@@ -65,8 +65,36 @@ class Placing:
             except ProtocolError as error:
                 yield GrammarError(error.field, error.detail, scan_id=scan_id, reason="unplaced")
 
-    def tell(self, more: int) -> None:
-        """At the end: how far positions move within a frame, and by how many there are more of them than frames."""
+    def counts(self, frames: int) -> bool:
+        """Whether the positions tell that `frames` are all; not if that depends on a setting, which may be wrong."""
+        if not self.rows.grouped:
+            return True
+        each = self._options.samples_per_frame
+        text = f"{frames} frames came, and scan.samples_per_frame = {each} samples for each; nobody says how many frames"
+        self._say("samples_per_frame", f"{text} there are, so some may be lost if that setting is wrong: set scan.expected")
+        return False
+
+    def compare(self, frames: int | None, rows: int | None, come: int, *, whole: bool) -> None:
+        """At the end: say where `frames`, of which `come` have come, and sample `rows` do not agree. None: not announced.
+
+        `whole` : both sides say that nothing was cut short; otherwise they need not agree.
+        """
+        if not (whole and self._tell_ratio(come if frames is None else frames, rows)):
+            known = whole and frames is not None and rows is not None
+            self._tell(self.rows.announced(rows) - (frames or 0) if known else 0)
+
+    def _tell_ratio(self, frames: int, rows: int | None) -> bool:
+        """Say so if `rows` samples, None for those that have come, are another whole number for each frame."""
+        each = self._options.samples_per_frame
+        came = self.rows.distinct if rows is None else max(rows - self._options.first_sample, 0)
+        if self.rows.named or not frames or not came or came % frames or came == each * frames:
+            return False
+        text = f"{came} samples came for {frames} frames, {came // frames} for each, and scan.samples_per_frame is {each}"
+        self._say("samples_per_frame", f"{text}, so frames have wrong positions: set it to {came // frames}")
+        return True
+
+    def _tell(self, more: int) -> None:
+        """How far positions move within a frame, and by how many there are more of them than frames."""
         if self.rows.spread_m > 0:
             value, unit = in_unit(self.rows.spread_m)
             text = f"positions move by {value:.3g} {unit} (rms) within a frame, which blurs the picture by as much"

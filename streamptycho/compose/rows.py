@@ -96,10 +96,25 @@ class RowTable:
         """Positions that are to be expected of `rows` sample rows; without them, those that have come."""
         if rows is None:
             return self.placed.count
-        if self._named.count:
+        if self.named:
             return self._named.count + max(rows - self.come, 0)
         whole, rest = divmod(max(rows - self._options.first_sample, 0), self._options.samples_per_frame)
         return whole + (2 * rest >= self._options.samples_per_frame)
+
+    @property
+    def named(self) -> bool:
+        """Whether samples come with the numbers of their frames."""
+        return self._named.count > 0
+
+    @property
+    def distinct(self) -> int:
+        """Rows so far that belong to frames, without repetitions."""
+        return self._rows.count
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a setting alone says which samples are those of one frame."""
+        return self._options.samples_per_frame > 1 and not self.named
 
     @property
     def spread_m(self) -> float:

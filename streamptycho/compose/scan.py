@@ -300,10 +300,18 @@ class Scan:
                 yield self._end(Stream.FRAMES, expected, EndReason.COMPLETE)
             elif self.leader is not frames and self.leader.ended is not None and self._silent(frames, now_s):
                 planned = expected or frames.parts.expected  # which may have been said after the start
-                sure = planned is None and self.positions_of(self.leader) == self.frames_come
+                sure = (
+                    planned is None
+                    and self.positions_of(self.leader) == self.frames_come
+                    and self.placing.counts(self.frames_come)
+                )
                 yield self._end(Stream.FRAMES, self.frames_come, self.leader.ended.reason, sure=sure)
         if positions is not None and Stream.POSITIONS not in self.sent and not self._held_samples:
             yield from self._end_positions(positions, now_s)
+        told = self._counts.get(Stream.FRAMES, self.frames_come)
+        if self.frames_come > told:
+            text = f"{self.frames_come - told} frames came beyond the {told} that were announced; they are in the file"
+            self._say("beyond", f"{text}: correct that number at its sender, or set scan.expected")
         if Stream.FRAMES in self.sent and Stream.POSITIONS in self.sent:
             self._compare()
 
@@ -339,5 +347,4 @@ class Scan:
         ended = frames.ended
         count = ended.count if ended is not None and ended.count is not None else planned
         whole = {run.ended.reason, EndReason.COMPLETE if ended is None else ended.reason} == {EndReason.COMPLETE}
-        known = whole and count is not None and run.ended.count is not None
-        self.placing.tell(self.placing.rows.announced(run.ended.count) - count if known and count is not None else 0)
+        self.placing.compare(count, run.ended.count, self.frames_come, whole=whole)

@@ -17,7 +17,7 @@ class Hdf5(Options):
     """The options of the format ``hdf5``. As a dialect it has nothing to say: there are no messages."""
 
     frames: str = ""
-    """Path of the dataset of frames, (rows, y, x)."""
+    """Path of the dataset of frames, (rows, y, x); with ``%06d`` in it for a running number, those of all numbers."""
     y: str = ""
     """Path of that of the positions along y, a number each row."""
     x: str = ""
@@ -26,6 +26,8 @@ class Hdf5(Options):
     """Path of a dataset that is not 0 where a frame has been written."""
     unit: str = ""
     """Unit of the positions; default: the attribute ``units`` of the dataset."""
+    first_file: int | None = Field(None, ge=0)
+    """The first running number, where names have one; default: 0 or 1, whichever there is."""
     expected: int | None = Field(None, ge=1)
     """Rows after which the run ends."""
     closed_s: float = Field(2.0, ge=0)

@@ -198,7 +198,14 @@ class Stored:
         return tuple(self.columns.values()) if self.frames is None else (self.frames,)
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What people should know of a stream as a whole, whatever its runs."""
+
+    text: str
+
+
 ForeignFact: TypeAlias = Began | Learned | Frames | Samples | Stored | Ended
-Fact: TypeAlias = Message | ForeignFact | ProtocolError
+Fact: TypeAlias = Message | ForeignFact | Remark | ProtocolError
 """What a dialect has learned: one of our messages, a fact in the terms of its sender, or what is wrong with the bytes,
 which is counted and costs nothing else."""

@@ -90,6 +90,8 @@ class ReceiveStatus(Status):
     """The same of the positions."""
     remarks: tuple[str, ...] = ()
     """What people should know of how the scan was put together, each with the setting that answers."""
+    stream_remarks: tuple[str, ...] = ()
+    """The same of what concerns no open scan: a stream that is not understood, a run without one, what came late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from streamptycho.errors import ProtocolError
 from streamptycho.join.matcher import Matcher
 from streamptycho.join.open_scan import Edge, OpenScan, Routed
 from streamptycho.join.options import MatchOptions
-from streamptycho.messages.facts import Fact
+from streamptycho.messages.facts import Fact, Remark
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import DropReason, EndReason, ServiceKind, ServiceState, Stream
 from streamptycho.messages.status import ReceiveStatus
@@ -26,6 +26,8 @@ START_AGAIN_S = 2.0
 """Time between two copies of the start message of an open scan, for late subscribers."""
 MAX_REMARKS, MAX_REMARK = 32, 600
 """Remarks about one scan, and characters of each: they are sent with every status."""
+_TOLD_S = 600.0
+"""How long remarks that concern no open scan are told."""
 
 
 class ReceiveStage(Stage[ReceiveStatus]):
@@ -47,6 +49,8 @@ class ReceiveStage(Stage[ReceiveStatus]):
         self.rejected = self.matcher.rejected
         self._composer = composer or Composer(ScanOptions())
         self._remarks: Newest[tuple[str, ...]] = Newest()
+        """By scan id, or the name of a run or stream."""
+        self._remarked_s: Newest[float] = Newest()
         self._backlog = Backlog(options)
         self._refused = False
         self._rates: dict[str, Rate] = {}
@@ -54,6 +58,9 @@ class ReceiveStage(Stage[ReceiveStatus]):
 
     def hear(self, role: Role, fact: Fact) -> Iterator[Output]:
         """Route what the stream of a role has told."""
+        if isinstance(fact, Remark):
+            self._remark(f"detector.{role.value}", fact.text)
+            return iter(())
         return self._take(self._composer.take(role, fact, self._clock()))
 
     def handle(self, message: Message | ProtocolError) -> Iterable[Output]:
@@ -98,10 +105,21 @@ class ReceiveStage(Stage[ReceiveStatus]):
     def _tell(self) -> None:
         """Log what the composer has found, and keep it for the statuses."""
         for finding in self._composer.fresh():
-            log.warning("%s", finding, extra={"scan_id": finding.scan})
-            said = self._remarks.get(finding.scan, ())
-            if len(said) < MAX_REMARKS:
-                self._remarks[finding.scan] = (*said, finding.text[:MAX_REMARK])
+            self._remark(finding.scan, finding.text)
+
+    def _remark(self, about: str, text: str) -> None:
+        """Log a remark about a scan, run or stream, and keep it for the statuses."""
+        log.warning("%s: %s", about, text, extra={"scan_id": about})
+        said = self._remarks.get(about, ())
+        if len(said) < MAX_REMARKS and text[:MAX_REMARK] not in said:
+            self._remarks[about] = (*said, text[:MAX_REMARK])
+            self._remarked_s[about] = self._clock()
+
+    def _of_no_scan(self) -> tuple[str, ...]:
+        """Remarks of late that concern no open scan."""
+        since_s = self._clock() - _TOLD_S
+        about = [key for key in self._remarks if key not in self.matcher.scans and self._remarked_s.get(key, 0.0) > since_s]
+        return tuple(f"{key}: {text}"[:MAX_REMARK] for key in about for text in self._remarks[key])[-MAX_REMARKS:]
 
     def finish(self) -> Iterable[Output]:
         """Close all scans as interrupted."""
@@ -190,6 +208,9 @@ class ReceiveStage(Stage[ReceiveStatus]):
         self.rejected.add("dark_engine_full", last.scan_id, darks)
         return True
 
+    def _idle(self) -> ReceiveStatus:
+        return dataclasses.replace(super()._idle(), stream_remarks=self._of_no_scan())
+
     def _open(self) -> dict[str, ReceiveStatus]:
         return {scan_id: self._status(scan, ServiceState.RECEIVING) for scan_id, scan in self.matcher.scans.items()}
 
@@ -228,6 +249,7 @@ class ReceiveStage(Stage[ReceiveStatus]):
             announced_positions=scan.announced(Stream.POSITIONS),
             gaps=scan.gaps,
             remarks=(*self._remarks.get(scan.scan_id, ()), *self._waits(scan)),
+            stream_remarks=self._of_no_scan(),
         )
 
     def _waits(self, scan: OpenScan) -> Iterator[str]:

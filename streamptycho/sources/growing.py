@@ -11,7 +11,7 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING
@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import CodecError, FormatError, ProtocolError
-from streamptycho.messages.facts import Ended, Fact, Frames, Learned, Place, Samples, StartParts, Stored
+from streamptycho.messages.facts import Began, Ended, Fact, Frames, Learned, Place, Samples, StartParts, Stored
 from streamptycho.options import Closing
+from streamptycho.sources.precedence import Precedence
 
 if TYPE_CHECKING:
     from streamptycho.files.growing.follower import Follower
+    from streamptycho.sources.described import Described
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +184,8 @@ class StoredReader(Background):
         self._finished: deque[str] = deque()
         self._pending: dict[str, int] = {}
         self._held: dict[str, Ended] = {}
+        self._told = Precedence()
+        self._described: dict[tuple[str, Place], Described] = {}
 
     def through(self, facts: Iterable[Fact]) -> Iterator[Fact]:
         """`facts` and what has been read meanwhile, without those that name files."""
@@ -190,6 +194,10 @@ class StoredReader(Background):
                 yield from self._ask(fact)
             elif isinstance(fact, Ended) and self._pending.get(fact.run):
                 self._held[fact.run] = fact
+            elif isinstance(fact, Began | Learned):
+                yield self._told.of_documents(fact)
+            elif isinstance(fact, Ended):
+                yield self._end(fact)
             else:
                 yield fact
         yield from self._read()
@@ -207,14 +215,19 @@ class StoredReader(Background):
 
     def _read(self) -> Iterator[Fact]:
         finished = len(self._finished)  # before their facts are taken: those come first
-        yield from self.found()
+        for fact in self.found():
+            yield self._told.of_file(fact) if isinstance(fact, Learned) else fact
         for _ in range(finished):
             run = self._finished.popleft()
             self._pending[run] -= 1
             if not self._pending[run]:
                 del self._pending[run]
                 if run in self._held:
-                    yield self._held.pop(run)
+                    yield self._end(self._held.pop(run))
+
+    def _end(self, fact: Ended) -> Ended:
+        self._told.forget(fact.run)
+        return fact
 
     def _search(self) -> Iterator[Fact]:
         while self._asked:
@@ -255,6 +268,9 @@ class StoredReader(Background):
                 job.why = follower.why
                 return
         if stored.frames is not None:
+            parts = self._describing(stored.run, stored.frames).look(followers[0].frame_shape, self._clock())
+            if parts is not None:  # how many there are the documents know
+                yield Learned(run=stored.run, parts=replace(parts, expected=None))
             row, first = stored.frames.row, stored.first + job.done
             for frames in frames_of(stored.run, followers[0], row + job.done, row + stored.count, first):
                 yield frames
@@ -271,6 +287,16 @@ class StoredReader(Background):
                 words = f"{', '.join(found)} hold in row {first + len(numbers) - 1} what rows hold that were never written: "
                 doubt = words + "they are taken as measured; if they were not, let the detector flush its file"
                 yield Learned(run=stored.run, parts=StartParts(doubts=(doubt,)))
+
+    def _describing(self, run: str, place: Place) -> "Described":
+        from streamptycho.sources.described import Described
+
+        key = run, replace(place, row=0)
+        if key not in self._described:
+            self._described[key] = Described(Path(place.path), place.dataset)
+            while len(self._described) > _MAX_OPEN:
+                del self._described[next(iter(self._described))]
+        return self._described[key]
 
     def _follower(self, place: Place, *, frames: bool) -> "Follower":
         from streamptycho.files.growing.follower import Follower  # most receivers need no HDF5

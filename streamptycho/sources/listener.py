@@ -289,7 +289,7 @@ def open_stream(
     context: Context, role: Role, endpoint: DetectorEndpoint, dialect: Interpreter | None = None
 ) -> Stream | OwnStream:
     """What comes from `endpoint`, in the dialect of its format. Raises :class:`ConfigError` if that cannot be."""
-    misread = Misread(f"detector.{role}", endpoint.format, connection=endpoint.socket is SocketKind.STREAM)
+    misread = Misread(endpoint.format, connection=endpoint.socket is SocketKind.STREAM)
     if endpoint.format == OURS and endpoint.socket is not SocketKind.STREAM:
         return OwnStream(role, Inlet(context, endpoint), misread)
     dialect = dialect or Interpreter(endpoint.format, endpoint.options)

@@ -1,17 +1,14 @@
 """Which format are these messages in? Every built-in dialect is tried on them."""
 
-import logging
 from collections.abc import Iterator, Sequence
 
 from streamptycho.dialects.door import Interpreter, built_in
 from streamptycho.errors import ConfigError, ProtocolError
-from streamptycho.messages.facts import Fact, Frames, Samples, Stored
+from streamptycho.messages.facts import Fact, Frames, Remark, Samples, Stored
 from streamptycho.messages.stream import Frame, Positions
 from streamptycho.sources.options import USUAL
 from streamptycho.wire.codec import Part
 from streamptycho.wire.endpoint import SocketKind
-
-log = logging.getLogger(__name__)
 
 FEW, _FEW_BYTES = 4, 64 << 20
 """Messages after which a stream is judged of which nothing was understood, and what of them is kept."""
@@ -50,15 +47,15 @@ def _score(facts: Sequence[Fact]) -> tuple[int, int]:
 
 
 class Misread:
-    """Says once, in the log, that nothing of what comes is understood, and which format it is in.
+    """Says once that nothing of what comes is understood, and which format it is in.
 
     Parameters
     ----------
-    setting, format : of the endpoint, ``detector.frames`` for example, and what it is set to.
+    format : what the endpoint is set to.
     """
 
-    def __init__(self, setting: str, format: str, *, connection: bool = False) -> None:
-        self._setting, self._format, self._connection = setting, format, connection
+    def __init__(self, format: str, *, connection: bool = False) -> None:
+        self._format, self._connection = format, connection
         self._kept: list[list[bytes]] = []
         self._refused, self._room = 0, _FEW_BYTES
         self.over = False
@@ -75,20 +72,16 @@ class Misread:
             self._refused += bool(told)
             self._room -= sum(map(len, parts))
             self._kept += [list(map(bytes, parts))] if self._room >= 0 else []
-            self._judge()
+            if self._refused >= FEW or self._room < 0:
+                self.over = True
+                yield Remark(self._judge())
         if self.over:
             self._kept.clear()
         yield from told
 
-    def _judge(self) -> None:
-        if self._refused < FEW and self._room >= 0:
-            return
-        self.over = True
+    def _judge(self) -> str:
         found = [name for name in recognise(self._kept, connection=self._connection) if name != self._format]
         said = f"nothing of what comes first is understood as {self._format}"
         if found:
-            log.warning(
-                "%s: %s; it looks like %s: set format = '%s' there", self._setting, said, " or ".join(found), found[0]
-            )
-        else:
-            log.warning("%s: %s, or as any other format that is known; or its beginning was missed", self._setting, said)
+            return f"{said}; it looks like {' or '.join(found)}: set format = '{found[0]}' there"
+        return f"{said}, or as any other format that is known; or its beginning was missed"

@@ -104,9 +104,29 @@ class TestScan:
         assert chain.finish().indices == [0, 1, 2, 3]
 
     def test_frames_after_the_end_are_counted_and_said(self):
-        chain = Chain(**KNOWN)(*whole(5))((FRAMES, frames([7, 8])))
-        assert chain.refused == {"stray": 2}
-        assert "after the end" in chain.said["late frames"]
+        chain = Chain(**KNOWN)(*whole(5)[:-2]).wait(3)((FRAMES, frames([5, 6]))).wait(1)
+        assert (chain.closed, chain.refused) == ([("series-12", EndReason.COMPLETE, 5)], {"stray": 2})
+        assert not any(finding.reason == "late frames" for finding in chain.composer.fresh())
+        chain((FRAMES, frames([8]))).wait(2)
+        (said,) = [finding.text for finding in chain.composer.fresh()]
+        assert "3 frames of run '12' came after the 5 that were announced" in said
+        assert "scan.expected" in said
+        assert chain.wait(60).composer.fresh() == []
+
+    def test_a_flood_after_the_end_is_said_while_it_lasts(self):
+        chain = Chain(**KNOWN)(*whole(5))
+        for number in range(30):
+            chain((FRAMES, frames([7 + number]))).wait(1)
+        said = [finding.text for finding in chain.composer.fresh()]
+        assert len(said) == 1
+        assert said[0].startswith("10 frames")
+        assert chain.refused == {"stray": 30}
+
+    def test_frames_beyond_the_announced_before_the_end_are_in_the_file_and_said(self):
+        chain = Chain(**KNOWN)((FRAMES, began(expected=4)), (FRAMES, frames(range(6))), (POSITIONS, began("abc")))
+        chain((POSITIONS, samples(0, 4))).wait(70)
+        assert chain.closed == [("series-12", EndReason.INCOMPLETE, 6)]
+        assert "2 frames came beyond the 4 that were announced" in chain.said["beyond"]
 
     def test_dark_frames_count_for_themselves(self):
         chain = Chain(**KNOWN)((FRAMES, began()), (FRAMES, frames([0, 1], dark=True)), (FRAMES, frames([0, 1])))
@@ -119,6 +139,35 @@ class TestScan:
         assert chain.of(ScanStart) == []
         assert chain.refused == {"unrecorded": 1}
         assert "9 frames are announced" in chain.said["empty"]
+
+
+class TestSamplesPerFrame:
+    def test_half_a_scan_whose_frames_nobody_counts_does_not_look_whole(self):
+        """One sample comes for each frame, two are expected, and the second half of the frames is lost."""
+        chain = Chain(leader="positions", samples_per_frame=2, **KNOWN)((POSITIONS, began("abc")), (FRAMES, began()))
+        chain((FRAMES, frames(range(5))), (POSITIONS, samples(0, 10)), (POSITIONS, ended("abc", 10))).wait(6).wait(70)
+        assert chain.closed == [("abc", EndReason.INCOMPLETE, 5)]
+        assert "scan.samples_per_frame = 2" in chain.said["samples_per_frame"]
+        assert "scan.expected" in chain.said["samples_per_frame"]
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_another_number_of_samples_for_each_frame_is_said_with_the_setting(self, told: bool):
+        count = 10 if told else None
+        chain = Chain(samples_per_frame=2, **KNOWN)((FRAMES, began()), (POSITIONS, began("abc")))
+        chain((FRAMES, frames(range(10))), (POSITIONS, samples(0, 10)))
+        chain((FRAMES, ended("12", count)), (POSITIONS, ended("abc", count))).wait(6).wait(70)
+        assert chain.closed == [("series-12", EndReason.INCOMPLETE, 10)]
+        said = chain.said["samples_per_frame"]
+        assert "10 samples came for 10 frames, 1 for each, and scan.samples_per_frame is 2" in said
+        assert "set it to 1" in said
+
+    def test_the_right_number_is_nothing_to_tell(self):
+        chain = Chain(samples_per_frame=2, **KNOWN)((FRAMES, began()), (POSITIONS, began("abc")))
+        chain(
+            (FRAMES, frames(range(5))), (POSITIONS, samples(0, 10)), (FRAMES, ended("12", 5)), (POSITIONS, ended("abc", 10))
+        )
+        assert chain.closed == [("series-12", EndReason.COMPLETE, 5)]
+        assert "samples_per_frame" not in chain.said
 
 
 class TestPairing:
@@ -505,8 +554,8 @@ def test_every_frame_leaves_once_or_is_counted(part: int):
         for scan in chain.scans.values():
             assert scan.received == scan.matched + scan.waiting + scan.dropped.total(), seed
         runs = {start.run: str(start.metadata["run.frames"]) for start in chain.of(ScanStart)}
-        for end in chain.ends:  # with two samples for each frame, where one comes, half a scan may look whole
-            assert seed % 2 or not end.complete or end.count == sizes[runs[end.run]], seed
+        for end in chain.ends:
+            assert not end.complete or end.count == sizes[runs[end.run]], seed
 
 
 def test_positions_that_come_and_are_refused_are_said_to_be():

@@ -9,7 +9,7 @@ import pytest
 from streamptycho.display.points import MAX_POINTS, Points
 from streamptycho.messages.live import PointState, Survey
 from streamptycho.messages.reasons import ServiceState, Stream
-from streamptycho.messages.status import AnyStatus
+from streamptycho.messages.status import AnyStatus, ReceiveStatus
 from streamptycho.messages.stream import ScanEnd
 from streamptycho_services.dashboard import state as state_module
 from streamptycho_services.dashboard.history import Curve, History, Moment
@@ -73,6 +73,15 @@ class TestFacts:
     def test_nothing_yet(self, state):
         report = state.report(None)
         assert (report["key"], report["facts"], report["scans"]) == (None, None, [])
+
+    def test_remarks_of_no_scan_are_the_newest(self, state):
+        remarks = ("detector.frames: not understood",)
+        state.take(ReceiveStatus(state=ServiceState.IDLE, time_ns=5, stream_remarks=remarks))
+        assert state.report(None)["stream_remarks"] == list(remarks)
+        state.take(status(time_ns=4))  # last words, repeated
+        assert state.report(None)["stream_remarks"] == list(remarks)
+        state.take(ReceiveStatus(state=ServiceState.IDLE, time_ns=6))
+        assert state.report(None)["stream_remarks"] == []
 
     def test_the_health_strip(self, state, clock):
         figures = {"rate_hz": 50.0, "expected": 100, "unique": 38, "positions": 41, "rejected": {"x": 2}}

@@ -13,7 +13,7 @@ from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.display.known import Facts, Known
 from streamptycho.files.report import read_report
 from streamptycho.join.options import MatchOptions
-from streamptycho.messages.facts import Began, Ended, Fact, Frames, Samples, StartParts
+from streamptycho.messages.facts import Began, Ended, Fact, Frames, Remark, Samples, StartParts
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.payload import Encoding, Payload
 from streamptycho.messages.reasons import ServiceState, Stream
@@ -148,7 +148,7 @@ def test_what_is_to_be_known_reaches_log_status_displays_and_file(tmp_path, capl
     with h5py.File(path) as file:
         assert said in read_report(file).remarks
     assert said in inspect_file(path, None)["remarks"]
-    assert said in summarise(SimpleNamespace(runs=list(run.runs.values()), refused={}), None)["remarks"]
+    assert said in summarise(SimpleNamespace(runs=list(run.runs.values()), refused={}, stream_remarks=[]), None)["remarks"]
 
 
 def test_remarks_are_bounded_and_do_not_outlive_their_scan(tmp_path):
@@ -163,6 +163,29 @@ def test_remarks_are_bounded_and_do_not_outlive_their_scan(tmp_path):
     run.hear(Role.FRAMES, *FRAMES[2:])
     run.wait(5)
     assert run.receive._remarks == {}
+
+
+def test_what_concerns_no_scan_is_told_with_and_without_one_and_not_for_ever(tmp_path, caplog):
+    run = Hearing(tmp_path, {Role.FRAMES, Role.POSITIONS})
+    with caplog.at_level(logging.WARNING):
+        run.hear(Role.FRAMES, Remark("nothing is understood"), Remark("nothing is understood"))
+    assert "detector.frames: nothing is understood" in caplog.text
+    told = ("detector.frames: nothing is understood",)
+    (idle,) = run.receive.statuses()
+    assert (idle.scan_id, idle.stream_remarks) == (None, told)
+    run.hear(Role.POSITIONS, *PLACES[:2])
+    run.hear(Role.FRAMES, *FRAMES[:2])
+    (status,) = run.receive.statuses()
+    assert (status.scan_id, status.remarks, status.stream_remarks) == ("series-7", (), told)
+    run.hear(Role.FRAMES, *FRAMES[2:])
+    run.hear(Role.POSITIONS, PLACES[2])
+    run.wait(5)
+    run.hear(Role.FRAMES, frames(9))
+    run.wait(3)
+    said = run.receive.statuses()[0].stream_remarks
+    assert "series-7: 1 frames of run '7' came after" in said[1]
+    run.wait(700)
+    assert run.receive.statuses()[0].stream_remarks == ()
 
 
 def test_frames_that_are_still_held_at_the_end_are_written(tmp_path):

@@ -197,6 +197,11 @@ class TestShortfalls:
         words = [over(3, rejected={"no_start": n}, restarts=start) for start, n in counts]
         assert summarise(Told(*words, closed(3)), None)["refused"] == {"no_start": 9}
 
+    def test_remarks_of_no_scan_are_kept_once_each(self):
+        told = [(), ("frames: a",), ("frames: a", "frames: b"), ()]
+        words = [word("receive", None, stream_remarks=remarks) for remarks in told]
+        assert summarise(Told(*words), None)["stream_remarks"] == ["frames: a", "frames: b"]
+
     def test_the_terminal_says_so(self, capsys):
         Progress().show(Told(over(10, 5, announced=15), closed(10, EndReason.INCOMPLETE), word("reconstruct", used=10)))
         line = capsys.readouterr().err

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from streamptycho.errors import CodecError, ProtocolError
-from streamptycho.messages.facts import Began, Ended, Fact, Frames, Learned, Samples, StartParts
+from streamptycho.messages.facts import Began, Ended, Fact, Frames, Learned, Remark, Samples, StartParts
 from streamptycho.messages.geometry import HC_EV_M
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
@@ -32,6 +32,8 @@ class Found:
         """Take a fact in, or the error it was refused with."""
         if isinstance(fact, ProtocolError):
             self.errors[str(fact)] += 1
+            return
+        if isinstance(fact, Remark):  # whoever asks is told what it looks like
             return
         number = len(fact) if isinstance(fact, Frame | Positions | Frames | Samples) else 1
         kind = type(fact).__name__

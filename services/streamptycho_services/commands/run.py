@@ -55,7 +55,7 @@ def run_all(
 
     services = session.services
     summary = summarise(session.watcher, None, services.failures) | {"restarts": services.restarts}
-    return summary if summary["scan"] or summary["refused"] or summary["failures"] else {}
+    return summary if any(summary[name] for name in ("scan", "refused", "stream_remarks", "failures")) else {}
 
 
 def unheard(watcher: Watcher, detector: DetectorEndpoints) -> list[str]:

@@ -32,13 +32,13 @@ def summarise(watcher: Watcher, truth: Path | None, failures: Sequence[str] = ()
     ``end`` tells why the scan ended, ``remarks`` what is to be known of how it was put together, ``write_problem`` what came
     and could not be written, ``problem`` what went wrong in any service. Only the scan that the truth belongs to is compared
     with it. A scan that has no closed file is among them. ``refused`` counts, by reason, messages of no scan and those that
-    no scan could use; ``failures`` are those of services at the end.
+    no scan could use; ``stream_remarks`` is what concerns none; ``failures`` are those of
+    services at the end.
     """
     scans = [_scan(known.facts(), truth) for known in watcher.runs]
     last = scans[-1] if scans else _scan(Known(RunId("")).facts(), None)
-    return (
-        last | ({"scans": scans} if len(scans) > 1 else {}) | {"refused": dict(watcher.refused), "failures": list(failures)}
-    )
+    of_all = {"refused": dict(watcher.refused), "stream_remarks": watcher.stream_remarks, "failures": list(failures)}
+    return last | ({"scans": scans} if len(scans) > 1 else {}) | of_all
 
 
 def _scan(facts: Facts, truth: Path | None) -> dict[str, Any]:

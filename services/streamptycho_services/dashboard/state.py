@@ -12,7 +12,7 @@ from streamptycho.messages.kinds import Message
 from streamptycho.messages.live import Preview, Survey
 from streamptycho.messages.results import Assessment, Snapshot
 from streamptycho.messages.run import RunId
-from streamptycho.messages.status import Status
+from streamptycho.messages.status import ReceiveStatus, Status
 from streamptycho_services.dashboard.history import Curve, History, Moment
 from streamptycho_services.health.known import Health
 from streamptycho_services.health.metrics import COUNTED
@@ -71,6 +71,8 @@ class State:
         self.version = 0
         self.undecodable = 0
         self.heard: dict[str, float] = {}
+        self.stream_remarks: tuple[str, ...] = ()
+        self._remarked_ns = 0
         self.health = Health(COUNTED, clock)
         """The same statuses as monitors want them."""
         self._encode = encode
@@ -84,6 +86,8 @@ class State:
         with self.lock:
             self.version += 1
             self.heard[message.service] = self._clock()
+            if isinstance(message, ReceiveStatus) and message.time_ns >= self._remarked_ns:  # not repeated last words
+                self.stream_remarks, self._remarked_ns = message.stream_remarks, message.time_ns
             if message.run is None:
                 return None
             scan = self.scans.find(message.run) or self._begin(message.run)
@@ -154,6 +158,7 @@ class State:
                     "newest": newest.key if newest else None,
                     "silence_s": {name: now_s - heard_s for name, heard_s in self.heard.items()},
                     "undecodable": self.undecodable,
+                    "stream_remarks": self.stream_remarks,
                 }
             )
             return facts

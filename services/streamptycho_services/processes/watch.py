@@ -17,6 +17,7 @@ from streamptycho.wire.sockets import Receiver
 MAX_SCANS = 1000
 """Scans that are remembered: a terminal may run for weeks."""
 _WITH_PICTURES = 8
+_MOST_REMARKS = 100
 
 
 class Watcher:
@@ -37,6 +38,7 @@ class Watcher:
         self._kinds: set[type[Status]] = set()
         self._refused: dict[int, Counter[str]] = {}
         """By start of the receiver."""
+        self._remarks: dict[str, None] = {}
 
     def __enter__(self) -> "Watcher":
         return self
@@ -63,6 +65,9 @@ class Watcher:
         if isinstance(message, ReceiveStatus):  # the last one of a scan is repeated after newer ones
             refused = self._refused.setdefault(message.restarts, Counter())
             self._refused[message.restarts] = refused | Counter(message.rejected)
+            self._remarks |= dict.fromkeys(message.stream_remarks)
+            while len(self._remarks) > _MOST_REMARKS:
+                del self._remarks[next(iter(self._remarks))]
         if message.run is None:
             self.idle[message.service] = message
             return
@@ -91,6 +96,11 @@ class Watcher:
     def refused(self) -> Counter[str]:
         """Messages that the receiver has refused or could not use, by reason."""
         return sum(self._refused.values(), Counter())
+
+    @property
+    def stream_remarks(self) -> list[str]:
+        """What the receiver has said that concerns no scan, oldest first."""
+        return list(self._remarks)
 
     @property
     def scans(self) -> list[str]:

@@ -10,7 +10,7 @@ key, a row that has the fill value may not have been written yet: whoever asks h
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
 from streamptycho.files.bslz4 import chunk_encoding, stored_chunk
-from streamptycho.files.growing.located import Elsewhere, Piece, locate, pieces_of
+from streamptycho.files.growing.located import FITTING, Elsewhere, Numbered, Piece, check, hint, locate, pieces_of
+from streamptycho.files.growing.names import ALL_MEMBERS, Members, is_numbered
+from streamptycho.files.growing.parts import Parts
 from streamptycho.messages.payload import PIXEL_DTYPES, Payload
 from streamptycho.options import Closing
 
@@ -30,8 +32,6 @@ _CACHE_BYTES = 64 << 20
 """Of chunks with several rows, so that each is decompressed once."""
 _DEEPEST = 8
 """Files that lead to one another."""
-_FITTING = {"bool": "uint8", "int8": "int16", "int64": "int32", "uint64": "uint32", "float16": "float32"}
-"""Pixel types that frames may have instead; values that do not fit are refused."""
 
 
 class Follower(Closing):
@@ -39,14 +39,22 @@ class Follower(Closing):
 
     Parameters
     ----------
-    path : file; need not exist.
-    dataset : path in it.
+    path : file; need not exist. Its name may hold ``%06d`` for a running number: the rows go on from file to file.
+    dataset : path in it; its name may hold such a number as well.
     live_key : path in it of a dataset that is not 0 where a row has been written.
     frames : the last two axes are those of a frame; else a row is a number. All other axes count rows, the last fastest.
+    members : which files belong to a numbered name.
     """
 
     def __init__(
-        self, path: Path, dataset: str, live_key: str | None = None, *, frames: bool = False, depth: int = 0
+        self,
+        path: Path,
+        dataset: str,
+        live_key: str | None = None,
+        *,
+        frames: bool = False,
+        depth: int = 0,
+        members: Members = ALL_MEMBERS,
     ) -> None:
         if depth > _DEEPEST:
             raise FormatError(f"{path}: more than {_DEEPEST} files lead to one another; name the last of them")
@@ -58,12 +66,14 @@ class Follower(Closing):
         self.why = f"{path}: has not been looked at"
         """Why :meth:`refresh` was False."""
         self._frames, self._depth = frames, depth
-        self._key = Follower(path, live_key, depth=depth + 1) if live_key else None
+        self._members = members
+        self._numbered = is_numbered(path.name) or is_numbered(dataset)
+        self._key = Follower(path, live_key, depth=depth + 1, members=members) if live_key else None
         self._descriptor: int | None = None
         self._size = 0
         self._file: Any = None
         self._data: Any = None
-        self._parts: list[tuple[Piece, Follower]] = []
+        self._parts: Parts | None = None
 
     def refresh(self) -> bool:
         """Look again; False if there is nothing to read at the moment. Raises FormatError for what can never be read."""
@@ -79,49 +89,56 @@ class Follower(Closing):
     @property
     def writing(self) -> bool | None:
         """Whether a writer has the file open, or died with it; None where the file does not tell."""
-        if self._parts:
-            said = [part.writing for _, part in self._parts]
-            return True if True in said else None if None in said else False
+        if self._parts is not None:
+            return self._parts.writing
         head = os.pread(self._descriptor, 12, 0) if self._descriptor is not None else b""
         return bool(head[11]) if head[:8] == _SIGNATURE and head[8:9] == b"\x03" else None
 
     @property
     def unit(self) -> str | None:
         """Attribute ``units`` of the dataset."""
-        if self._parts:
-            return self._parts[0][1].unit
+        if self._parts is not None:
+            return self._parts.first.unit
         found = self._data.attrs.get("units", self._data.attrs.get("unit")) if self._data is not None else None
         return found.decode(errors="replace") if isinstance(found, bytes) else found if isinstance(found, str) else None
 
     @property
+    def first_image(self) -> int | None:
+        """Attribute ``image_nr_low`` of a DECTRIS file: the number of the image in its first row, from 1."""
+        if self._parts is not None:
+            return self._parts.first.first_image
+        found = self._data.attrs.get("image_nr_low") if self._data is not None else None
+        return int(found) if isinstance(found, np.integer) and found > 0 else None
+
+    @property
     def fill(self) -> float:
         """What a row holds that was never written."""
-        if self._parts:
-            return self._parts[0][1].fill
+        if self._parts is not None:
+            return self._parts.first.fill
         return float(self._data.fillvalue)
 
     @property
     def frame_shape(self) -> tuple[int, int]:
         """(ny, nx) of a frame, pixels."""
-        if self._parts:
-            return self._parts[0][1].frame_shape
+        if self._parts is not None:
+            return self._parts.first.frame_shape
         return self._data.shape[-2], self._data.shape[-1]
 
     @property
     def frame_dtype(self) -> np.dtype:
         """Pixel type that frames are given in, little-endian."""
-        if self._parts:
-            return self._parts[0][1].frame_dtype
+        if self._parts is not None:
+            return self._parts.first.frame_dtype
         name = self._data.dtype.name
-        fitting: np.dtype = np.dtype(_FITTING.get(name, name)).newbyteorder("<")
+        fitting: np.dtype = np.dtype(FITTING.get(name, name)).newbyteorder("<")
         return fitting
 
     def written(self, first: int, stop: int) -> NDArray[np.bool_]:
         """(stop - first,) bool, True where a row can be read; rows beyond `length` cannot."""
         done = np.zeros(stop - first, np.bool_)
         with self._reading():
-            if self._parts:
-                for at, part, source_first, count in self._runs(first, min(stop, self.length)):
+            if self._parts is not None:
+                for at, part, source_first, count in self._parts.runs(first, min(stop, self.length)):
                     done[at : at + count] = part.written(source_first, source_first + count)
                 return done & self._live(first, stop)
             end = max(min(stop, self.length), first)
@@ -133,22 +150,28 @@ class Follower(Closing):
     def rows(self, first: int, stop: int) -> NDArray[np.float64]:
         """(stop - first,) float64, the numbers in these rows, as they are."""
         with self._reading():
-            if not self._parts:
+            if self._parts is None:
                 return self._read(first, stop).reshape(-1).astype(np.float64)
             found = np.full(stop - first, np.nan)
-            for at, part, source_first, count in self._runs(first, stop):
+            for at, part, source_first, count in self._parts.runs(first, stop):
                 found[at : at + count] = part.rows(source_first, source_first + count)
             return found
 
     def blocks(self, first: int, stop: int) -> list[Payload]:
         """The frames in these rows, in their order; as they are stored where that is bslz4 with one frame a chunk."""
         with self._reading():
-            if not self._parts:
+            if self._parts is None:
                 return [self._payload(first, stop)]
-            runs = list(self._runs(first, stop))
+            runs = list(self._parts.runs(first, stop))
             if sum(count for *_, count in runs) != stop - first:
                 raise OSError(f"{self.path}: {self.dataset}: rows {first} to {stop - 1} are not all in its sources")
             return [block for _, part, source, count in runs for block in part.blocks(source, source + count)]
+
+    def rest(self) -> None:
+        """Close the files until rows are read again."""
+        length = self.length
+        self._drop()
+        self.length = length
 
     def close(self) -> None:
         """Close all files."""
@@ -160,6 +183,7 @@ class Follower(Closing):
     def _reading(self) -> Iterator[None]:
         """What h5py makes of half-written files as one kind of error, which names the file; any of them may pass."""
         try:
+            self._wake()
             yield
         except OSError as error:
             if str(self.path) in str(error):
@@ -168,20 +192,29 @@ class Follower(Closing):
         except (RuntimeError, KeyError, ValueError) as error:
             raise OSError(f"{self.path}: {self.dataset}: {error}") from error
 
+    def _wake(self) -> None:
+        """Open again what has rested."""
+        if self._file is None and self._parts is None and self.length and not self._look():
+            raise OSError(f"{self.path}: {self.why}")
+
     def _look(self) -> bool:
         if self._replaced():
             self._drop()
             self.generation += 1
-        if self._data is None and not self._parts and not self._open():
+        if self._data is None and self._parts is None and not self._open():
             return False
         if self._key is not None and not self._key.refresh():
             self.why = self._key.why
             return False
-        if self._parts:
-            found = [(piece, part) for piece, part in self._parts if part.refresh()]
-            self.length = max((piece.rows(part.length) for piece, part in found), default=0)
-            self.why = "" if found else self._parts[0][1].why
-            return bool(found)
+        if self._parts is not None:
+            before = self._parts.generation
+            found = self._parts.refresh()
+            if self._parts.generation != before:
+                self.generation += 1
+                self._drop()
+                return False
+            self.length, self.why = self._parts.length, self._parts.why
+            return found
         self._data.refresh()
         self.length = int(np.prod(self._leading))
         return True
@@ -200,6 +233,9 @@ class Follower(Closing):
 
     def _open(self) -> bool:
         self._drop()
+        if self._numbered:
+            self._follow([Numbered(self.path, self.dataset)])
+            return True
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)  # of a pipe, too, nothing is waited for
         self._descriptor = descriptor
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -210,8 +246,9 @@ class Follower(Closing):
         )
         found = locate(self._file, self.path, self.dataset)
         if found is None:
+            self.why = f"{self.path}: has no dataset {self.dataset} yet{hint(self._file, self.dataset)}"
             self._file.close()  # anew next time: a group that is kept does not show what has come into it
-            self._file, self.why = None, f"{self.path}: has no dataset {self.dataset} yet"
+            self._file = None
             self._forget_descriptor()
             return False
         if isinstance(found, Elsewhere):
@@ -219,27 +256,18 @@ class Follower(Closing):
         elif found.is_virtual:
             self._follow(pieces_of(found, self.path))
         else:
-            self._check(found)
+            check(found, self.path, self.dataset, frames=self._frames)
             self._data = found
         return True
 
-    def _follow(self, pieces: list[Piece]) -> None:
-        by_source: dict[tuple[Path, str], Follower] = {}
-        for piece in pieces:
-            source = piece.path, piece.dataset
-            if source not in by_source:
-                by_source[source] = Follower(*source, frames=self._frames, depth=self._depth + 1)
-            self._parts.append((piece, by_source[source]))
-        self._file.close()
-        self._file = None
+    def _follow(self, sources: Sequence[Piece | Numbered]) -> None:
+        def make(path: Path, dataset: str) -> Follower:
+            return Follower(path, dataset, frames=self._frames, depth=self._depth + 1)
 
-    def _check(self, data: Any) -> None:
-        axes = 3 if self._frames else 1
-        if data.ndim < axes or data.dtype.kind not in "iufb":
-            what = "frames (rows, y, x)" if self._frames else "numbers"
-            raise FormatError(f"{self.path}: {self.dataset}: {data.shape} {data.dtype} are no {what}; name another dataset")
-        if self._frames and _FITTING.get(data.dtype.name, data.dtype.name) not in PIXEL_DTYPES:
-            raise FormatError(f"{self.path}: {self.dataset}: pixels are {data.dtype}, not {', '.join(PIXEL_DTYPES)}")
+        self._parts = Parts(sources, make, self._members)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     @property
     def _leading(self) -> tuple[int, ...]:
@@ -250,20 +278,6 @@ class Follower(Closing):
         while len(shape) > 1 and shape[-1] == 1:
             shape = shape[:-1]
         return shape
-
-    def _runs(self, first: int, stop: int) -> Iterator[tuple[int, "Follower", int, int]]:
-        """Rows as runs of one source: offset from `first`, source, its first row, and how many."""
-        begun: tuple[int, Follower, int, int] | None = None
-        for row in range(first, stop):
-            found = next(((f, s) for p, f in self._parts if (s := p.source_row(row)) is not None and s < f.length), None)
-            if begun is not None and found == (begun[1], begun[2] + begun[3]):
-                begun = (*begun[:3], begun[3] + 1)
-                continue
-            if begun is not None:
-                yield begun
-            begun = None if found is None else (row - first, *found, 1)
-        if begun is not None:
-            yield begun
 
     def _stored(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether the chunks of these rows are in the file."""
@@ -324,9 +338,9 @@ class Follower(Closing):
 
     def _drop(self) -> None:
         """Close what is open here; the live key looks after itself."""
-        for _, part in self._parts:
-            part.close()
-        self._parts, self._data, self.length = [], None, 0
+        if self._parts is not None:
+            self._parts.close()
+        self._parts, self._data, self.length = None, None, 0
         if self._file is not None:
             self._file.close()
         self._file = None

@@ -88,7 +88,7 @@ function takeStatus(header) {
     link.show(null, null);
   }
   showScans(header, chosen);
-  showVerdict(header.facts);
+  showVerdict(header.facts, header.stream_remarks);
   showError(header.facts?.error ?? null);
   tell();
   const done = header.facts?.expected ? `${Math.round((100 * header.facts.received) / header.facts.expected)} % ` : "";

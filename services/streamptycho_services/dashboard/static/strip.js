@@ -96,7 +96,7 @@ function anyFigure([name, value]) {
 
 const WAITING = { receiving: "Waiting for the first picture.", searching: "Looking for a probe in the data.", paused: "Paused; frames are still received and written." };
 
-export function showVerdict(facts) {
+export function showVerdict(facts, streams) {
   const words = facts?.verdict ?? (facts ? WAITING[facts.state] ?? trusted(facts) : "Waiting for a scan.");
   write($("verdict"), words);
   const figures = Object.entries(facts?.figures ?? {}).filter(([, value]) => value !== null);
@@ -106,7 +106,7 @@ export function showVerdict(facts) {
   const all = figures.map(anyFigure);
   $("more").hidden = all.length === 0;
   renew($("all"), JSON.stringify(all), () => all.flatMap(([name, value]) => [term("dt", name), term("dd", value)]));
-  const findings = [...(facts?.remarks ?? []).map((text) => ["stream", text]), ...Object.entries(facts?.findings ?? {})];
+  const findings = [...[...(facts?.remarks ?? []), ...streams].map((text) => ["stream", text]), ...Object.entries(facts?.findings ?? {})];
   renew($("figures"), JSON.stringify(texts), () => texts.map(([name, value]) => item("", `${name} `, value)));
   renew($("findings"), JSON.stringify(findings), () => findings.map(([code, text]) => item(`${code.replaceAll("_", " ")}: `, text, "")));
   const problem = [facts?.problem, facts?.write_problem].filter((text, i, all) => text && all.indexOf(text) === i).join("; ");
