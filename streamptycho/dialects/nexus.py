@@ -6,12 +6,19 @@ from typing import Any
 
 from streamptycho.dialects.dectris.quantities import ANGSTROM_M, DISTANCE, Announced, valid_pixels
 from streamptycho.files.growing.nexus import Found
-from streamptycho.files.quantities import Reading
+from streamptycho.files.recorded.quantities import Reading
 from streamptycho.messages.checks import Scalar
 from streamptycho.messages.facts import StartParts
-from streamptycho.messages.units import ENERGY_UNITS, LENGTH_UNITS
+from streamptycho.messages.units import electronvolts, metres
 
-_PIXELS = dict.fromkeys(("pixel", "pixels", "px"), 1.0)
+
+def _pixels(unit: str) -> float | None:
+    return 1.0 if unit.lower() in ("pixel", "pixels", "px") else None
+
+
+def _angstroms(unit: str) -> float | None:
+    worth = metres(unit)
+    return None if worth is None else worth / ANGSTROM_M
 
 
 @dataclass(frozen=True)
@@ -20,24 +27,25 @@ class _Kind:
 
     standard: str
     """Unit of the standard, for numbers without one."""
-    units: dict[str, float]
+    worth: Callable[[str], float | None]
+    """What a unit is worth in the standard one; None if it is not known."""
     setting: str
     """What answers in its place."""
 
 
-_WAVELENGTH = _Kind("angstrom", {name: size / ANGSTROM_M for name, size in LENGTH_UNITS.items()}, "scan.wavelength_m")
-_ENERGY = _Kind("eV", ENERGY_UNITS, "scan.energy_ev")
+_WAVELENGTH = _Kind("angstrom", _angstroms, "scan.wavelength_m")
+_ENERGY = _Kind("eV", electronvolts, "scan.energy_ev")
 _KINDS = {
     "wavelength": _WAVELENGTH,
     "mono_wavelength": _WAVELENGTH,
     "incident_energy": _ENERGY,
     "mono_energy": _ENERGY,
     "photon_energy": _ENERGY,
-    "distance": _Kind("m", LENGTH_UNITS, "scan.distance_m"),
-    "pixel_y": _Kind("m", LENGTH_UNITS, "scan.pitch_m"),
-    "pixel_x": _Kind("m", LENGTH_UNITS, "scan.pitch_m"),
-    "beam_y": _Kind("pixel", _PIXELS, "scan.beam_center_px"),
-    "beam_x": _Kind("pixel", _PIXELS, "scan.beam_center_px"),
+    "distance": _Kind("m", metres, "scan.distance_m"),
+    "pixel_y": _Kind("m", metres, "scan.pitch_m"),
+    "pixel_x": _Kind("m", metres, "scan.pitch_m"),
+    "beam_y": _Kind("pixel", _pixels, "scan.beam_center_px"),
+    "beam_x": _Kind("pixel", _pixels, "scan.beam_center_px"),
 }
 
 
@@ -52,11 +60,12 @@ def parts_of(found: Found, shape: tuple[int, int] | None) -> StartParts:
     for name, reading in found.numbers.items():
         kind = _KINDS.get(name)
         unit = (reading.unit or "").strip() or (kind.standard if kind else "")
-        if kind is not None and unit.lower() not in kind.units:
+        worth = kind.worth(unit) if kind else 1.0
+        if kind is not None and worth is None:
             doubts.append(f"{reading.path}: its unit {unit[:40]!r} is not known; correct it there or give {kind.setting}")
             continue
         keys[name] = _said(reading, kind)
-        table[keys[name]] = reading.value * (kind.units[unit.lower()] if kind else 1.0)
+        table[keys[name]] = reading.value * (worth or 1.0)
 
     def key(name: str) -> str:
         return keys.get(name, name)
@@ -79,7 +88,7 @@ def parts_of(found: Found, shape: tuple[int, int] | None) -> StartParts:
 def _said(reading: Reading, kind: _Kind | None) -> str:
     """The key of a number in what is told of it: where it is and, where it was converted, from what."""
     unit = reading.unit
-    converted = kind is not None and unit is not None and kind.units.get(unit.strip().lower()) != 1.0
+    converted = kind is not None and unit is not None and kind.worth(unit) != 1.0
     return f"{reading.path} ({reading.value:g} {unit})" if converted else reading.path
 
 

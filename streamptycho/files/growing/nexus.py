@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
-from streamptycho.files.dialect import find, reading, text
 from streamptycho.files.growing.located import open_now
-from streamptycho.files.quantities import Reading
+from streamptycho.files.paths import find, text
+from streamptycho.files.recorded.found import number
+from streamptycho.files.recorded.quantities import Reading
 
 _ENTRY = {
     "wavelength": ("instrument/beam/incident_wavelength", "sample/beam/incident_wavelength", "beam/incident_wavelength"),
@@ -74,7 +75,7 @@ def _look(file: h5py.File, frames: str) -> Found:
             if dataset is None:
                 continue
             try:
-                found.numbers[name] = reading(dataset)
+                found.numbers[name] = number(dataset)
             except FormatError as error:
                 found.doubts[name] = str(error)
     if detector is not None:

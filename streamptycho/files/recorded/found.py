@@ -145,24 +145,29 @@ def unit_of(dataset: Any) -> str | None:
 
 
 def reading(place: Place, found: Any, option: str, axis: int = 0) -> Reading:
-    """A number: a scalar, element `axis` of a pair, one value for each frame if all are equal, or a text with a unit.
+    """The number of a place, see :func:`number`. Raises FormatError that names ``read.OPTION``."""
+    try:
+        return number(found, axis, place.path)
+    except FormatError as error:
+        raise FormatError(f"{error}; set read.{option}") from error
 
-    Raises FormatError for anything else, naming ``read.OPTION``.
+
+def number(found: Any, axis: int = 0, path: str = "") -> Reading:
+    """A number of a dataset, or of the value of an attribute at `path`: a scalar, element `axis` of a pair, one value for
+    each frame if all are equal, or a text with a unit. Raises FormatError for anything else.
     """
-    name = str(getattr(found, "name", place.path))
+    name = str(getattr(found, "name", path))
     value = np.asarray(found[()] if isinstance(found, h5py.Dataset) else found)
     unit = unit_of(found)
     if value.dtype.kind in "SOU" and value.size == 1:
         parsed = parse_number(text(value))
         if parsed is None:
-            raise FormatError(f"{name}: {text(value)!r:.60} is not a number; set read.{option}")
+            raise FormatError(f"{name}: {text(value)!r:.60} is not a number")
         return Reading(name, parsed[0], unit or parsed[1])
     if value.dtype.kind not in "fiu" or not value.size:
-        raise FormatError(f"{name}: shape {value.shape} {value.dtype} is not a number; set read.{option}")
+        raise FormatError(f"{name}: shape {value.shape} {value.dtype} is not a number")
     values = value.reshape(-1).astype(np.float64)
     if len(values) > 2 and not same(values):
-        raise FormatError(
-            f"{name}: {len(values)} values from {values.min():.9g} to {values.max():.9g}, but one is needed; "
-            f"set read.{option}"
-        )
+        said = f"{len(values)} values from {values.min():.9g} to {values.max():.9g}"
+        raise FormatError(f"{name}: {said}, but one is needed")
     return Reading(name, float(values[axis if len(values) == 2 else 0]), unit)
