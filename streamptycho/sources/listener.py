@@ -299,5 +299,5 @@ def open_stream(
         files = ScanFiles(endpoint.address, Hdf5.model_validate(endpoint.options))
         return Stream(role, files, dialect, files)
     if endpoint.socket is SocketKind.STREAM:
-        return Stream(role, TcpSource(endpoint, dialect.greeting), dialect, misread=misread)
+        return Stream(role, TcpSource(endpoint, dialect.greeting, dialect.peer), dialect, misread=misread)
     return Stream(role, Inlet(context, endpoint), dialect, misread=misread)

@@ -1,8 +1,10 @@
 """What ``check`` says about a stream: its rate above all."""
 
+import socket
 import threading
 import time
 import tomllib
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -183,6 +185,48 @@ def test_a_format_that_is_not_the_configured_one_is_recognised():
     assert load(None, None).detector.positions.format == "streamptycho"
     used = Config.model_validate(tomllib.loads(lines)).detector.positions
     assert (used.format, used.address, used.socket) == ("panda-json", pub.address, SocketKind.SUB)
+
+
+@pytest.mark.parametrize(
+    ("says", "remedy"),
+    [
+        (b"\xff\0\0\0\0\0\0\0\x01\x7f", "but what answers is no PandA data port (8889): it speaks ZeroMQ"),
+        (b"", "but what is there does not answer: it is no PandA data port (8889)"),
+        (b"\0\x01\x02", "where a header should be; is this the data port of a PandA, 8889?"),
+        (b"OK\n", "is a PandA armed?"),
+    ],
+)
+def test_what_answers_where_a_panda_should_is_told(says: bytes, remedy: str):
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            for _ in range(1 if says else 2):  # silence makes `check` look a second time
+                peer, _address = server.accept()
+                stack.enter_context(peer).sendall(says)
+
+        threading.Thread(target=answer, daemon=True).start()
+        config = load(
+            None,
+            {
+                "detector.positions.address": address,
+                "detector.positions.format": "panda",
+                "services.display_receive": free_address(),
+            },
+        )
+        found = check_streams(config, 0.7)["positions"]
+    assert remedy in found["remedy"], found
+    assert says.startswith(b"OK") or address in found["remedy"]
+
+
+def test_a_zeromq_socket_is_no_panda():
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "detector.positions.format": "panda"}
+    config = load(None, flags | {"services.display_receive": free_address()})
+    with new_context() as context, Sender(context, pub):
+        found = check_streams(config, 1)["positions"]
+    assert found["state"] == "undecodable"
+    assert "it speaks ZeroMQ: is format = 'panda-json' meant?" in found["remedy"]
 
 
 def test_nothing_is_recognised_in_noise():

@@ -13,12 +13,14 @@ from typing import Any
 
 from streamptycho.compose.options import Role
 from streamptycho.config import Config
+from streamptycho.dialects.door import Interpreter
 from streamptycho.errors import ConfigError
 from streamptycho.messages.status import ReceiveStatus
 from streamptycho.messages.stream import ScanStart
 from streamptycho.sources.listener import Listener, OwnStream, Source, Stream, open_stream
 from streamptycho.sources.options import DetectorEndpoint, host_and_port
 from streamptycho.sources.recognise import recognise
+from streamptycho.sources.tcp import unanswered
 from streamptycho.wire.codec import Part
 from streamptycho.wire.curve import Context
 from streamptycho.wire.endpoint import Endpoint, SocketKind
@@ -29,6 +31,7 @@ from streamptycho_services.processes.folder import displays
 KEPT_MESSAGES, KEPT_BYTES = 200, 64 << 20
 """The first messages of a stream, from which its format is recognised."""
 WAIT_S = 0.05
+NOTHING_YET = "the sender answers, and tells of nothing: is something being measured, and is a PandA armed?"
 TAKES = "looking takes frames from whoever should have them; --take looks all the same, or start the receiver and ask again"
 
 
@@ -57,8 +60,7 @@ def check_streams(config: Config, seconds: float, *, take: bool = False) -> dict
                 found[heard.role].take(heard.fact, time.monotonic())
             running.hear(receiver)
     for role in kept:
-        formats = recognise(kept[role].messages, connection=ends[role].socket is SocketKind.STREAM)
-        states[role] = _seen(found[role], ends[role], formats)
+        states[role] = _seen(found[role], ends[role], kept[role].messages)
     for role, state in states.items():
         if state["state"] == "not looked at" and running.status is not None:
             state |= running.stream(role)
@@ -150,16 +152,19 @@ class _Running:
         return facts | {"remarks": list(status.remarks), "announced": found.facts, "rejected": dict(status.rejected)}
 
 
-def _seen(found: Found, end: DetectorEndpoint, formats: list[str]) -> dict[str, Any]:
+def _seen(found: Found, end: DetectorEndpoint, came: list[list[bytes]]) -> dict[str, Any]:
     """What has been heard, and what to do where that is not enough."""
-    report = found.report()
+    report, connection = found.report(), end.socket is SocketKind.STREAM
+    formats = recognise(came, connection=connection)
     if formats and end.format not in formats:
         report |= {"recognised": formats[0]}
         remedy = f"this is {' or '.join(formats)}, configured is {end.format}: see the lines below"
+    elif report["state"] == "undecodable" and connection:
+        remedy = f"connected to {end.address}, but {next(iter(found.errors)).partition(': ')[2]}"
     elif report["state"] == "undecodable":
         remedy = "no built-in format fits: see docs/dialects.md; our own is in docs/wire-protocol.md"
     elif report["state"] == "silent":
-        remedy = _why_silent(end)
+        remedy = NOTHING_YET if came else _why_silent(end)
     else:
         return report
     return report | {"remedy": remedy}
@@ -192,6 +197,9 @@ def _why_silent(end: DetectorEndpoint) -> str:
         socket.create_connection((host, port), timeout=2).close()
     except OSError as error:
         return f"no TCP connection to {host}:{port} ({error.strerror or error}); check host, port, firewall"
+    dialect = Interpreter(end.format, end.options)
+    if end.socket is SocketKind.STREAM and dialect.greeting:
+        return unanswered(end.address, dialect.peer)
     if end.socket is SocketKind.STREAM:
         return "the port accepts connections but sent nothing: is it the right one, and is something being measured?"
     kind = "push" if end.socket is SocketKind.PULL else "pub"
