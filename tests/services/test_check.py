@@ -5,11 +5,13 @@ import threading
 import time
 import tomllib
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from streamptycho.compose.options import Role
 from streamptycho.config import Config, load
 from streamptycho.messages.facts import Began, Learned, StartParts
 from streamptycho.messages.kinds import Message
@@ -19,7 +21,7 @@ from streamptycho.sources.recognise import recognise
 from streamptycho.wire.codec import encode
 from streamptycho.wire.endpoint import Endpoint, SocketKind
 from streamptycho.wire.sockets import Sender, new_context
-from streamptycho_services.commands.check import check_streams
+from streamptycho_services.commands.check import _Running, check_streams
 from streamptycho_services.commands.heard import Found
 from streamptycho_services.processes.folder import displays, say_what_is_heard, socket_folder, with_ipc
 from streamptycho_sim.formats.panda_json import hxn
@@ -239,3 +241,44 @@ def test_nothing_is_recognised_in_noise():
 def test_our_own_format_is_recognised():
     messages = [encode(message) for message in (start(), frame(0), positions(0), frame(1))]
     assert recognise(messages, connection=False) == ["streamptycho"]
+
+
+def test_a_stream_is_not_blamed_for_what_is_wrong_with_another():
+    """A sender of both streams that waits until both are taken: each sentence is about its own."""
+    push, shown = peer(SocketKind.PUSH), free_address()
+    flags = {"detector.frames.address": push.address, "services.display_receive": shown}
+    absent = free_address()
+    config = load(None, flags | {"detector.positions.address": absent})
+    with new_context() as context, Sender(context, push, linger_s=0):
+        found = check_streams(config, 0.5, take=True)
+    assert "no TCP connection" in found["positions"]["remedy"]
+    assert "waits" not in found["positions"]["remedy"]
+    assert "may also wait until somebody takes detector.positions" in found["frames"]["remedy"]
+
+
+def test_a_published_stream_waits_for_a_pushed_one_that_is_left_out():
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "services.display_receive": free_address()}
+    config = load(None, flags | {"detector.frames.address": free_address()})
+    with new_context() as context, Sender(context, pub):
+        found = check_streams(config, 0.5)
+    assert "may also wait until somebody takes detector.frames" in found["positions"]["remedy"]
+
+
+def test_what_a_running_receiver_hears_without_a_scan_is_told_apart_from_silence():
+    status = ReceiveStatus(scan_id=None, started_ns=0, state=ServiceState.IDLE, time_ns=1, silence_s={"frames": 2.0})
+    running = _Running()
+    for heard in (replace(status, silence_s={}), status):
+        running.hear(Said([heard]))
+    assert running.stream(Role.FRAMES)["seen"].startswith("by the running receiver: the latest 2 s ago, and no scan")
+    assert running.stream(Role.POSITIONS)["seen"] == "the running receiver has heard nothing from it"
+
+
+class Said:
+    """A receiver of these messages."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = messages
+
+    def receive(self, timeout_s: float) -> Message | None:
+        return self._messages.pop(0) if self._messages else None

@@ -31,7 +31,8 @@ from streamptycho_services.processes.folder import displays
 KEPT_MESSAGES, KEPT_BYTES = 200, 64 << 20
 """The first messages of a stream, from which its format is recognised."""
 WAIT_S = 0.05
-NOTHING_YET = "the sender answers, and tells of nothing: is something being measured, and is a PandA armed?"
+LEFT_OUT, UNOPENED = "not looked at", "cannot be opened"
+NOTHING_YET = "what comes tells of no scan yet: is something being measured, and is a PandA armed?"
 TAKES = "looking takes frames from whoever should have them; --take looks all the same, or start the receiver and ask again"
 
 
@@ -61,8 +62,9 @@ def check_streams(config: Config, seconds: float, *, take: bool = False) -> dict
             running.hear(receiver)
     for role in kept:
         states[role] = _seen(found[role], ends[role], kept[role].messages)
+    _explain_silence(ends, states)
     for role, state in states.items():
-        if state["state"] == "not looked at" and running.status is not None:
+        if state["state"] == LEFT_OUT and running.status is not None:
             state |= running.stream(role)
     report = {role.value: {"socket": _socket(ends[role]), **states[role]} for role in ends}
     ok = all(stream["state"] == "ok" for stream in report.values())
@@ -79,12 +81,12 @@ def _open(
     kept: dict[Role, _Kept] = {}
     for role, end in ends.items():
         if end.socket is SocketKind.PULL and end.format != "hdf5" and not take:
-            states[role] = {"state": "not looked at", "remedy": TAKES}
+            states[role] = {"state": LEFT_OUT, "remedy": TAKES}
             continue
         try:
             stream = open_stream(context, role, end)
         except ConfigError as error:
-            states[role] = {"state": "cannot be opened", "remedy": str(error)}
+            states[role] = {"state": UNOPENED, "remedy": str(error)}
             continue
         kept[role] = stream.source = _Kept(stream.source)
         streams.append(stream)
@@ -126,7 +128,7 @@ class _Running:
         while (message := receiver.receive(0)) is not None:
             if isinstance(message, ScanStart):
                 self._starts.append(message)
-            elif isinstance(message, ReceiveStatus) and (message.scan_id is not None or self.status is None):
+            elif isinstance(message, ReceiveStatus) and (message.scan_id or self.status is None or not self.status.scan_id):
                 self.status = message
 
     def stream(self, role: Role) -> dict[str, Any]:
@@ -136,7 +138,10 @@ class _Running:
         count = {Role.FRAMES: frames, Role.POSITIONS: places}.get(role, 0)
         if count:
             return {"state": "ok", "remedy": None, "seen": f"by the running receiver: {count} so far"}
-        return {"seen": "the running receiver has no scan with anything from it"}
+        silence_s = None if status is None else status.silence_s.get(role.value)
+        if silence_s is None:
+            return {"seen": "the running receiver has heard nothing from it"}
+        return {"seen": f"by the running receiver: the latest {silence_s:.0f} s ago, and no scan with it; its log says why"}
 
     def report(self) -> dict[str, Any]:
         """Figures of that scan, and what was announced of it."""
@@ -156,15 +161,18 @@ def _seen(found: Found, end: DetectorEndpoint, came: list[list[bytes]]) -> dict[
     """What has been heard, and what to do where that is not enough."""
     report, connection = found.report(), end.socket is SocketKind.STREAM
     formats = recognise(came, connection=connection)
+    remedy: str | None = None
     if formats and end.format not in formats:
         report |= {"recognised": formats[0]}
         remedy = f"this is {' or '.join(formats)}, configured is {end.format}: see the lines below"
     elif report["state"] == "undecodable" and connection:
         remedy = f"connected to {end.address}, but {next(iter(found.errors)).partition(': ')[2]}"
+    elif report["state"] == "undecodable" and formats:
+        remedy = f"this is {end.format}, and its beginning was missed or its options do not fit: see the errors"
     elif report["state"] == "undecodable":
         remedy = "no built-in format fits: see docs/dialects.md; our own is in docs/wire-protocol.md"
     elif report["state"] == "silent":
-        remedy = NOTHING_YET if came else _why_silent(end)
+        remedy = NOTHING_YET if came else None
     else:
         return report
     return report | {"remedy": remedy}
@@ -186,17 +194,37 @@ def _socket(end: DetectorEndpoint) -> str:
     return f"{end.socket} {'bound to' if end.bind else 'connected to'} {end.address}"
 
 
-def _why_silent(end: DetectorEndpoint) -> str:
+def _explain_silence(ends: dict[Role, DetectorEndpoint], states: dict[Role, dict[str, Any]]) -> None:
+    """Say of each stream on which nothing has come whether its sender is there, and what it may wait for."""
+    silent = [role for role, state in states.items() if state["state"] == "silent" and state["remedy"] is None]
+    refused = {role: problem for role in silent if (problem := _no_connection(ends[role]))}
+    absent = [role for role, state in states.items() if role in refused or state["state"] in (LEFT_OUT, UNOPENED)]
+    for role in silent:
+        others = " and ".join(f"detector.{other}" for other in absent)
+        waits = f"; a sender of several streams may also wait until somebody takes {others}" if others else ""
+        states[role]["remedy"] = refused.get(role) or _why_silent(ends[role]) + waits
+
+
+def _no_connection(end: DetectorEndpoint) -> str | None:
+    """Why no connection to a sender can be made; None if one can, or if nobody knows."""
     try:
         host, port = host_and_port(end.address)
     except ValueError:
-        host, port = "", 0
-    if end.bind or not host:
-        return "nothing arrived: is the sender running, and does its address match?"
+        return None
+    if end.bind:
+        return None
     try:
         socket.create_connection((host, port), timeout=2).close()
-    except OSError as error:
-        return f"no TCP connection to {host}:{port} ({error.strerror or error}); check host, port, firewall"
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return f"no TCP connection to {host}:{port} ({reason}); check host, port, firewall"
+    return None
+
+
+def _why_silent(end: DetectorEndpoint) -> str:
+    """What to look at where a sender can be there."""
+    if end.bind or not end.address.startswith("tcp://"):
+        return "nothing arrived: is the sender running, and does its address match?"
     dialect = Interpreter(end.format, end.options)
     if end.socket is SocketKind.STREAM and dialect.greeting:
         return unanswered(end.address, dialect.peer)
