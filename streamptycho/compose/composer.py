@@ -60,17 +60,19 @@ class Composer:
         self._foreign = set(foreign)
         self._wall_ns = wall_ns
         self._findings = Findings()
-        self._watch = Watch(self._findings, options.partner_s)
         self._runs = {role: Runs(role) for role in Role}
         self._scans: list[Scan] = []
-        self._refused: dict[Role, str] = {}
+        self._watch = Watch(self._findings, options.partner_s)
 
     def take(self, role: Role, fact: Fact, now_s: float) -> Iterable[Composed]:
         """What follows from a fact of the endpoint of this role; `now_s` is a monotonic clock, seconds.
 
         Errors are passed on. Consume the result before the next call.
         """
-        self._refused.pop(role, None)
+        if isinstance(fact, ProtocolError):
+            self._watch.refused(role, fact)
+            return (fact,)
+        self._watch.refusals.understood(role)
         if isinstance(fact, _OURS):
             if self._plain:
                 self._watch.note(fact, now_s)
@@ -79,7 +81,6 @@ class Composer:
         if isinstance(fact, _FOREIGN):
             self._foreign.add(role)
             return self._take_foreign(role, fact, now_s)
-        self._refused[role] = str(fact)
         return (cast("Composed", fact),)
 
     def tick(self, now_s: float) -> Iterable[Composed]:
@@ -107,6 +108,7 @@ class Composer:
 
     def closed(self, run: RunId) -> Iterable[Composed]:
         """The join has closed a run of a scan: what comes of it from now on is too late."""
+        self._watch.closed(run)
         for scan in [scan for scan in self._scans if scan.start is not None and scan.start.run == run]:
             self._scans.remove(scan)
             yield from scan.close()
@@ -318,13 +320,10 @@ class Composer:
         if first_s is None or role in scan.runs or scan.brings_positions or now_s - first_s < self._options.partner_s:
             return
         others = [run.said for run in self._runs[role].waiting]
+        text = f"no positions come for it: {self._watch.refusals.because_of(role)}"
         if others:
             mine = " and ".join(run.said for run in scan.runs.values())
             text = f"positions come under {', '.join(others)}, frames under {mine}: join them by scan.pairing = 'open-scan'"
-        elif role in self._refused:
-            text = f"no positions come for it, what comes from detector.{role.value} is refused: {self._refused[role]}"
-        else:
-            text = f"no positions come for it: look whether their sender runs, and at detector.{role.value}"
         self._findings.say(scan.scan_id, "alone", text)
 
     def _give_up(self, now_s: float) -> Iterator[Composed]:

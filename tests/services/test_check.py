@@ -13,11 +13,12 @@ import pytest
 
 from streamptycho.compose.options import Role
 from streamptycho.config import Config, load
+from streamptycho.dialects.door import Interpreter
 from streamptycho.messages.facts import Began, Learned, StartParts
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import ServiceState
 from streamptycho.messages.status import ReceiveStatus
-from streamptycho.sources.recognise import recognise
+from streamptycho.sources.recognise import Misread, recognise
 from streamptycho.wire.codec import encode
 from streamptycho.wire.endpoint import Endpoint, SocketKind
 from streamptycho.wire.sockets import Sender, new_context
@@ -282,3 +283,44 @@ class Said:
 
     def receive(self, timeout_s: float) -> Message | None:
         return self._messages.pop(0) if self._messages else None
+
+
+MID_RUN = (
+    b' event {"uid": "e", "descriptor": "d", "seq_num": 7, "data": {"y": 1.0}}',
+    b' stop {"uid": "s", "run_start": "run", "exit_status": "success", "num_events": {"primary": 9}}',
+)
+
+
+@pytest.mark.parametrize("said", [MID_RUN, MID_RUN[:1] * 3, MID_RUN[1:]])
+@pytest.mark.parametrize("format", ["bluesky", "table-csv"])
+def test_bluesky_is_recognised_in_the_middle_of_a_run(said: tuple[bytes, ...], format: str):
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "detector.positions.format": format}
+    config = load(None, flags | {"services.display_receive": free_address()})
+    with new_context() as context, Sender(context, pub) as sender:
+
+        def say() -> None:
+            assert sender.wait_for_peer(WAIT_S)
+            for message in said:
+                sender.send_parts([message])
+
+        thread = threading.Thread(target=say)
+        thread.start()
+        found = check_streams(config, 1)["positions"]
+        thread.join()
+    if format == "bluesky":
+        assert found["state"] == "began before"
+        assert found["remedy"] == "this is bluesky, of a run that began before: look again while the next one begins"
+    else:
+        assert found["recognised"] == "bluesky"
+        assert found["remedy"].startswith("this is bluesky, configured is table-csv")
+
+
+def test_a_stream_in_the_middle_of_a_run_is_not_called_misread(caplog):
+    misread = Misread("detector.positions", "bluesky")
+    dialect = Interpreter("bluesky")
+    for _ in range(10):
+        for message in MID_RUN[:1]:
+            list(misread.hear([message], dialect.feed([message], 0.0)))
+    assert not caplog.records
+    assert misread.over

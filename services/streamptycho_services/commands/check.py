@@ -25,7 +25,7 @@ from streamptycho.wire.codec import Part
 from streamptycho.wire.curve import Context
 from streamptycho.wire.endpoint import Endpoint, SocketKind
 from streamptycho.wire.sockets import Pollable, Receiver, new_context
-from streamptycho_services.commands.heard import Found
+from streamptycho_services.commands.heard import BEFORE, Found
 from streamptycho_services.processes.folder import displays
 
 KEPT_MESSAGES, KEPT_BYTES = 200, 64 << 20
@@ -165,6 +165,8 @@ def _seen(found: Found, end: DetectorEndpoint, came: list[list[bytes]]) -> dict[
     if formats and end.format not in formats:
         report |= {"recognised": formats[0]}
         remedy = f"this is {' or '.join(formats)}, configured is {end.format}: see the lines below"
+    elif report["state"] == BEFORE:
+        remedy = f"this is {end.format}, of a run that began before: look again while the next one begins"
     elif report["state"] == "undecodable" and connection:
         remedy = f"connected to {end.address}, but {next(iter(found.errors)).partition(': ')[2]}"
     elif report["state"] == "undecodable" and formats:

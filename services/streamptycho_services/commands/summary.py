@@ -9,6 +9,7 @@ import numpy as np
 from streamptycho.assess.truth import compare
 from streamptycho.display.known import Facts, Known
 from streamptycho.display.ledger import Missing
+from streamptycho.errors import BEGAN_BEFORE
 from streamptycho.files.result import Result, read_result
 from streamptycho.messages.reasons import DropReason, EndReason
 from streamptycho.messages.run import RunId
@@ -20,6 +21,7 @@ _UNRECORDED = ("no_start", "unrecorded", "unpaired", "unplaced")
 """Why messages were refused that scans lack, be they in the summary or not."""
 _HARMLESS = ("stranger", "repeated_start")
 _UNREADABLE = "they are not of the format that detector.*.format says; `streamptycho check` names what comes"
+_WORDS = REJECTED | {BEGAN_BEFORE: "they are of a run that began before anybody listened"}
 
 
 def summarise(watcher: Watcher, truth: Path | None, failures: Sequence[str] = ()) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def shortfalls(summary: dict[str, Any]) -> list[str]:
             lines.append(f"scan {scan['scan']}: none of its {unplaced} frames has found a position; the log says what came")
     for reason, count in summary["refused"].items():
         if reason in _UNRECORDED or (summary["scan"] is None and reason not in _HARMLESS):
-            lines.append(f"{count} messages are in no file ({reason}): {REJECTED.get(reason, _UNREADABLE)}")
+            lines.append(f"{count} messages are in no file ({reason}): {_WORDS.get(reason, _UNREADABLE)}")
     return lines
 
 
