@@ -325,6 +325,7 @@ class TestDemo:
             "remarks",
             "restarts",
             "refused",
+            "refusals",
             "failures",
         } == set(report)
         assert (report["complete"], report["end"], report["missing"], report["missing_positions"]) == (

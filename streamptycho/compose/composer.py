@@ -62,7 +62,8 @@ class Composer:
         self._findings = Findings()
         self._runs = {role: Runs(role) for role in Role}
         self._scans: list[Scan] = []
-        self._watch = Watch(self._findings, options.partner_s)
+        self.watch = Watch(self._findings, options.partner_s)
+        """Its `refusals` tell of which endpoints nothing is understood."""
 
     def take(self, role: Role, fact: Fact, now_s: float) -> Iterable[Composed]:
         """What follows from a fact of the endpoint of this role; `now_s` is a monotonic clock, seconds.
@@ -70,12 +71,12 @@ class Composer:
         Errors are passed on. Consume the result before the next call.
         """
         if isinstance(fact, ProtocolError):
-            self._watch.refused(role, fact)
+            self.watch.refused(role, fact, self._scans[-1].scan_id if self._scans else None)
             return (fact,)
-        self._watch.refusals.understood(role)
+        self.watch.refusals.understood(role)
         if isinstance(fact, _OURS):
             if self._plain:
-                self._watch.note(fact, now_s)
+                self.watch.note(fact, now_s)
                 return (fact,)
             return self._take_ours(role, fact, now_s)
         if isinstance(fact, _FOREIGN):
@@ -86,7 +87,7 @@ class Composer:
     def tick(self, now_s: float) -> Iterable[Composed]:
         """What follows from nothing having come: deadlines, ends that are due. Call it a few times per second."""
         if self._plain:
-            self._watch.tick(now_s)
+            self.watch.tick(now_s)
             return
         for scan in list(self._scans):
             yield from scan.advance(now_s)
@@ -108,7 +109,7 @@ class Composer:
 
     def closed(self, run: RunId) -> Iterable[Composed]:
         """The join has closed a run of a scan: what comes of it from now on is too late."""
-        self._watch.closed(run)
+        self.watch.closed(run)
         for scan in [scan for scan in self._scans if scan.start is not None and scan.start.run == run]:
             self._scans.remove(scan)
             yield from scan.close()
@@ -124,7 +125,7 @@ class Composer:
             if isinstance(message, ScanStart):
                 start = message
             elif isinstance(message, Resume) and start is not None and message.run == start.run:
-                self._watch.resume(start)
+                self.watch.resume(start)
                 self._resume(start, message)
 
     def findings(self) -> tuple[Finding, ...]:
@@ -320,7 +321,7 @@ class Composer:
         if first_s is None or role in scan.runs or scan.brings_positions or now_s - first_s < self._options.partner_s:
             return
         others = [run.said for run in self._runs[role].waiting]
-        text = f"no positions come for it: {self._watch.refusals.because_of(role)}"
+        text = f"no positions come for it: {self.watch.refusals.because_of(role)}"
         if others:
             mine = " and ".join(run.said for run in scan.runs.values())
             text = f"positions come under {', '.join(others)}, frames under {mine}: join them by scan.pairing = 'open-scan'"

@@ -51,10 +51,10 @@ class Watch:
         if self._open == run:
             self._open = None
 
-    def refused(self, role: Role, error: ProtocolError) -> None:
-        """A message that cannot be used: of the scan that it names, else of the one that is open."""
+    def refused(self, role: Role, error: ProtocolError, composed: str | None) -> None:
+        """A message that cannot be used: of the scan that it names, else of the one that is open, as `composed` is."""
         self.refusals.add(role, error)
-        scan_id = error.scan_id if error.scan_id is not None or self._open is None else self._open.scan_id
+        scan_id = error.scan_id or composed or (None if self._open is None else self._open.scan_id)
         if scan_id is not None:
             self._findings.say(scan_id, f"refused {role.value}", f"a message of detector.{role.value} was refused: {error}")
 

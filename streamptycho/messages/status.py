@@ -89,7 +89,8 @@ class ReceiveStatus(Status):
     missing_positions: Count | None = None
     """The same of the positions."""
     remarks: tuple[str, ...] = ()
-    """What people should know of how the scan was put together, each with the setting that answers."""
+    """What people should know of how the scan was put together, each with the setting that answers; without a scan, why
+    nothing is understood of what comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,6 +193,10 @@ class ReceiveStage(Stage[ReceiveStatus]):
     def _open(self) -> dict[str, ReceiveStatus]:
         return {scan_id: self._status(scan, ServiceState.RECEIVING) for scan_id, scan in self.matcher.scans.items()}
 
+    def _idle(self) -> ReceiveStatus:
+        refused = self._composer.watch.refusals.sentences()
+        return dataclasses.replace(super()._idle(), remarks=tuple(text[:MAX_REMARK] for text in refused))
+
     def _last_status(self, scan: OpenScan, end: ScanEnd) -> ReceiveStatus:
         """The final counts of a scan, with what is missing; a scan that is not complete is told in the log."""
         self._tell()

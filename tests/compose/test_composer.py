@@ -540,6 +540,13 @@ def test_documents_of_a_run_that_began_before_are_told_once():
     assert [str(finding) for finding in chain.composer.fresh() if finding.reason == BEGAN_BEFORE], "after another run, again"
 
 
+def test_the_first_refusal_within_a_scan_is_a_remark_of_it():
+    bad = CodecError("message", "JSON, as in Stream V1")
+    chain = Chain(**KNOWN)((FRAMES, began()), (POSITIONS, began("abc")), (FRAMES, frames([0])), (FRAMES, bad), (FRAMES, bad))
+    said = [str(finding) for finding in chain.composer.fresh()]
+    assert said == [f"series-12: a message of detector.frames was refused: {bad}"]
+
+
 class TestRefusalsBetweenOurOwnStreams:
     BAD = CodecError("frame.index", "text where a number should be")
 

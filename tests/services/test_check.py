@@ -201,6 +201,7 @@ def test_a_format_that_is_not_the_configured_one_is_recognised():
 )
 def test_what_answers_where_a_panda_should_is_told(says: bytes, remedy: str):
     with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        server.settimeout(WAIT_S)
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
         def answer() -> None:
@@ -208,7 +209,8 @@ def test_what_answers_where_a_panda_should_is_told(says: bytes, remedy: str):
                 peer, _address = server.accept()
                 stack.enter_context(peer).sendall(says)
 
-        threading.Thread(target=answer, daemon=True).start()
+        thread = threading.Thread(target=answer)
+        thread.start()
         config = load(
             None,
             {
@@ -218,6 +220,7 @@ def test_what_answers_where_a_panda_should_is_told(says: bytes, remedy: str):
             },
         )
         found = check_streams(config, 0.7)["positions"]
+        thread.join(WAIT_S)
     assert remedy in found["remedy"], found
     assert says.startswith(b"OK") or address in found["remedy"]
 

@@ -141,7 +141,9 @@ class _Running:
         silence_s = None if status is None else status.silence_s.get(role.value)
         if silence_s is None:
             return {"seen": "the running receiver has heard nothing from it"}
-        return {"seen": f"by the running receiver: the latest {silence_s:.0f} s ago, and no scan with it; its log says why"}
+        why = "; ".join(status.remarks) if status is not None and status.scan_id is None else ""
+        seen = f"by the running receiver: the latest {silence_s:.0f} s ago, and no scan with it"
+        return {"seen": f"{seen}: {why}" if why else f"{seen}; its log says why"}
 
     def report(self) -> dict[str, Any]:
         """Figures of that scan, and what was announced of it."""

@@ -34,13 +34,13 @@ def summarise(watcher: Watcher, truth: Path | None, failures: Sequence[str] = ()
     ``end`` tells why the scan ended, ``remarks`` what is to be known of how it was put together, ``write_problem`` what came
     and could not be written, ``problem`` what went wrong in any service. Only the scan that the truth belongs to is compared
     with it. A scan that has no closed file is among them. ``refused`` counts, by reason, messages of no scan and those that
-    no scan could use; ``failures`` are those of services at the end.
+    no scan could use, ``refusals`` are sentences that tell why, of what came between scans and was not followed by anything
+    that could be understood; ``failures`` are those of services at the end.
     """
     scans = [_scan(known.facts(), truth) for known in watcher.runs]
     last = scans[-1] if scans else _scan(Known(RunId("")).facts(), None)
-    return (
-        last | ({"scans": scans} if len(scans) > 1 else {}) | {"refused": dict(watcher.refused), "failures": list(failures)}
-    )
+    refused = {"refused": dict(watcher.refused), "refusals": list(watcher.refusals), "failures": list(failures)}
+    return last | ({"scans": scans} if len(scans) > 1 else {}) | refused
 
 
 def _scan(facts: Facts, truth: Path | None) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def shortfalls(summary: dict[str, Any]) -> list[str]:
     for reason, count in summary["refused"].items():
         if reason in _UNRECORDED or (summary["scan"] is None and reason not in _HARMLESS):
             lines.append(f"{count} messages are in no file ({reason}): {_WORDS.get(reason, _UNREADABLE)}")
-    return lines
+    return [*lines, *(summary["refusals"] if lines or "undecodable" in summary["refused"] else ())]
 
 
 def _unplaced(frames: dict[str, Any]) -> int:

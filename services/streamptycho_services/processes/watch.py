@@ -17,6 +17,8 @@ from streamptycho.wire.sockets import Receiver
 MAX_SCANS = 1000
 """Scans that are remembered: a terminal may run for weeks."""
 _WITH_PICTURES = 8
+MAX_REFUSALS = 4
+"""Reasons of refusals that are remembered."""
 
 
 class Watcher:
@@ -37,6 +39,8 @@ class Watcher:
         self._kinds: set[type[Status]] = set()
         self._refused: dict[int, Counter[str]] = {}
         """By start of the receiver."""
+        self.refusals: dict[str, None] = {}
+        """Why messages of no scan were refused, each reason once, the newest last."""
 
     def __enter__(self) -> "Watcher":
         return self
@@ -65,6 +69,7 @@ class Watcher:
             self._refused[message.restarts] = refused | Counter(message.rejected)
         if message.run is None:
             self.idle[message.service] = message
+            self._note_refusals(message)
             return
         known, newest = self.runs.find(message.run), self.known(message.run.scan_id)
         if known is None and (newest is None or newest.run < message.run):
@@ -76,6 +81,13 @@ class Watcher:
                 old.forget_pictures()
         if known is not None:
             known.take(message)
+
+    def _note_refusals(self, status: Status) -> None:
+        for text in status.remarks if isinstance(status, ReceiveStatus) else ():
+            self.refusals.pop(text, None)
+            self.refusals[text] = None
+            if len(self.refusals) > MAX_REFUSALS:
+                del self.refusals[next(iter(self.refusals))]
 
     @property
     def ready(self) -> bool:
