@@ -93,3 +93,9 @@ def test_its_json_is_what_the_simulator_sends():
     items = [Item(stream=Stream.POSITIONS, message=message) for message in told]
     start, data, ended = (json.loads(part) for item in items for (part,) in sender.messages(item))
     assert [data, start, ended] == shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_it_says_what_becomes_of_a_name_that_comes_twice(page: Path):
+    assert "(../files.md#the-same-name-twice)" in page.read_text(encoding="utf-8")
+    assert "### The same name twice\n" in (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
