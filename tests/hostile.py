@@ -104,6 +104,7 @@ GOOD: dict[str, Message] = {
         missing=95,
         missing_positions=5,
         remarks=("set scan.pairing", "µ"),
+        connections={"frames": "nothing listens there"},
     ),
     "reconstruct_status": ReconstructStatus(
         service="reconstruct",
@@ -212,7 +213,7 @@ OPTIONAL = {
     "estimates": {"mode_powers", "trust", "unexplained", "probe_origin", "service"},
     "receive_status": _HEALTH
     | {"rate_hz", "unique", "expected", "positions", "announced", "announced_positions", "gaps", "missing"}
-    | {"missing_positions", "remarks"},
+    | {"missing_positions", "remarks", "connections"},
     "reconstruct_status": _HEALTH
     | {"error", "updates", "updates_hz", "passes", "position_shift_px", "unexplained", "lag_s", "device", "probe", "trust"}
     | {"no_picture"},

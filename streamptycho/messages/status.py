@@ -91,6 +91,8 @@ class ReceiveStatus(Status):
     remarks: tuple[str, ...] = ()
     """What people should know of how the scan was put together, each with the setting that answers; without a scan, why
     nothing is understood of what comes."""
+    connections: dict[str, str] = field(default_factory=dict)
+    """``frames`` or ``positions`` to how it stands with the connection to a sender of whom nothing has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

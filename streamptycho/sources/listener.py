@@ -39,6 +39,11 @@ class Source(Protocol):
         """What to wait for, at the moment; None if there is nothing, and the source is to be asked now and then."""
         ...
 
+    @property
+    def standing(self) -> str:
+        """How it stands with the connection to the sender, as long as nothing has come; empty where there is none."""
+        ...
+
     def poll(self, timeout_s: float) -> Sequence[Part] | None:
         """The parts of the next message, or None if none comes in time; no parts at all if a connection has broken and there
         is a new one.
@@ -224,6 +229,12 @@ class Listener(Closing):
         """How long nothing has come, by role; None before the first message."""
         now_s = time.monotonic()
         return {stream.role: None if stream.heard_s is None else now_s - stream.heard_s for stream in self._streams}
+
+    @property
+    def standings(self) -> dict[str, str]:
+        """By role, how it stands with the connection to a sender of whom nothing has come."""
+        standings = {stream.role: stream.source.standing for stream in self._streams if stream.heard_s is None}
+        return {role: words for role, words in standings.items() if words}
 
     def receive(self, timeout_s: float) -> Heard | None:
         """The next fact, or None if nothing came in time.

@@ -13,6 +13,7 @@ import time
 from streamptycho.options import Closing
 from streamptycho.sources.options import DetectorEndpoint, host_and_port
 from streamptycho.wire.sockets import readable
+from streamptycho.wire.watch import IDLE
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class TcpSource(Closing):
         self._next_s = self._since_s = time.monotonic()
         self._told = ""
         """Why there is no connection, or was none until a byte came, as the log has it."""
+        self._why = ""
+        """The same, as it is at present."""
         self._there, self._unanswered = True, not greeting
         """Whether it has been said since that there is one; and that it is not answered, or need not be."""
         self._made_s = math.inf
@@ -66,6 +69,15 @@ class TcpSource(Closing):
             self._unanswered = True
             log.warning("%s", unanswered(self.address, self._peer))
         return self._socket.fileno()
+
+    @property
+    def standing(self) -> str:
+        """How it stands with the connection, as long as nothing has come."""
+        if self._socket is None:
+            return f"{self.address}: {self._why}" if self._why else ""
+        if self._greeting and self._unanswered:
+            return unanswered(self.address, self._peer)
+        return f"connected to {self.address}, {IDLE}"
 
     def _say_it_is_there(self) -> None:
         if not self._there:
@@ -120,7 +132,7 @@ class TcpSource(Closing):
 
     def _later(self, why: str, *, at_once: bool = False) -> None:
         """Try again after a while, and say why; a connection that breaks again and again without a byte is told of once."""
-        now_s = time.monotonic()
+        now_s, self._why = time.monotonic(), why
         self._next_s = now_s + self._back_off_s
         self._back_off_s = min(2 * self._back_off_s, MAX_BACK_OFF_S)
         if why != self._told and (at_once or now_s - self._since_s > PATIENCE_S):

@@ -327,3 +327,12 @@ def test_a_stream_in_the_middle_of_a_run_is_not_called_misread(caplog):
             list(misread.hear([message], dialect.feed([message], 0.0)))
     assert not caplog.records
     assert misread.over
+
+
+def test_a_socket_that_does_not_fit_is_told():
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "detector.positions.socket": "pull"}
+    config = load(None, flags | {"services.display_receive": free_address()})
+    with new_context() as context, Sender(context, pub):
+        found = check_streams(config, 1, take=True)["positions"]
+    assert found["remedy"] == f"no connection to {pub.address}: the sender's socket does not fit, set socket = 'sub'"

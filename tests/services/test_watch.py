@@ -288,6 +288,9 @@ def test_streams_that_have_said_nothing_are_told_of_until_there_is_a_scan():
     quiet = word("receive", None, silence_s={"positions": 0.1})
     (line,) = run.unheard(Told(quiet), DetectorEndpoints())
     assert line.startswith("nothing has come yet from frames at tcp://127.0.0.1:5555")
+    standing = "no connection to tcp://127.0.0.1:5555: nothing listens there"
+    known = word("receive", None, silence_s={"positions": 0.1}, connections={"frames": standing})
+    assert run.unheard(Told(known), DetectorEndpoints()) == [f"nothing has come yet from frames: {standing}\n"]
     assert run.unheard(Told(word("receive", None, silence_s={"positions": 0.1, "frames": 9.0})), DetectorEndpoints()) == []
     assert run.unheard(Told(quiet, over(3)), DetectorEndpoints()) == []
     assert run.unheard(Told(), DetectorEndpoints()) == []

@@ -25,6 +25,7 @@ from streamptycho.wire.codec import Part
 from streamptycho.wire.curve import Context
 from streamptycho.wire.endpoint import Endpoint, SocketKind
 from streamptycho.wire.sockets import Pollable, Receiver, new_context
+from streamptycho.wire.watch import IDLE
 from streamptycho_services.commands.heard import BEFORE, Found
 from streamptycho_services.processes.folder import displays
 
@@ -62,7 +63,7 @@ def check_streams(config: Config, seconds: float, *, take: bool = False) -> dict
             running.hear(receiver)
     for role in kept:
         states[role] = _seen(found[role], ends[role], kept[role].messages)
-    _explain_silence(ends, states)
+    _explain_silence(ends, states, {role: kept[role].standing for role in kept})
     for role, state in states.items():
         if state["state"] == LEFT_OUT and running.status is not None:
             state |= running.stream(role)
@@ -104,6 +105,10 @@ class _Kept:
     @property
     def pollable(self) -> Pollable | None:
         return self._source.pollable
+
+    @property
+    def standing(self) -> str:
+        return self._source.standing
 
     def poll(self, timeout_s: float) -> Sequence[Part] | None:
         parts = self._source.poll(timeout_s)
@@ -198,7 +203,9 @@ def _socket(end: DetectorEndpoint) -> str:
     return f"{end.socket} {'bound to' if end.bind else 'connected to'} {end.address}"
 
 
-def _explain_silence(ends: dict[Role, DetectorEndpoint], states: dict[Role, dict[str, Any]]) -> None:
+def _explain_silence(
+    ends: dict[Role, DetectorEndpoint], states: dict[Role, dict[str, Any]], standings: dict[Role, str]
+) -> None:
     """Say of each stream on which nothing has come whether its sender is there, and what it may wait for."""
     silent = [role for role, state in states.items() if state["state"] == "silent" and state["remedy"] is None]
     refused = {role: problem for role in silent if (problem := _no_connection(ends[role]))}
@@ -206,7 +213,8 @@ def _explain_silence(ends: dict[Role, DetectorEndpoint], states: dict[Role, dict
     for role in silent:
         others = " and ".join(f"detector.{other}" for other in absent)
         waits = f"; a sender of several streams may also wait until somebody takes {others}" if others else ""
-        states[role]["remedy"] = refused.get(role) or _why_silent(ends[role]) + waits
+        misfit = standings[role] if ends[role].socket is not SocketKind.STREAM and IDLE not in standings[role] else ""
+        states[role]["remedy"] = refused.get(role) or misfit or _why_silent(ends[role]) + waits
 
 
 def _no_connection(end: DetectorEndpoint) -> str | None:
