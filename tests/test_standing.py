@@ -12,6 +12,8 @@ from streamptycho.compose.options import Role
 from streamptycho.sources.listener import listen
 from streamptycho.sources.options import DetectorEndpoint
 from streamptycho.wire.endpoint import Endpoint, SocketKind
+from streamptycho.wire.keys import write_key_pair
+from streamptycho.wire.security import SecurityOptions
 from streamptycho.wire.sockets import Inlet, Sender, new_context
 from streamptycho.wire.watch import Watch
 from tests.chain import wait_until
@@ -82,6 +84,23 @@ def test_what_speaks_something_else(server):
 
 def test_what_does_not_speak(server):
     told(server(b""), "connected to {}, but no ZeroMQ socket answers there")
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_with_keys_who_breaks_off_may_not_accept_ours(keyed: bool):
+    for event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_DISCONNECTED):
+        watch = Watch(None, Endpoint(address="tcp://a:1", socket=SocketKind.PULL))
+        watch.keyed = keyed
+        watch.hear(zmq.EVENT_CONNECTED)
+        watch.hear(event)
+        assert ("keys" in watch.standing) is keyed
+
+
+def test_a_peer_that_wants_keys_is_told(tmp_path):
+    _, secret = write_key_pair(tmp_path, "server")
+    there = Endpoint(address=free_address(), socket=SocketKind.PUB, bind=True)
+    with new_context(SecurityOptions(secret_key=secret)) as context, Sender(context, there):
+        told(there.address, "no connection to {}: its keys and ours do not fit, the log says why")
 
 
 def test_a_listener_tells_of_streams_from_which_nothing_has_come():

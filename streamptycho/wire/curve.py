@@ -127,6 +127,7 @@ def secure(socket: Any, endpoint: Endpoint) -> "Watch":
         else:
             server = keys.server if path is None else load_public_key(path, f"server_key of {endpoint.address}")
             socket.setsockopt(zmq.CURVE_SERVERKEY, server)
+    watch.keyed = keys is not None
     name = f"inproc://guard-{next(_names)}"
     connects = _CONNECTS | (ATTEMPTS if endpoint.socket in TOLD else 0)
     socket.monitor(name, _BINDS if endpoint.bind else connects)

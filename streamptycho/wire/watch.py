@@ -35,6 +35,8 @@ class Watch:
         self.address = endpoint.address
         self.given_up = False
         """Set by the guard some time after libzmq has given the connection up for good."""
+        self.keyed = False
+        """Whether both ends have to show keys, so that who breaks off may not accept ours."""
         self._words = ""
         self._attempted = False
         """Whether something was heard of the latest attempt; nothing is, where its address could not be looked up."""
@@ -57,9 +59,9 @@ class Watch:
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_AUTH):
             self._words = _KEYS
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._words = _STRANGER
+            self._words = _KEYS if self.keyed else _STRANGER
         elif event == zmq.EVENT_DISCONNECTED:
-            self._words = {_MET: _ENDED, _NO_WORD: _MISFIT}.get(self._words, self._words)
+            self._words = {_MET: _ENDED, _NO_WORD: _KEYS if self.keyed else _MISFIT}.get(self._words, self._words)
         elif event == zmq.EVENT_CONNECT_RETRIED and not self._attempted:
             self._words = _UNKNOWN
         self._attempted = event != zmq.EVENT_CONNECT_RETRIED
