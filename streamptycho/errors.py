@@ -19,6 +19,9 @@
 Every error names the field, the value found and the remedy. Anything outside the tree is a bug: it stops the process.
 """
 
+BEGAN_BEFORE = "began_before"
+"""Reason of errors about messages that are well formed, of a run that began before anybody listened."""
+
 
 class StreamPtychoError(Exception):
     """Root of all errors that streamptycho raises on purpose."""

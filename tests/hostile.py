@@ -105,6 +105,7 @@ GOOD: dict[str, Message] = {
         missing_positions=5,
         remarks=("set scan.pairing", "µ"),
         stream_remarks=("detector.frames: not understood",),
+        connections={"frames": "nothing listens there"},
     ),
     "reconstruct_status": ReconstructStatus(
         service="reconstruct",
@@ -213,7 +214,7 @@ OPTIONAL = {
     "estimates": {"mode_powers", "trust", "unexplained", "probe_origin", "service"},
     "receive_status": _HEALTH
     | {"rate_hz", "unique", "expected", "positions", "announced", "announced_positions", "gaps", "missing"}
-    | {"missing_positions", "remarks", "stream_remarks"},
+    | {"missing_positions", "remarks", "stream_remarks", "connections"},
     "reconstruct_status": _HEALTH
     | {"error", "updates", "updates_hz", "passes", "position_shift_px", "unexplained", "lag_s", "device", "probe", "trust"}
     | {"no_picture"},

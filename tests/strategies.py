@@ -221,6 +221,7 @@ def receive_statuses(draw: st.DrawFn) -> ReceiveStatus:
         announced_positions=draw(st.none() | counts),
         remarks=draw(st.lists(st.text(max_size=20), max_size=3).map(tuple)),
         stream_remarks=draw(st.lists(st.text(max_size=20), max_size=3).map(tuple)),
+        connections=draw(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=2)),
         gaps=draw(counts),
         missing=draw(st.none() | counts),
         missing_positions=draw(st.none() | counts),

@@ -41,7 +41,7 @@ GOLDEN = {
     "positions": "6300d6f644e331774cabe4aadb7b59b3aa4a03885a04365adcac53896e10d601",
     "end": "24135e1049bc892c9eebd1b60c9a22b7d9a58a94cde752e2583cdffdf82aacf5",
     "snapshot": "0c5e2dd78871f2700ce6f26a48754e5e7a397e99551ba8a858953726e069648b",
-    "receive_status": "4d8ec5a4ab60855076a258a4c2bf987ecac2f5cae0dd335bd99b80844755b05a",
+    "receive_status": "70f9939fbc1d382afe07cdb1ec5f598f3b52a96558a7d3856a86c19537a7b3a0",
     "reconstruct_status": "71fe3ac20eb77bd65c4dec2db3416aabf51f0a519b5756b79f1fd0d81d9f014e",
     "write_status": "c50eb0d3980f0626e69d9a4ffdc5987ea63b5f0e0776cae6fb2990edc7612d76",
     "survey": "212266cc0aae0a3758e258315400ac1a9342bd2791094912e5e8b85fa7f10c78",

@@ -26,6 +26,7 @@ from streamptycho.wire.outlink import OutLink
 from streamptycho.wire.questions import Replier, ask
 from streamptycho.wire.security import NO_KEYS, SecurityOptions, leaves_the_machine
 from streamptycho.wire.sockets import Receiver, Sender
+from streamptycho.wire.watch import Watch
 from streamptycho_services import cli
 from tests.chain import wait_until
 from tests.hostile import GOOD
@@ -359,10 +360,8 @@ class TestMemory:
         assert named == ["it does not speak ZeroMQ with CURVE"]
 
     def test_one_failure_of_a_peer_that_ends_is_not_told(self, caplog):
-        class Fake:
-            given_up, address = False, HERE
-
-        tries = Tries(Fake(), curve=True, key="security.server_key")  # type: ignore[arg-type]
+        watch = Watch(None, Endpoint(address=HERE, socket=SocketKind.SUB))
+        tries = Tries(watch, curve=True, key="security.server_key")
         tries.hear(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, 0)
         tries.tick(1e9)
         assert caplog.messages == []

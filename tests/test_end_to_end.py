@@ -326,6 +326,7 @@ class TestDemo:
             "stream_remarks",
             "restarts",
             "refused",
+            "refusals",
             "failures",
         } == set(report)
         assert (report["complete"], report["end"], report["missing"], report["missing_positions"]) == (

@@ -1,6 +1,8 @@
 """docs/how-to: settings load, messages are those of the code, the sender of ``your-own-daq.md`` is understood."""
 
 import ast
+import dataclasses
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -10,21 +12,25 @@ import pytest
 
 from streamptycho.config import load
 from streamptycho.dialects.door import Interpreter
+from streamptycho.messages.reasons import Stream
 from streamptycho.messages.stream import Frame, ScanEnd, ScanStart
 from streamptycho.wire.codec import decode
+from streamptycho_sim.formats.table_text import TableJson
+from streamptycho_sim.stream import Item
+from tests import scans
+from tests.how_to import FOLDER, settings
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "how-to" / f"{name}.md" for name in ("connect-eiger", "connect-panda", "bluesky", "your-own-daq")]
+PAGES = [FOLDER / f"{name}.md" for name in ("connect-eiger", "connect-panda", "bluesky", "your-own-daq")]
 LEAST = 6
 """Characters of a piece of a message from which it is looked for."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_settings_load(page: Path, tmp_path: Path):
-    blocks = re.findall(r"^( *)```toml\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = list(settings(page.stem))
     assert blocks
-    for indent, block in blocks:
-        text = re.sub(f"^{indent}", "", block, flags=re.MULTILINE)
+    for text in blocks:
         (tmp_path / "beamline.toml").write_text(text, encoding="utf-8")
         config = load(tmp_path / "beamline.toml")
         assert tomllib.loads(text).keys() <= {"detector", "scan"}
@@ -59,7 +65,7 @@ def test_its_messages_are_those_of_the_code():
 
 
 def test_its_sender_is_understood():
-    page = (ROOT / "docs" / "how-to" / "your-own-daq.md").read_text(encoding="utf-8")
+    page = (FOLDER / "your-own-daq.md").read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     names: dict = {}
     exec(compile(code, "your-own-daq.md", "exec"), names)
@@ -75,3 +81,21 @@ def test_its_sender_is_understood():
         assert message.taken_yx_m.tolist() == [yx_m[number].tolist()]
         assert (message.payload.decode() == frames[number]).all()
     assert [(end.stream, end.count) for end in ends if isinstance(end, ScanEnd)] == [("frames", 2), ("positions", 2)]
+
+
+def test_its_json_is_what_the_simulator_sends():
+    page = (FOLDER / "your-own-daq.md").read_text(encoding="utf-8")
+    shown = [json.loads(text) for text in re.findall(r'`?({"type": .*?})(?:`| before| after)', page)]
+    assert [one["type"] for one in shown] == ["data", "start", "end"]
+    sender = TableJson()
+    place = dataclasses.replace(scans.positions(0), yx_m=np.array([[-2e-6, 1.5e-6]]))
+    told = (scans.start("scan-42"), place, scans.end(1000, Stream.POSITIONS, "scan-42"))
+    items = [Item(stream=Stream.POSITIONS, message=message) for message in told]
+    start, data, ended = (json.loads(part) for item in items for (part,) in sender.messages(item))
+    assert [data, start, ended] == shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_it_says_what_becomes_of_a_name_that_comes_twice(page: Path):
+    assert "(../files.md#the-same-name-twice)" in page.read_text(encoding="utf-8")
+    assert "### The same name twice\n" in (ROOT / "docs" / "files.md").read_text(encoding="utf-8")

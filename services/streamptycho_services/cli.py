@@ -245,7 +245,11 @@ def recover(
         raise typer.Exit(2)
 
 
-@app.command(epilog="Example:\n\nstreamptycho check -c beamline.toml --seconds 5")
+@app.command(
+    epilog="Example:\n\nstreamptycho check -c beamline.toml --seconds 5\n\n"
+    "Exit codes: 0 each stream carries something that is understood; 3 one of them does not, or was not looked at, its "
+    "remedy says why; 2 settings cannot be used."
+)
 def check(
     seconds: Annotated[float, typer.Option(min=0.5, help="How long to listen.")] = 5.0,
     take: Annotated[

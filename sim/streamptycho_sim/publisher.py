@@ -64,7 +64,7 @@ class PublishOptions(Options):
     """What the frames are sent as."""
     positions_format: PositionsFormat = "streamptycho"
     """What the positions are sent as: panda-json in micrometres as Y.Mean and X.Mean, bluesky as a step scan of the motors
-    sy and sx, table-csv as lines and table-json as objects of index, x and y."""
+    sy and sx, table-csv as lines and table-json as in docs/how-to/your-own-daq.md."""
     peer_timeout_s: float = Field(default=60.0, gt=0)
     """Longest wait for the receivers, seconds."""
     send_timeout_s: float = Field(default=60.0, gt=0)

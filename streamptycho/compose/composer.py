@@ -62,32 +62,34 @@ class Composer:
         self._wall_ns = wall_ns
         self._findings = Findings()
         self._late = Late(self._findings)
-        self._watch = Watch(self._findings, options.partner_s)
         self._runs = {role: Runs(role) for role in Role}
         self._scans: list[Scan] = []
-        self._refused: dict[Role, str] = {}
+        self.watch = Watch(self._findings, options.partner_s)
+        """Its `refusals` tell of which endpoints nothing is understood."""
 
     def take(self, role: Role, fact: Fact, now_s: float) -> Iterable[Composed]:
         """What follows from a fact of the endpoint of this role; `now_s` is a monotonic clock, seconds.
 
         Errors are passed on. Consume the result before the next call.
         """
-        self._refused.pop(role, None)
+        if isinstance(fact, ProtocolError):
+            self.watch.refused(role, fact, self._scans[-1].scan_id if self._scans else None)
+            return (fact,)
+        self.watch.refusals.understood(role)
         if isinstance(fact, _OURS):
             if self._plain:
-                self._watch.note(fact, now_s)
+                self.watch.note(fact, now_s)
                 return (fact,)
             return self._take_ours(role, fact, now_s)
         if isinstance(fact, _FOREIGN):
             self._foreign.add(role)
             return self._take_foreign(role, fact, now_s)
-        self._refused[role] = str(fact)
         return (cast("Composed", fact),)
 
     def tick(self, now_s: float) -> Iterable[Composed]:
         """What follows from nothing having come: deadlines, ends that are due. Call it a few times per second."""
         if self._plain:
-            self._watch.tick(now_s)
+            self.watch.tick(now_s)
             return
         for scan in list(self._scans):
             yield from scan.advance(now_s)
@@ -111,6 +113,7 @@ class Composer:
 
     def closed(self, run: RunId) -> Iterable[Composed]:
         """The join has closed a run of a scan: what comes of it from now on is too late."""
+        self.watch.closed(run)
         for scan in [scan for scan in self._scans if scan.start is not None and scan.start.run == run]:
             self._scans.remove(scan)
             yield from scan.close()
@@ -126,7 +129,7 @@ class Composer:
             if isinstance(message, ScanStart):
                 start = message
             elif isinstance(message, Resume) and start is not None and message.run == start.run:
-                self._watch.resume(start)
+                self.watch.resume(start)
                 self._resume(start, message)
 
     def findings(self) -> tuple[Finding, ...]:
@@ -319,13 +322,10 @@ class Composer:
         if first_s is None or role in scan.runs or scan.brings_positions or now_s - first_s < self._options.partner_s:
             return
         others = [run.said for run in self._runs[role].waiting]
+        text = f"no positions come for it: {self.watch.refusals.because_of(role)}"
         if others:
             mine = " and ".join(run.said for run in scan.runs.values())
             text = f"positions come under {', '.join(others)}, frames under {mine}: join them by scan.pairing = 'open-scan'"
-        elif role in self._refused:
-            text = f"no positions come for it, what comes from detector.{role.value} is refused: {self._refused[role]}"
-        else:
-            text = f"no positions come for it: look whether their sender runs, and at detector.{role.value}"
         self._findings.say(scan.scan_id, "alone", text)
 
     def _give_up(self, now_s: float) -> Iterator[Composed]:

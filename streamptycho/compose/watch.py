@@ -1,4 +1,4 @@
-"""Streams in our own dialect need no composing; what is wrong between them is told nevertheless."""
+"""Streams in our own dialect need no composing; what is wrong between them, or refused, is told nevertheless."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamptycho.compose.findings import Findings
+from streamptycho.compose.options import Role
+from streamptycho.compose.refusals import Refusals
+from streamptycho.errors import ProtocolError
 from streamptycho.messages.reasons import Stream
 from streamptycho.messages.run import RunId
 from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
@@ -31,13 +34,29 @@ class Watch:
 
     def __init__(self, findings: Findings, partner_s: float) -> None:
         self._findings = findings
+        self.refusals = Refusals(findings)
         self._partner_s = partner_s
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._open: RunId | None = None
+        """The newest that has begun, as long as it is open."""
 
     def resume(self, start: ScanStart) -> None:
         """A scan that begins, or is open from before."""
         seen = self._of(start.scan_id)
         seen.run, seen.dtype, seen.shape = start.run, start.dtype, start.geometry.frame_shape
+        self._open = start.run
+
+    def closed(self, run: RunId) -> None:
+        """A run is over."""
+        if self._open == run:
+            self._open = None
+
+    def refused(self, role: Role, error: ProtocolError, composed: str | None) -> None:
+        """A message that cannot be used: of the scan that it names, else of the one that is open, as `composed` is."""
+        self.refusals.add(role, error)
+        scan_id = error.scan_id or composed or (None if self._open is None else self._open.scan_id)
+        if scan_id is not None:
+            self._findings.say(scan_id, f"refused {role.value}", f"a message of detector.{role.value} was refused: {error}")
 
     def note(self, message: ScanStart | Frame | Positions | ScanEnd, now_s: float) -> None:
         """A message that has come."""
@@ -91,7 +110,7 @@ class Watch:
                         "or set scan.pairing = 'open-scan'"
                     )
                 else:
-                    text = f"{these} come and no {those}: look whether their sender runs, and at detector.{those}"
+                    text = f"{these} come and no {those}: {self.refusals.because_of(Role(those))}"
                 self._findings.say(scan_id, "alone", text)
 
     def _of(self, scan_id: str) -> _Seen:

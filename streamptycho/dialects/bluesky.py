@@ -26,13 +26,14 @@ from streamptycho.dialects.bluesky_fields import text as text_of
 from streamptycho.dialects.bluesky_options import PathMap, Quantity, check_columns
 from streamptycho.dialects.bluesky_payload import loads, split
 from streamptycho.dialects.bluesky_stored import Joint
-from streamptycho.errors import CodecError, ConfigError, ProtocolError
+from streamptycho.errors import BEGAN_BEFORE, CodecError, ConfigError, ProtocolError
 from streamptycho.messages.facts import Began, Ended, ForeignFact, Learned, Place, Samples, StartParts, Stored
 from streamptycho.messages.reasons import EndReason
 from streamptycho.wire.codec import Part
 
 _RUNS, _STREAMS, _RESOURCES, _COLUMNS = 16, 64, 1024, 64
 """Most that are kept of open runs, of streams and files of one run, and of columns where none are named."""
+_BEFORE = "documents of a run that began before: its positions cannot be used; the next scan is taken"
 _IGNORED = frozenset({"resource", "datum", "datum_page", "bulk_events", "bulk_datum"})
 _REASONS = {"success": EndReason.COMPLETE, "abort": EndReason.ABORTED, "fail": EndReason.ABORTED}
 
@@ -224,6 +225,8 @@ class Bluesky:
         for run in self._runs.values():
             if uid in run.streams:
                 return run.streams[uid]
+        if not self._runs:
+            raise CodecError(f"{name}.descriptor", _BEFORE, reason=BEGAN_BEFORE)
         raise CodecError(f"{name}.descriptor", f"{uid[:40]!r} is not known: what describes these values was missed")
 
     def _event(self, doc: Document) -> Iterator[ForeignFact]:
@@ -254,9 +257,7 @@ class Bluesky:
         key = text_of(doc, "stream_resource.data_key")
         run = self._runs.get(of_run) if isinstance(of_run, str) else next(reversed(self._runs.values()), None)
         if run is None:
-            raise CodecError(
-                "stream_resource.run_start", f"{said(of_run)} is not known: the beginning of this run was missed"
-            )
+            raise CodecError("stream_resource.run_start", _BEFORE, reason=BEGAN_BEFORE)
         if len(run.resources) >= _RESOURCES:
             raise CodecError("stream_resource", f"the run has more than {_RESOURCES} of them")
         run.resources[uid] = (key, doc)
@@ -293,6 +294,8 @@ class Bluesky:
     def _stop(self, doc: Document) -> Iterator[ForeignFact | ProtocolError]:
         uid, status, why = text_of(doc, "stop.run_start"), doc.get("exit_status"), doc.get("reason")
         run = self._runs.pop(uid, None)
+        if run is None:
+            yield CodecError("stop.run_start", _BEFORE, reason=BEGAN_BEFORE)
         rows = 1
         for stream in run.streams.values() if run is not None else ():
             rows = max([rows, *stream.stored.values()])

@@ -55,6 +55,8 @@ class StreamDialect(Dialect, Protocol):
 
     greeting: bytes
     """Sent first on each connection."""
+    peer: str
+    """What answers it, for people: ``"PandA data port (8889)"``."""
 
     def restarted(self, now_s: float) -> Iterable[Fact]:
         """Facts that follow from a new connection in place of one that broke; called before its first bytes are fed.
@@ -163,6 +165,8 @@ class Interpreter:
         self._reported: set[type] = set()
         self.greeting: bytes = getattr(self._dialect, "greeting", b"")
         """What a source of connections sends first on each."""
+        self.peer: str = getattr(self._dialect, "peer", f"peer that speaks {name}")
+        """What answers it."""
 
     def feed(self, parts: Sequence[Part], now_s: float) -> Iterator[Fact]:
         """Facts that a message tells."""

@@ -89,9 +89,12 @@ class ReceiveStatus(Status):
     missing_positions: Count | None = None
     """The same of the positions."""
     remarks: tuple[str, ...] = ()
-    """What people should know of how the scan was put together, each with the setting that answers."""
+    """What people should know of how the scan was put together, each with the setting that answers; without a scan, why
+    nothing is understood of what comes."""
     stream_remarks: tuple[str, ...] = ()
     """The same of what concerns no open scan: a stream that is not understood, a run without one, what came late."""
+    connections: dict[str, str] = field(default_factory=dict)
+    """``frames`` or ``positions`` to how it stands with the connection to a sender of whom nothing has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

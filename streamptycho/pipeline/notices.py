@@ -4,7 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
-from streamptycho.errors import ProtocolError
+from streamptycho.errors import BEGAN_BEFORE, ProtocolError
 from streamptycho.join.rejected import Rejected
 from streamptycho.messages.reasons import DropReason
 from streamptycho.messages.run import RunId
@@ -85,7 +85,7 @@ class Notices:
 
     def refused(self, error: ProtocolError) -> None:
         """A message that cannot be decoded."""
-        if self._may_warn(error.field):
+        if error.reason != BEGAN_BEFORE and self._may_warn(error.field):  # that is a finding
             log.warning("a message was refused: %s", error)
 
     def _may_warn(self, what: str) -> bool:

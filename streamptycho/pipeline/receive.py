@@ -208,11 +208,13 @@ class ReceiveStage(Stage[ReceiveStatus]):
         self.rejected.add("dark_engine_full", last.scan_id, darks)
         return True
 
-    def _idle(self) -> ReceiveStatus:
-        return dataclasses.replace(super()._idle(), stream_remarks=self._of_no_scan())
-
     def _open(self) -> dict[str, ReceiveStatus]:
         return {scan_id: self._status(scan, ServiceState.RECEIVING) for scan_id, scan in self.matcher.scans.items()}
+
+    def _idle(self) -> ReceiveStatus:
+        refused = self._composer.watch.refusals.sentences()
+        remarks = tuple(text[:MAX_REMARK] for text in refused)
+        return dataclasses.replace(super()._idle(), remarks=remarks, stream_remarks=self._of_no_scan())
 
     def _last_status(self, scan: OpenScan, end: ScanEnd) -> ReceiveStatus:
         """The final counts of a scan, with what is missing; a scan that is not complete is told in the log."""

@@ -39,6 +39,11 @@ class Source(Protocol):
         """What to wait for, at the moment; None if there is nothing, and the source is to be asked now and then."""
         ...
 
+    @property
+    def standing(self) -> str:
+        """How it stands with the connection to the sender, as long as nothing has come; empty where there is none."""
+        ...
+
     def poll(self, timeout_s: float) -> Sequence[Part] | None:
         """The parts of the next message, or None if none comes in time; no parts at all if a connection has broken and there
         is a new one.
@@ -225,6 +230,12 @@ class Listener(Closing):
         now_s = time.monotonic()
         return {stream.role: None if stream.heard_s is None else now_s - stream.heard_s for stream in self._streams}
 
+    @property
+    def standings(self) -> dict[str, str]:
+        """By role, how it stands with the connection to a sender of whom nothing has come."""
+        standings = {stream.role: stream.source.standing for stream in self._streams if stream.heard_s is None}
+        return {role: words for role, words in standings.items() if words}
+
     def receive(self, timeout_s: float) -> Heard | None:
         """The next fact, or None if nothing came in time.
 
@@ -299,5 +310,5 @@ def open_stream(
         files = ScanFiles(endpoint.address, Hdf5.model_validate(endpoint.options))
         return Stream(role, files, dialect, files)
     if endpoint.socket is SocketKind.STREAM:
-        return Stream(role, TcpSource(endpoint, dialect.greeting), dialect, misread=misread)
+        return Stream(role, TcpSource(endpoint, dialect.greeting, dialect.peer), dialect, misread=misread)
     return Stream(role, Inlet(context, endpoint), dialect, misread=misread)

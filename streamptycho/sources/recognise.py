@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from streamptycho.dialects.door import Interpreter, built_in
-from streamptycho.errors import ConfigError, ProtocolError
+from streamptycho.errors import BEGAN_BEFORE, ConfigError, ProtocolError
 from streamptycho.messages.facts import Fact, Frames, Remark, Samples, Stored
 from streamptycho.messages.stream import Frame, Positions
 from streamptycho.sources.options import USUAL
@@ -41,9 +41,13 @@ def recognise(messages: Sequence[Sequence[Part]], *, connection: bool) -> list[s
 
 def _score(facts: Sequence[Fact]) -> tuple[int, int]:
     """Data understood, and other facts less what was not understood; nothing if most was not."""
-    wrong = sum(isinstance(fact, ProtocolError) for fact in facts)
+    wrong = sum(_is_wrong(fact) for fact in facts)
     data = sum(isinstance(fact, _DATA) for fact in facts)
     return (data, len(facts) - 2 * wrong) if 2 * wrong < len(facts) else (0, 0)
+
+
+def _is_wrong(fact: Fact) -> bool:
+    return isinstance(fact, ProtocolError) and fact.reason != BEGAN_BEFORE
 
 
 class Misread:
@@ -67,7 +71,7 @@ class Misread:
             yield from facts
             return
         told = list(facts)
-        self.over = any(not isinstance(fact, ProtocolError) for fact in told)
+        self.over = any(not _is_wrong(fact) for fact in told)
         if not self.over:
             self._refused += bool(told)
             self._room -= sum(map(len, parts))

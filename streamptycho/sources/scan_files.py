@@ -116,6 +116,11 @@ class ScanFiles(Background):
         self._thread.start()
 
     @property
+    def standing(self) -> str:
+        """No connection is made."""
+        return ""
+
+    @property
     def pollable(self) -> None:
         """There is nothing to wait for."""
 

@@ -5,6 +5,7 @@ kept here: what is not asked for waits in the system's buffers, and then at the 
 """
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import time
 from streamptycho.options import Closing
 from streamptycho.sources.options import DetectorEndpoint, host_and_port
 from streamptycho.wire.sockets import readable
+from streamptycho.wire.watch import IDLE
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,10 @@ CONNECT_S = 5.0
 """How long one attempt may take, for each address that the name of the host has."""
 BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 5.0
 """Time before the next attempt: at first, and after many that gave no byte."""
+STANDS_S = 1.0
+"""How long a connection without a byte stands before it is said to be there: some peers hang up at once."""
+ANSWER_S = 3.0
+"""How long a greeting is without an answer before that is said."""
 PATIENCE_S = 3.0
 """How long a connection is tried in vain before that is said: the peer may be about to start."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -28,14 +34,14 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_
 
 
 class TcpSource(Closing):
-    """Connects to `endpoint`, says `greeting` first, and hands out what comes.
+    """Connects to `endpoint`, says `greeting` first, which a `peer` answers, and hands out what comes.
 
     The first connection that replaces one which broke is announced by a message without parts, before its first bytes.
     """
 
-    def __init__(self, endpoint: DetectorEndpoint, greeting: bytes = b"") -> None:
+    def __init__(self, endpoint: DetectorEndpoint, greeting: bytes = b"", peer: str = "") -> None:
         self.address = endpoint.address
-        self._greeting = greeting
+        self._greeting, self._peer = greeting, peer
         self._socket: socket.socket | None = None
         self._attempt: _Attempt | None = None
         self._broke = False
@@ -43,12 +49,40 @@ class TcpSource(Closing):
         self._back_off_s = BACK_OFF_S
         self._next_s = self._since_s = time.monotonic()
         self._told = ""
-        """Why there is no connection, as the log has it."""
+        """Why there is no connection, or was none until a byte came, as the log has it."""
+        self._why = ""
+        """The same, as it is at present."""
+        self._there, self._unanswered = True, not greeting
+        """Whether it has been said since that there is one; and that it is not answered, or need not be."""
+        self._made_s = math.inf
+        """When the connection was made, as long as no byte has come."""
 
     @property
     def pollable(self) -> int | None:
         """The connection, if there is one."""
-        return None if self._socket is None else self._socket.fileno()
+        if self._socket is None:
+            return None
+        stands_s = time.monotonic() - self._made_s
+        if stands_s >= STANDS_S:
+            self._say_it_is_there()
+        if stands_s >= ANSWER_S and not self._unanswered:
+            self._unanswered = True
+            log.warning("%s", unanswered(self.address, self._peer))
+        return self._socket.fileno()
+
+    @property
+    def standing(self) -> str:
+        """How it stands with the connection, as long as nothing has come."""
+        if self._socket is None:
+            return f"{self.address}: {self._why}" if self._why else ""
+        if self._greeting and self._unanswered:
+            return unanswered(self.address, self._peer)
+        return f"connected to {self.address}, {IDLE}"
+
+    def _say_it_is_there(self) -> None:
+        if not self._there:
+            self._there = True
+            log.warning("%s: connected", self.address)
 
     def poll(self, timeout_s: float) -> list[bytes] | None:
         """What has come, as one part; no part at all for a new connection; None if nothing comes in time."""
@@ -66,7 +100,9 @@ class TcpSource(Closing):
         if not data:
             self._lose("the peer has closed it")
             return None
+        self._say_it_is_there()
         self._back_off_s, self._told = BACK_OFF_S, ""
+        self._made_s, self._unanswered = math.inf, not self._greeting
         return [data]
 
     def _connect(self, timeout_s: float) -> list[bytes] | None:
@@ -83,9 +119,7 @@ class TcpSource(Closing):
         if attempt.made is None:
             self._later(attempt.problem)
             return None
-        self._socket = attempt.made
-        if self._told:
-            log.info("%s: connected", self.address)
+        self._socket, self._made_s = attempt.made, now_s
         again, self._broke = self._broke, True
         return [] if again else None
 
@@ -98,11 +132,11 @@ class TcpSource(Closing):
 
     def _later(self, why: str, *, at_once: bool = False) -> None:
         """Try again after a while, and say why; a connection that breaks again and again without a byte is told of once."""
-        now_s = time.monotonic()
+        now_s, self._why = time.monotonic(), why
         self._next_s = now_s + self._back_off_s
         self._back_off_s = min(2 * self._back_off_s, MAX_BACK_OFF_S)
         if why != self._told and (at_once or now_s - self._since_s > PATIENCE_S):
-            self._told = why
+            self._told, self._there = why, False
             log.warning("%s: %s; trying again and again", self.address, why)
 
     def close(self) -> None:
@@ -113,6 +147,11 @@ class TcpSource(Closing):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def unanswered(address: str, peer: str) -> str:
+    """What is to be said of a connection on which nobody answers the greeting."""
+    return f"connected to {address}, but what is there does not answer: it is no {peer}; correct the address"
 
 
 class _Attempt:

@@ -24,6 +24,7 @@ from zmq.utils.monitor import parse_monitor_message
 from streamptycho.wire.endpoint import Endpoint
 from streamptycho.wire.keys import Keys, load_keys, load_public_key, public_keys
 from streamptycho.wire.security import NO_KEYS, SecurityOptions, leaves_the_machine
+from streamptycho.wire.watch import ATTEMPTS, TOLD, Watch
 
 log = logging.getLogger(__name__)
 
@@ -126,30 +127,14 @@ def secure(socket: Any, endpoint: Endpoint) -> "Watch":
         else:
             server = keys.server if path is None else load_public_key(path, f"server_key of {endpoint.address}")
             socket.setsockopt(zmq.CURVE_SERVERKEY, server)
+    watch.keyed = keys is not None
     name = f"inproc://guard-{next(_names)}"
-    socket.monitor(name, _BINDS if endpoint.bind else _CONNECTS)
+    connects = _CONNECTS | (ATTEMPTS if endpoint.socket in TOLD else 0)
+    socket.monitor(name, _BINDS if endpoint.bind else connects)
     guard.watch(
         name, Refusals(endpoint.address, guard.name_once) if endpoint.bind else Tries(watch, curve=keys is not None, key=key)
     )
     return watch
-
-
-class Watch:
-    """What is known of a socket's connection; for the thread that owns the socket."""
-
-    def __init__(self, socket: Any, endpoint: Endpoint) -> None:
-        self._socket = socket
-        self.address = endpoint.address
-        self.given_up = False
-        """Set by the guard some time after libzmq has given the connection up for good."""
-
-    def renew(self) -> None:
-        """Connect again if libzmq will not, for example because only one of the two ends had keys."""
-        if self.given_up:
-            self.given_up = False
-            with suppress(zmq.ZMQError):  # libzmq may have forgotten the address
-                self._socket.disconnect(self.address)
-            self._socket.connect(self.address)
 
 
 class Refusals:
@@ -206,6 +191,9 @@ class Tries:
 
     def hear(self, event: int, value: int) -> None:
         """Take in an event of the socket."""
+        self._watch.hear(event)
+        if event & ATTEMPTS:
+            return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._begin()
             return

@@ -88,6 +88,11 @@ class OpenSocket(Closing):
         """Address in use: shows the port chosen when binding to port ``*``."""
         return str(self.socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
+    @property
+    def standing(self) -> str:
+        """How it stands with a TCP connection that this end makes, as long as nothing has come; empty where nobody knows."""
+        return self._watch.standing
+
     def renew(self) -> None:
         """Connect again where libzmq has given up; costs nothing otherwise."""
         self._watch.renew()
@@ -255,6 +260,11 @@ class Receiver(Closing):
         now_s = time.monotonic()
         named = zip(self._names, self._inlets, strict=False)
         return {name: None if inlet.heard_s is None else now_s - inlet.heard_s for name, inlet in named}
+
+    @property
+    def standings(self) -> dict[str, str]:
+        """How it stands with connections that have a name: our services know it from their links."""
+        return {}
 
     def part(self) -> None:
         """Let links tell their senders how far they have come, for the last time."""

@@ -9,7 +9,8 @@ import pytest
 
 from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
-from streamptycho.errors import CodecError, GrammarError
+from streamptycho.dialects.bluesky import Bluesky
+from streamptycho.errors import BEGAN_BEFORE, CodecError, GrammarError
 from streamptycho.messages.facts import Frames
 from streamptycho.messages.reasons import EndReason, Stream
 from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, ScanStart
@@ -26,6 +27,7 @@ from tests.compose.helpers import (
     samples,
     whole,
 )  # fmt: skip
+from tests.dialects.hearing import told
 
 
 class TestScan:
@@ -561,10 +563,69 @@ def test_every_frame_leaves_once_or_is_counted(part: int):
 def test_positions_that_come_and_are_refused_are_said_to_be():
     bad = CodecError("header", "not msgpack")
     chain = Chain(**KNOWN)((FRAMES, began()), (FRAMES, frames([0])), (POSITIONS, bad)).wait(6)
-    wanted = "no positions come for it, what comes from detector.positions is refused: header: not msgpack"
+    wanted = "no positions come for it: what comes from detector.positions is refused: header: not msgpack"
     assert wanted in [finding.text for finding in chain.composer.fresh()]
     chain = Chain(**KNOWN)((POSITIONS, bad), *whole(2, frames_run="1")).wait(5)
     chain((FRAMES, began("2")), (FRAMES, frames([0], "2"))).wait(6)
     said = [finding.text for finding in chain.composer.fresh()]
     assert any("look whether their sender runs" in text for text in said), "what came later was understood"
     assert not any("is refused" in text for text in said)
+
+
+EVENTS = [
+    b' event {"uid": "e1", "descriptor": "d", "seq_num": 1, "data": {"y": 1.0, "x": 2.0}}',
+    b' event_page {"uid": ["e2"], "descriptor": "d", "seq_num": [2], "data": {"y": [1.0], "x": [2.0]}}',
+    b' stream_datum {"uid": "s", "descriptor": "d", "stream_resource": "r"}',
+]
+
+
+def test_documents_of_a_run_that_began_before_are_told_once():
+    before = [(POSITIONS, error) for error in told(Bluesky(), *EVENTS)]
+    assert len(before) == 3
+    chain = Chain(**KNOWN)(*before)
+    (finding,) = chain.composer.fresh()
+    assert str(finding).startswith("positions: documents of a run that began before: its positions cannot be used")
+    chain(*whole(2, frames_run="1"), *before)
+    assert [str(finding) for finding in chain.composer.fresh() if finding.reason == BEGAN_BEFORE], "after another run, again"
+
+
+def test_the_first_refusal_within_a_scan_is_a_remark_of_it():
+    bad = CodecError("message", "JSON, as in Stream V1")
+    chain = Chain(**KNOWN)((FRAMES, began()), (POSITIONS, began("abc")), (FRAMES, frames([0])), (FRAMES, bad), (FRAMES, bad))
+    said = [str(finding) for finding in chain.composer.fresh()]
+    assert said == [f"series-12: a message of detector.frames was refused: {bad}"]
+
+
+class TestRefusalsBetweenOurOwnStreams:
+    BAD = CodecError("frame.index", "text where a number should be")
+
+    def chain(self, *facts: tuple[Role, object]) -> list[str]:
+        chain = Chain(foreign=())(*facts).wait(6)
+        return [str(finding) for finding in chain.composer.fresh()]
+
+    def test_the_first_of_each_stream_is_a_remark_of_the_open_scan(self):
+        facts = [
+            (FRAMES, scans.start()),
+            (POSITIONS, self.BAD),
+            (POSITIONS, CodecError("header", "second")),
+            (FRAMES, self.BAD),
+        ]
+        assert self.chain(*facts) == [
+            f"s: a message of detector.{role} was refused: {self.BAD}" for role in ("positions", "frames")
+        ]
+
+    def test_or_of_the_scan_that_it_names(self):
+        bad = CodecError("frame.index", "no", scan_id="other", frames=1)
+        assert self.chain((FRAMES, scans.start()), (FRAMES, bad)) == [
+            f"other: a message of detector.frames was refused: {bad}"
+        ]
+
+    def test_of_none_when_the_scan_is_over(self):
+        chain = Chain(foreign=())((FRAMES, scans.start()))
+        assert list(chain.composer.closed(scans.start().run)) == []
+        assert not chain((FRAMES, self.BAD)).composer.fresh()
+
+    def test_why_no_positions_come_is_said(self):
+        said = self.chain((FRAMES, scans.start()), (FRAMES, scans.frame(0)), (POSITIONS, self.BAD))
+        wanted = f"s: frames come and no positions: what comes from detector.positions is refused: {self.BAD}"
+        assert wanted in said

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from streamptycho.dialects import bluesky_pickle
 from streamptycho.dialects.door import Interpreter
-from streamptycho.errors import CodecError, ConfigError, ProtocolError
+from streamptycho.errors import BEGAN_BEFORE, CodecError, ConfigError, ProtocolError
 from streamptycho.messages.facts import Began, Ended, Fact, Learned, Place, Samples, StartParts, Stored
 from streamptycho.messages.geometry import wavelength_from_ev
 from streamptycho.messages.reasons import EndReason
@@ -304,7 +304,13 @@ def test_a_run_that_is_heard_from_its_middle():
     assert isinstance(found[0], Began)
     assert found[0].in_middle
     assert samples(found)[0] == (2.0, 1.0)
-    assert "was missed" in errors(facts(HAND[2:]))[0]
+    for first in (2, 4, 5):  # an event, a page, the end
+        (missed, *_) = (fact for fact in facts(HAND[first:]) if isinstance(fact, ProtocolError))
+        assert missed.reason == BEGAN_BEFORE
+        assert missed.detail.startswith("documents of a run that began before")
+    assert facts(HAND[-1:])[-1] == Ended(run="run", reason=EndReason.ABORTED, count=3, detail="abort: beam lost")
+    unknown = [HAND[0], HAND[2]]
+    assert "what describes these values was missed" in errors(facts(unknown))[0], "its beginning was seen"
 
 
 @pytest.mark.parametrize(

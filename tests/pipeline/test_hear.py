@@ -11,6 +11,7 @@ import numpy as np
 from streamptycho.compose.composer import Composer
 from streamptycho.compose.options import Role, ScanOptions
 from streamptycho.display.known import Facts, Known
+from streamptycho.errors import CodecError
 from streamptycho.files.report import read_report
 from streamptycho.join.options import MatchOptions
 from streamptycho.messages.facts import Began, Ended, Fact, Frames, Remark, Samples, StartParts
@@ -127,6 +128,16 @@ def test_our_own_messages_are_passed_on_as_they_are(tmp_path):
     assert [message for message in run.written if not isinstance(message, ReceiveStatus)] == sent
 
 
+def test_without_a_scan_the_receiver_says_what_it_refuses_and_why():
+    stage = ReceiveStage(MatchOptions(), Clock(), composer=Composer(ScanOptions(), {Role.FRAMES}))
+    for text in ("JSON, as in Stream V1", "another"):
+        assert list(stage.hear(Role.FRAMES, CodecError("message", text))) == []
+    (status,) = stage.statuses()
+    assert status.remarks == ("what comes from detector.frames is refused: message: JSON, as in Stream V1",), "the first"
+    assert not list(stage.hear(Role.FRAMES, Began(run="7", parts=PARTS, in_middle=True)))
+    assert [said.remarks for said in stage.statuses() if said.scan_id is None] == [()], "what comes is understood again"
+
+
 def test_what_is_to_be_known_reaches_log_status_displays_and_file(tmp_path, caplog, capsys):
     doubt = "the detector says a distance of 0 m: set scan.distance_m"
     began = Began(run="7", parts=PARTS.over(StartParts(doubts=(doubt,))))
@@ -148,7 +159,8 @@ def test_what_is_to_be_known_reaches_log_status_displays_and_file(tmp_path, capl
     with h5py.File(path) as file:
         assert said in read_report(file).remarks
     assert said in inspect_file(path, None)["remarks"]
-    assert said in summarise(SimpleNamespace(runs=list(run.runs.values()), refused={}, stream_remarks=[]), None)["remarks"]
+    watcher = SimpleNamespace(runs=list(run.runs.values()), refused={}, refusals={}, stream_remarks=[])
+    assert said in summarise(watcher, None)["remarks"]
 
 
 def test_remarks_are_bounded_and_do_not_outlive_their_scan(tmp_path):

@@ -1,23 +1,28 @@
 """What ``check`` says about a stream: its rate above all."""
 
+import socket
 import threading
 import time
 import tomllib
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from streamptycho.compose.options import Role
 from streamptycho.config import Config, load
+from streamptycho.dialects.door import Interpreter
 from streamptycho.messages.facts import Began, Learned, StartParts
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import ServiceState
 from streamptycho.messages.status import ReceiveStatus
-from streamptycho.sources.recognise import recognise
+from streamptycho.sources.recognise import Misread, recognise
 from streamptycho.wire.codec import encode
 from streamptycho.wire.endpoint import Endpoint, SocketKind
 from streamptycho.wire.sockets import Sender, new_context
-from streamptycho_services.commands.check import check_streams
+from streamptycho_services.commands.check import _Running, check_streams
 from streamptycho_services.commands.heard import Found
 from streamptycho_services.processes.folder import displays, say_what_is_heard, socket_folder, with_ipc
 from streamptycho_sim.formats.panda_json import hxn
@@ -185,6 +190,51 @@ def test_a_format_that_is_not_the_configured_one_is_recognised():
     assert (used.format, used.address, used.socket) == ("panda-json", pub.address, SocketKind.SUB)
 
 
+@pytest.mark.parametrize(
+    ("says", "remedy"),
+    [
+        (b"\xff\0\0\0\0\0\0\0\x01\x7f", "but what answers is no PandA data port (8889): it speaks ZeroMQ"),
+        (b"", "but what is there does not answer: it is no PandA data port (8889)"),
+        (b"\0\x01\x02", "where a header should be; is this the data port of a PandA, 8889?"),
+        (b"OK\n", "is a PandA armed?"),
+    ],
+)
+def test_what_answers_where_a_panda_should_is_told(says: bytes, remedy: str):
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        server.settimeout(WAIT_S)
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            for _ in range(1 if says else 2):  # silence makes `check` look a second time
+                peer, _address = server.accept()
+                stack.enter_context(peer).sendall(says)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        config = load(
+            None,
+            {
+                "detector.positions.address": address,
+                "detector.positions.format": "panda",
+                "services.display_receive": free_address(),
+            },
+        )
+        found = check_streams(config, 0.7)["positions"]
+        thread.join(WAIT_S)
+    assert remedy in found["remedy"], found
+    assert says.startswith(b"OK") or address in found["remedy"]
+
+
+def test_a_zeromq_socket_is_no_panda():
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "detector.positions.format": "panda"}
+    config = load(None, flags | {"services.display_receive": free_address()})
+    with new_context() as context, Sender(context, pub):
+        found = check_streams(config, 1)["positions"]
+    assert found["state"] == "undecodable"
+    assert "it speaks ZeroMQ: is format = 'panda-json' meant?" in found["remedy"]
+
+
 def test_nothing_is_recognised_in_noise():
     noise = [[bytes([i * j % 251 for j in range(1, 200)])] for i in range(1, 20)]
     assert recognise(noise, connection=False) == []
@@ -195,3 +245,94 @@ def test_nothing_is_recognised_in_noise():
 def test_our_own_format_is_recognised():
     messages = [encode(message) for message in (start(), frame(0), positions(0), frame(1))]
     assert recognise(messages, connection=False) == ["streamptycho"]
+
+
+def test_a_stream_is_not_blamed_for_what_is_wrong_with_another():
+    """A sender of both streams that waits until both are taken: each sentence is about its own."""
+    push, shown = peer(SocketKind.PUSH), free_address()
+    flags = {"detector.frames.address": push.address, "services.display_receive": shown}
+    absent = free_address()
+    config = load(None, flags | {"detector.positions.address": absent})
+    with new_context() as context, Sender(context, push, linger_s=0):
+        found = check_streams(config, 0.5, take=True)
+    assert "no TCP connection" in found["positions"]["remedy"]
+    assert "waits" not in found["positions"]["remedy"]
+    assert "may also wait until somebody takes detector.positions" in found["frames"]["remedy"]
+
+
+def test_a_published_stream_waits_for_a_pushed_one_that_is_left_out():
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "services.display_receive": free_address()}
+    config = load(None, flags | {"detector.frames.address": free_address()})
+    with new_context() as context, Sender(context, pub):
+        found = check_streams(config, 0.5)
+    assert "may also wait until somebody takes detector.frames" in found["positions"]["remedy"]
+
+
+def test_what_a_running_receiver_hears_without_a_scan_is_told_apart_from_silence():
+    status = ReceiveStatus(scan_id=None, started_ns=0, state=ServiceState.IDLE, time_ns=1, silence_s={"frames": 2.0})
+    running = _Running()
+    for heard in (replace(status, silence_s={}), status):
+        running.hear(Said([heard]))
+    assert running.stream(Role.FRAMES)["seen"].startswith("by the running receiver: the latest 2 s ago, and no scan")
+    assert running.stream(Role.POSITIONS)["seen"] == "the running receiver has heard nothing from it"
+
+
+class Said:
+    """A receiver of these messages."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = messages
+
+    def receive(self, timeout_s: float) -> Message | None:
+        return self._messages.pop(0) if self._messages else None
+
+
+MID_RUN = (
+    b' event {"uid": "e", "descriptor": "d", "seq_num": 7, "data": {"y": 1.0}}',
+    b' stop {"uid": "s", "run_start": "run", "exit_status": "success", "num_events": {"primary": 9}}',
+)
+
+
+@pytest.mark.parametrize("said", [MID_RUN, MID_RUN[:1] * 3, MID_RUN[1:]])
+@pytest.mark.parametrize("format", ["bluesky", "table-csv"])
+def test_bluesky_is_recognised_in_the_middle_of_a_run(said: tuple[bytes, ...], format: str):
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "detector.positions.format": format}
+    config = load(None, flags | {"services.display_receive": free_address()})
+    with new_context() as context, Sender(context, pub) as sender:
+
+        def say() -> None:
+            assert sender.wait_for_peer(WAIT_S)
+            for message in said:
+                sender.send_parts([message])
+
+        thread = threading.Thread(target=say)
+        thread.start()
+        found = check_streams(config, 1)["positions"]
+        thread.join()
+    if format == "bluesky":
+        assert found["state"] == "began before"
+        assert found["remedy"] == "this is bluesky, of a run that began before: look again while the next one begins"
+    else:
+        assert found["recognised"] == "bluesky"
+        assert found["remedy"].startswith("this is bluesky, configured is table-csv")
+
+
+def test_a_stream_in_the_middle_of_a_run_is_not_called_misread(caplog):
+    misread = Misread("detector.positions", "bluesky")
+    dialect = Interpreter("bluesky")
+    for _ in range(10):
+        for message in MID_RUN[:1]:
+            list(misread.hear([message], dialect.feed([message], 0.0)))
+    assert not caplog.records
+    assert misread.over
+
+
+def test_a_socket_that_does_not_fit_is_told():
+    pub = peer(SocketKind.PUB)
+    flags = {"detector.positions.address": pub.address, "detector.positions.socket": "pull"}
+    config = load(None, flags | {"services.display_receive": free_address()})
+    with new_context() as context, Sender(context, pub):
+        found = check_streams(config, 1, take=True)["positions"]
+    assert found["remedy"] == f"no connection to {pub.address}: the sender's socket does not fit, set socket = 'sub'"

@@ -415,13 +415,16 @@ class TestRun:
         with (
             new_context() as context,
             Replier(context, catch_up(addresses)),
-            Command(PROGRAM, "run", "--output", tmp_path, *addresses) as services,
+            Command(PROGRAM, "run", "--json", "--output", tmp_path, *addresses) as services,
         ):
             services.wait_while_running(lambda: "no bluesky documents are sent" in services.err, "the warning")
             services.wait_while_running(lambda: len(services.services()) == 4, "page and services")
             services.process.send_signal(signal.SIGINT)
-            assert services.wait() == 0, services.err
-            assert f"services.catch_up: cannot bind {catch_up(addresses)}" in services.err
+            assert services.wait() == 1, services.err
+            said = f"no bluesky documents are sent: services.catch_up: cannot bind {catch_up(addresses)}"
+            assert said in services.err.rpartition("finishing")[0], "at once"
+            assert said in services.err.rpartition("error: ")[2], "and at the end"
+            assert json.loads(services.out)["failures"][0].startswith(said)
             assert "Traceback" not in services.err
 
     def test_documents_alone(self, addresses: list[str]) -> None:

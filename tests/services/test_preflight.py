@@ -183,12 +183,27 @@ def test_streams_over_a_network_without_keys_are_told_in_one_line(settings, name
 
 def test_keys_settle_that_where_they_are_used(tmp_path, caplog):
     _, secret = write_key_pair(tmp_path, "here")
-    keys = {"security.secret_key": secret, "detector.frames.address": "tcp://a:1"}
+    keys = {"security.secret_key": secret, "detector.frames.address": "tcp://192.0.2.1:1"}
     check(load(overrides=keys), "receive")
     assert caplog.messages == []
     check(load(overrides=keys | {"detector.frames.curve": False}), "receive")
-    panda = {"detector.positions.address": "tcp://panda:8888", "detector.positions.format": "panda"}
+    panda = {"detector.positions.address": "tcp://192.0.2.2:8888", "detector.positions.format": "panda"}
     check(load(overrides=keys | panda), "receive")
     first, second = caplog.messages
-    assert first.startswith("detector.frames (tcp://a:1): without keys")
-    assert second.startswith("detector.positions (tcp://panda:8888): without keys")
+    assert first.startswith("detector.frames (tcp://192.0.2.1:1): without keys")
+    assert second.startswith("detector.positions (tcp://192.0.2.2:8888): without keys")
+
+
+def test_a_host_that_is_not_known_is_told_at_once_and_refuses_nothing(tmp_path, caplog):
+    settings = {
+        "detector.frames.address": "tcp://no-such-host.invalid:9999",
+        "detector.positions.address": f"tcp://{'a' * 70}:5",
+        "write.directory": tmp_path,
+    }
+    check(load(None, settings), "receive", "write")
+    unknown = [message for message in caplog.messages if "is not known" in message]
+    assert [message.partition(":")[0] for message in unknown] == ["detector.frames.address", "detector.positions.address"]
+    assert "the host 'no-such-host.invalid' is not known (" in unknown[0]
+    caplog.clear()
+    check(load(None, {"write.directory": tmp_path}), "receive", "write")
+    assert not caplog.messages

@@ -224,6 +224,15 @@ def test_a_status_says_how_long_others_have_been_silent_and_how_many_strangers_c
         b.stop()
 
 
+def test_a_status_of_the_receiver_says_how_it_stands_with_its_senders(monkeypatch):
+    standing = {"frames": "no connection to tcp://a:1: nothing listens there"}
+    monkeypatch.setattr(Receiver, "standings", standing)
+    with bench() as b:
+        b.run(Recorder())
+        assert b.far[Port.DISPLAY].receive(WAIT_S).connections == standing
+        b.stop()
+
+
 def test_what_is_logged_while_a_message_is_handled_is_about_its_scan():
     said = logging.StreamHandler(io.StringIO())
     said.setFormatter(JsonFormatter("test"))

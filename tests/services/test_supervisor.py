@@ -17,7 +17,7 @@ from streamptycho_services.processes import supervisor
 from streamptycho_services.processes.child import Child
 from streamptycho_services.processes.host import Activity, activity
 from streamptycho_services.processes.logs import Logs
-from streamptycho_services.processes.policy import HEALTHY_S, LONGEST_S
+from streamptycho_services.processes.policy import HEALTHY_S, LONGEST_S, LOOP_DEATHS
 from streamptycho_services.processes.runtime import Control
 from streamptycho_services.processes.started import BESIDE, MISCONFIGURED, Work
 from streamptycho_services.processes.supervisor import KILL_S, LOSSLESS_S, Supervisor
@@ -188,6 +188,15 @@ class TestRefusedConfiguration:
             stage.newest("documents").exitcode = MISCONFIGURED
             stage.run(1, serving=False)
             assert services.restarts == {"documents": 1, "write": 0}
+
+    @pytest.mark.expects_errors
+    def test_of_what_may_be_absent_is_a_failure_if_it_lasts(self):
+        stage = Stage("documents", "write", optional=("documents",))
+        with stage.supervisor as services:
+            for _ in range(LOOP_DEATHS):
+                stage.newest("documents").exitcode = MISCONFIGURED
+                stage.run(5, serving=False)
+        assert services.failures == ["documents could not be kept running"]
 
 
 class TestHung:

@@ -192,6 +192,21 @@ class TestShortfalls:
         assert "9 messages are in no file (undecodable)" in line
         assert "streamptycho check" in line
 
+    def test_why_it_was_refused_stands_last(self):
+        why = "what comes from detector.frames is refused: message: JSON, as in Stream V1; set format = 'dectris-v1'"
+        counts = {"undecodable": 9, "unpaired": 2}
+        watcher = Told(over(3), closed(3), word("receive", None, rejected=counts, remarks=(why,)))
+        report = summarise(watcher, None)
+        assert report["refusals"] == [why]
+        assert shortfalls(report)[1:] == [why]
+        del report["refused"]["unpaired"]
+        assert shortfalls(report) == [why], "it may have been frames"
+        report["refused"] = {"began_before": 3}
+        assert shortfalls(report) == [], "nothing of a run that was seen to begin"
+        for i in range(9):
+            watcher.take(word("receive", None, remarks=(f"{i}", why)))
+        assert list(watcher.refusals) == ["6", "7", "8", why], "the newest"
+
     def test_what_was_refused_is_counted_over_the_starts_of_the_receiver(self):
         counts = [(0, 2), (0, 5), (0, 3), (1, 1), (1, 4)]  # last words are repeated with older counts
         words = [over(3, rejected={"no_start": n}, restarts=start) for start, n in counts]
@@ -278,6 +293,9 @@ def test_streams_that_have_said_nothing_are_told_of_until_there_is_a_scan():
     quiet = word("receive", None, silence_s={"positions": 0.1})
     (line,) = run.unheard(Told(quiet), DetectorEndpoints())
     assert line.startswith("nothing has come yet from frames at tcp://127.0.0.1:5555")
+    standing = "no connection to tcp://127.0.0.1:5555: nothing listens there"
+    known = word("receive", None, silence_s={"positions": 0.1}, connections={"frames": standing})
+    assert run.unheard(Told(known), DetectorEndpoints()) == [f"nothing has come yet from frames: {standing}\n"]
     assert run.unheard(Told(word("receive", None, silence_s={"positions": 0.1, "frames": 9.0})), DetectorEndpoints()) == []
     assert run.unheard(Told(quiet, over(3)), DetectorEndpoints()) == []
     assert run.unheard(Told(), DetectorEndpoints()) == []

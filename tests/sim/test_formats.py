@@ -22,12 +22,12 @@ from streamptycho.sources.listener import listen
 from streamptycho.sources.options import DetectorEndpoint
 from streamptycho.wire.sockets import new_context
 from streamptycho_sim.faults import EndLoss, FaultOptions, inject
-from streamptycho_sim.formats.table_text import TableJson
 from streamptycho_sim.publisher import OutletOptions, PublishOptions, publish
 from streamptycho_sim.replay import ReplayOptions, replay
 from streamptycho_sim.scan import SimulatedScan, SyntheticOptions
 from streamptycho_sim.stream import Item, Items
 from streamptycho_sim.tally import Tally
+from tests.how_to import page_options
 from tests.scans import points_in
 
 WAIT_S = 60.0
@@ -53,7 +53,7 @@ QUICK = MatchOptions(settle_s=0.3, positions_grace_s=0.3)
 def heard(format: str, positions_format: str, items: Items, match: MatchOptions = QUICK) -> list:
     """What goes to the writer and the engine of a scan that is sent so."""
     options = {"columns": ("Y.Mean", "X.Mean"), "unit": "um"} if positions_format == "panda-json" else {}
-    said = TableJson.OPTIONS if positions_format == "table-json" else {}
+    said = page_options("your-own-daq", "table-json") if positions_format == "table-json" else {}
     publishing = PublishOptions(format=format, positions_format=positions_format, positions_per_message=7)
     outlets = OutletOptions(
         frames_address="inproc://f", positions_address="inproc://p", positions_socket="push", connect=True

@@ -106,10 +106,10 @@ def test_units_are_believed_and_the_standard_ones_stand_in(tmp_path: Path, chang
     [
         ({f"{E}/beam/incident_wavelength": (1.5498, "m")}, "", ["incident_wavelength (1.5498 m)", "scan.wave"]),
         ({f"{E}/beam/incident_wavelength": (1.2, "angstrom")}, "wavelength_m", ["contradict", "scan.energy_ev"]),
-        ({f"{E}/beam/incident_wavelength": (1.5, "furlong")}, "", ["'furlong'", "scan.wavelength_m"]),
+        ({f"{E}/beam/incident_wavelength": (1.5, "clicks")}, "", ["'clicks'", "scan.wavelength_m"]),
         ({f"{D}/detector_distance": (2250.0, "m")}, "distance_m", ["2250", "scan.distance_m"]),
         ({f"{D}/detector_distance": (2250.0, "")}, "distance_m", ["2250", "scan.distance_m"]),
-        ({f"{D}/detector_distance": ([1.0, 2.0, 3.0], "m")}, "distance_m", ["not a number", "scan.distance_m"]),
+        ({f"{D}/detector_distance": ([1.0, 2.0, 3.0], "m")}, "distance_m", ["one is needed", "scan.distance_m"]),
         ({f"{D}/y_pixel_size": (75.0, "m")}, "pitch_m", ["75", "scan.pitch_m"]),
         ({f"{D}/beam_center_x": (600.0, "pixel")}, "beam_center_px", ["600", "scan.beam_center_px"]),
         ({f"{D}/beam_center_x": (0.01, "m")}, "beam_center_px", ["'m'", "scan.beam_center_px"]),

@@ -47,7 +47,7 @@ def connect() -> Iterator[Callable[..., TcpSource]]:
     made: list[TcpSource] = []
 
     def build(address: str, greeting: bytes = b"") -> TcpSource:
-        made.append(TcpSource(DetectorEndpoint(address=address, socket="stream"), greeting))
+        made.append(TcpSource(DetectorEndpoint(address=address, socket="stream"), greeting, "peer of the test"))
         return made[-1]
 
     yield build
@@ -141,6 +141,41 @@ def test_a_peer_that_is_not_there_is_told_of_once_and_found_when_it_comes(connec
     finally:
         server.close()
     assert caplog.records[1].getMessage() == f"tcp://127.0.0.1:{port}: connected"
+
+
+def test_a_connection_that_is_there_at_last_is_said_to_be_though_nothing_comes(connect, caplog, monkeypatch):
+    monkeypatch.setattr(tcp, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(tcp, "STANDS_S", 0.0)
+    port = free_port()
+    source = connect(f"tcp://127.0.0.1:{port}")
+    until(source, lambda parts: bool(caplog.records))
+    server = Server(port)
+    try:
+        until(source, lambda parts: source.pollable is not None)
+        assert source.pollable is not None
+        assert caplog.records[-1].getMessage() == f"tcp://127.0.0.1:{port}: connected"
+        assert len(caplog.records) == 2, "once"
+    finally:
+        server.close()
+
+
+def test_a_greeting_without_an_answer_is_told_once(server, connect, caplog, monkeypatch):
+    monkeypatch.setattr(tcp, "ANSWER_S", 0.0)
+    source = connect(server.address, b"XML FRAMED SCALED\n")
+    for _ in range(2):
+        until(source, lambda parts: source.pollable is not None)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"connected to {server.address}, but what is there does not answer: it is no peer of the test")
+
+
+def test_an_answer_ends_the_wait_for_it(server, connect, caplog, monkeypatch):
+    source = connect(server.address, b"XML FRAMED SCALED\n")
+    until(source, lambda parts: source.pollable is not None)
+    server.accept().sendall(b"OK\n")
+    assert read(source, 3) == b"OK\n"
+    monkeypatch.setattr(tcp, "ANSWER_S", 0.0)
+    assert source.pollable is not None
+    assert not caplog.records
 
 
 def test_a_peer_that_hangs_up_at_once_is_not_beset(server, connect, caplog):

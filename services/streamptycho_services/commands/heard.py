@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from streamptycho.errors import CodecError, ProtocolError
+from streamptycho.errors import BEGAN_BEFORE, CodecError, ProtocolError
 from streamptycho.messages.facts import Began, Ended, Fact, Frames, Learned, Remark, Samples, StartParts
 from streamptycho.messages.geometry import HC_EV_M
 from streamptycho.messages.payload import Payload
@@ -12,6 +12,7 @@ from streamptycho.messages.stream import Frame, Positions, ScanEnd, ScanStart
 PIXELS_S = 0.1
 """Time between two frames whose pixels are decoded: a fast stream is to be counted, not decompressed."""
 MAX_DOUBTS = 20
+BEFORE = "began before"
 
 
 class Found:
@@ -20,6 +21,8 @@ class Found:
     def __init__(self) -> None:
         self.kinds: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.began_before = False
+        """Whether there was something of a run whose beginning was missed."""
         self.facts: dict[str, Any] = {}
         self._first: dict[str, tuple[float, int]] = {}
         """By kind: when its first message came, and the frames or positions in it, which came before the span began."""
@@ -32,6 +35,7 @@ class Found:
         """Take a fact in, or the error it was refused with."""
         if isinstance(fact, ProtocolError):
             self.errors[str(fact)] += 1
+            self.began_before |= fact.reason == BEGAN_BEFORE
             return
         if isinstance(fact, Remark):  # whoever asks is told what it looks like
             return
@@ -103,6 +107,8 @@ class Found:
     def report(self) -> dict[str, Any]:
         """All of it, with the state of the stream in a word."""
         state = "ok" if self.kinds else "undecodable" if self.errors else "silent"
+        if self.began_before and not self.kinds.keys() - {Ended.__name__}:
+            state = BEFORE
         rates = {kind: self._rate_hz(kind) for kind in self.kinds}
         report = {"state": state, "received": dict(self.kinds), "per_second": rates, **self.facts}
         return report | ({"errors": dict(self.errors.most_common(5))} if self.errors else {})

@@ -11,6 +11,7 @@ from typing import Any
 from streamptycho.config import Config
 from streamptycho.errors import BackendError, ConfigError, DeviceError
 from streamptycho.messages.reasons import ServiceKind
+from streamptycho.messages.status import ReceiveStatus
 from streamptycho.sources.options import DetectorEndpoints
 from streamptycho_services.commands.session import Beside, local_session, monitored
 from streamptycho_services.dashboard.server import PageOptions, address_of, open_page, serve_page
@@ -61,11 +62,15 @@ def run_all(
 def unheard(watcher: Watcher, detector: DetectorEndpoints) -> list[str]:
     """A line for each stream from which nothing has come, as long as there was no scan."""
     status = watcher.idle.get(ServiceKind.RECEIVE)
-    if watcher.scans or status is None:
+    if watcher.scans or not isinstance(status, ReceiveStatus):
         return []
-    silent = [(role, end) for role, end in detector.by_role.items() if role.value not in status.silence_s]
-    words = "nothing has come yet from {} at {}: `streamptycho check` tells whether anybody is there\n"
-    return [words.format(role.value, end.address) for role, end in silent]
+    lines = []
+    for role, end in detector.by_role.items():
+        if role.value not in status.silence_s:
+            standing = status.connections.get(role.value)
+            unknown = f" at {end.address}: `streamptycho check` tells whether anybody is there"
+            lines.append(f"nothing has come yet from {role.value}{f': {standing}' if standing else unknown}\n")
+    return lines
 
 
 def run_one(name: str, config: Config, metrics: tuple[str, int] | None) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamptycho.config import Config
 from streamptycho.wire.sockets import new_context
@@ -79,8 +79,13 @@ def local_session(config: Config, folder: Folder, beside: Beside, *, as_json: bo
     say_what_is_heard(config, folder.path)
     notifier = Notifier.of_environment()
     with ExitStack() as stack:
+        without = list(addresses(config, "documents")) if beside.documents else []
+        if without:
+            without = [f"no bluesky documents are sent: {'; '.join(without)}; or leave them out with --no-documents"]
+            log.error("%s; all else goes on", without[0])
+            beside = replace(beside, documents=False)
         works = [*_works_beside(config, beside, stack), *service_works(config, folder.lock)]
-        services = Supervisor(works, hung_s=config.services.hung_s, logs=Logs(as_json, config.log))
+        services = Supervisor(works, hung_s=config.services.hung_s, logs=Logs(as_json, config.log), failures=without)
         interrupted = stack.enter_context(interruptible(notifier.stopping, services.kill))
         context = stack.enter_context(new_context(config.security))
         watcher = stack.enter_context(Watcher(context, config.services))
@@ -117,11 +122,7 @@ def service_works(config: Config, *descriptors: int) -> list[Work]:
 
 def _works_beside(config: Config, beside: Beside, stack: ExitStack) -> Iterator[Work]:
     if beside.documents:
-        taken = list(addresses(config, "documents"))
-        if taken:
-            log.warning("no bluesky documents are sent, all else goes on: %s", "; ".join(taken))
-        else:
-            yield documents_work(config)
+        yield documents_work(config)
     if beside.page is not None:
         access, listener = open_page(beside.page)
         stack.enter_context(listener)

@@ -9,6 +9,7 @@ import numpy as np
 from streamptycho.assess.truth import compare
 from streamptycho.display.known import Facts, Known
 from streamptycho.display.ledger import Missing
+from streamptycho.errors import BEGAN_BEFORE
 from streamptycho.files.result import Result, read_result
 from streamptycho.messages.reasons import DropReason, EndReason
 from streamptycho.messages.run import RunId
@@ -20,6 +21,7 @@ _UNRECORDED = ("no_start", "unrecorded", "unpaired", "unplaced")
 """Why messages were refused that scans lack, be they in the summary or not."""
 _HARMLESS = ("stranger", "repeated_start")
 _UNREADABLE = "they are not of the format that detector.*.format says; `streamptycho check` names what comes"
+_WORDS = REJECTED | {BEGAN_BEFORE: "they are of a run that began before anybody listened"}
 
 
 def summarise(watcher: Watcher, truth: Path | None, failures: Sequence[str] = ()) -> dict[str, Any]:
@@ -32,12 +34,14 @@ def summarise(watcher: Watcher, truth: Path | None, failures: Sequence[str] = ()
     ``end`` tells why the scan ended, ``remarks`` what is to be known of how it was put together, ``write_problem`` what came
     and could not be written, ``problem`` what went wrong in any service. Only the scan that the truth belongs to is compared
     with it. A scan that has no closed file is among them. ``refused`` counts, by reason, messages of no scan and those that
-    no scan could use; ``stream_remarks`` is what concerns none; ``failures`` are those of
-    services at the end.
+    no scan could use, ``refusals`` are sentences that tell why, of what came between scans and was not followed by anything
+    that could be understood; ``stream_remarks`` is what else concerns no scan; ``failures`` are those of services at the
+    end.
     """
     scans = [_scan(known.facts(), truth) for known in watcher.runs]
     last = scans[-1] if scans else _scan(Known(RunId("")).facts(), None)
-    of_all = {"refused": dict(watcher.refused), "stream_remarks": watcher.stream_remarks, "failures": list(failures)}
+    refused = {"refused": dict(watcher.refused), "refusals": list(watcher.refusals)}
+    of_all = refused | {"stream_remarks": watcher.stream_remarks, "failures": list(failures)}
     return last | ({"scans": scans} if len(scans) > 1 else {}) | of_all
 
 
@@ -89,8 +93,8 @@ def shortfalls(summary: dict[str, Any]) -> list[str]:
             lines.append(f"scan {scan['scan']}: none of its {unplaced} frames has found a position; the log says what came")
     for reason, count in summary["refused"].items():
         if reason in _UNRECORDED or (summary["scan"] is None and reason not in _HARMLESS):
-            lines.append(f"{count} messages are in no file ({reason}): {REJECTED.get(reason, _UNREADABLE)}")
-    return lines
+            lines.append(f"{count} messages are in no file ({reason}): {_WORDS.get(reason, _UNREADABLE)}")
+    return [*lines, *(summary["refusals"] if lines or "undecodable" in summary["refused"] else ())]
 
 
 def _unplaced(frames: dict[str, Any]) -> int:

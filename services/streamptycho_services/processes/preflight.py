@@ -14,6 +14,7 @@ import numpy as np
 
 from streamptycho.config import Config
 from streamptycho.errors import ConfigError
+from streamptycho.sources.options import host_and_port
 from streamptycho.wire.endpoint import SocketKind
 from streamptycho.wire.security import leaves_the_machine
 
@@ -38,6 +39,7 @@ def check(config: Config, *services: str, apart: bool = False) -> None:
         raise ConfigError("\n".join(found))
     if "receive" in services:
         _warn_of_open_streams(config)
+        _warn_of_unknown_hosts(config)
 
 
 def addresses(config: Config, service: str) -> Iterator[str]:
@@ -67,6 +69,21 @@ def _warn_of_open_streams(config: Config) -> None:
             "keep it on a network you trust, or set security.secret_key where the sender has keys too",
             ", ".join(plain),
         )
+
+
+def _warn_of_unknown_hosts(config: Config) -> None:
+    """A line for each sender whose host cannot be looked up: it may be known later, and libzmq says nothing."""
+    for role, endpoint in config.detector.by_role.items():
+        try:
+            host, port = host_and_port(endpoint.address)
+        except ValueError:  # no TCP, or something that only ZeroMQ understands
+            continue
+        try:
+            if not endpoint.bind:
+                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:  # a name that cannot be one is not looked up
+            words = "detector.%s.address: the host %r is not known (%s): correct it; it is tried again and again"
+            log.warning(words, role, host, getattr(error, "strerror", None) or error)
 
 
 def _reconstruct(config: Config) -> Iterator[str]:

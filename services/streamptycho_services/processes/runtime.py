@@ -12,7 +12,7 @@ from streamptycho.errors import LinkError, ProtocolError
 from streamptycho.messages.blocks import Blocks
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
-from streamptycho.messages.status import AnyStatus, Status
+from streamptycho.messages.status import AnyStatus, ReceiveStatus, Status
 from streamptycho.pipeline.stage import Output, Port, Stage
 from streamptycho.wire.outlink import OutLink
 from streamptycho.wire.sockets import OpenSocket, Sender
@@ -83,6 +83,11 @@ class Inbox(Protocol[Heard_co]):
     @property
     def silences_s(self) -> dict[str, float | None]:
         """How long nothing has come, by the name of a stream or service; None before the first message."""
+        ...
+
+    @property
+    def standings(self) -> dict[str, str]:
+        """By the name of a stream, how it stands with the connection to a sender of whom nothing has come."""
         ...
 
 
@@ -217,6 +222,8 @@ class _Service:
             return message
         links = self._links.values()
         silences_s = self._inbox.silences_s | {link.consumer: link.silence_s for link in links}
+        if isinstance(message, ReceiveStatus):
+            message = replace(message, connections=self._inbox.standings)
         strangers = sum(link.rejected.total() for link in links)
         return replace(
             message,

@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from streamptycho.errors import ConfigError
@@ -39,6 +39,8 @@ class _Watched:
         """Without a process: when it is started."""
         self.silence = Silence(hung_s)
         self.waits_for_disk = False
+        self.misconfigured = False
+        """Whether it ended because it cannot use the configuration, for example an address that is taken."""
 
 
 class Supervisor:
@@ -56,6 +58,7 @@ class Supervisor:
         logs: Logs = NO_FILE,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[..., Child] = Child,
+        failures: Iterable[str] = (),
     ) -> None:
         self._watched = {work.name: _Watched(work, hung_s) for work in works}
         self._hung_s = hung_s
@@ -64,8 +67,9 @@ class Supervisor:
         self._start_child = start
         self._killed = False
         self._refused = False
-        self.failures: list[str] = []
-        """What went wrong with services that make files and pictures, as far as it is known at the end."""
+        self.failures = list(failures)
+        """What went wrong with services that make files and pictures, or that cannot run at all, as far as it is known; it
+        begins with that of services that could not even be started."""
 
     def __enter__(self) -> "Supervisor":
         for service in self._watched.values():
@@ -104,7 +108,7 @@ class Supervisor:
         """End in order, upstream first, so that nothing in flight is lost; `waiting` is called meanwhile."""
         services = list(self._watched.values())
         for name in self.looping:
-            if name not in VIEWERS:
+            if name not in VIEWERS or self._watched[name].misconfigured:
                 self._note_failure(f"{name} could not be kept running")
         keeper = None if self._refused else self._watched.get(KEPT)
         if keeper is not None and not keeper.restarts.looping:
@@ -183,6 +187,7 @@ class Supervisor:
             if code == MISCONFIGURED and service.work.needed and not serving:
                 self._refused = True
                 raise ConfigError(f"{service.work.name} cannot run with this configuration; its message is above")
+            service.misconfigured = code == MISCONFIGURED
             self._mourn(service, _why(code))
         elif self._hangs(service, child, now_s):
             child.destroy()

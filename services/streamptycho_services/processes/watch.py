@@ -18,6 +18,8 @@ MAX_SCANS = 1000
 """Scans that are remembered: a terminal may run for weeks."""
 _WITH_PICTURES = 8
 _MOST_REMARKS = 100
+MAX_REFUSALS = 4
+"""Reasons of refusals that are remembered."""
 
 
 class Watcher:
@@ -39,6 +41,8 @@ class Watcher:
         self._refused: dict[int, Counter[str]] = {}
         """By start of the receiver."""
         self._remarks: dict[str, None] = {}
+        self.refusals: dict[str, None] = {}
+        """Why messages of no scan were refused, each reason once, the newest last."""
 
     def __enter__(self) -> "Watcher":
         return self
@@ -70,6 +74,7 @@ class Watcher:
                 del self._remarks[next(iter(self._remarks))]
         if message.run is None:
             self.idle[message.service] = message
+            self._note_refusals(message)
             return
         known, newest = self.runs.find(message.run), self.known(message.run.scan_id)
         if known is None and (newest is None or newest.run < message.run):
@@ -81,6 +86,13 @@ class Watcher:
                 old.forget_pictures()
         if known is not None:
             known.take(message)
+
+    def _note_refusals(self, status: Status) -> None:
+        for text in status.remarks if isinstance(status, ReceiveStatus) else ():
+            self.refusals.pop(text, None)
+            self.refusals[text] = None
+            if len(self.refusals) > MAX_REFUSALS:
+                del self.refusals[next(iter(self.refusals))]
 
     @property
     def ready(self) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from typing import ClassVar
 
 from streamptycho.messages.reasons import Stream
 from streamptycho.messages.stream import Positions, ScanEnd, ScanStart
@@ -23,9 +22,7 @@ class TableCsv:
 
 
 class TableJson:
-    """Encodes the positions of scans as JSON objects of lists, with starts and ends, for the options in `OPTIONS`."""
-
-    OPTIONS: ClassVar = {"kind": "type", "start": "begin", "end": "done", "run": "id", "count": "sent", "unit_field": "unit"}
+    """Encodes the positions of scans as JSON in micrometres, with starts and ends, as in docs/how-to/your-own-daq.md."""
 
     def __init__(self) -> None:
         self._scan = ""
@@ -35,11 +32,17 @@ class TableJson:
         match item.message:
             case ScanStart(scan_id=scan_id):
                 self._scan = scan_id
-                yield self._text("begin", unit="m")
+                yield self._text("start", run=self._scan)
             case Positions(index=index, yx_m=yx_m):
-                yield self._text("rows", index=index.tolist(), x=yx_m[:, 1].tolist(), y=yx_m[:, 0].tolist())
+                numbers, rows = index.tolist(), (yx_m * 1e6).tolist()
+                x, y = [x for _, x in rows], [y for y, _ in rows]
+                if len(numbers) == 1:
+                    yield self._text("data", n=numbers[0], stage={"x": x[0], "y": y[0]})
+                else:
+                    yield self._text("data", n=numbers, stage={"x": x, "y": y})
             case ScanEnd(stream=Stream.POSITIONS, count=count):
-                yield self._text("done", sent=count)
+                yield self._text("end", run=self._scan, rows=count)
 
-    def _text(self, kind: str, **values: object) -> list[Part]:
-        return [json.dumps({"type": kind, "id": self._scan, **values}).encode()]
+    @staticmethod
+    def _text(kind: str, **values: object) -> list[Part]:
+        return [json.dumps({"type": kind, **values}).encode()]

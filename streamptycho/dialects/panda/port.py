@@ -25,6 +25,10 @@ HOLD_S = 1.0
 REJOIN_S = 10.0
 """If a capture is still running, the server sends its header as soon as there is a connection."""
 _HEADER = b"<header>\n"
+_FIRST = b"OE<\n"
+"""Bytes with which lines outside of captures begin."""
+_ZEROMQ = b"\xff"
+"""With it, and without a line, a ZeroMQ socket greets whoever connects."""
 _END = re.compile(rb"END (\d{1,18}) ([ -~]{1,80})")
 _ROWS = re.compile(rb"(?: [^\n]*+\n)*+")
 _AS_PLANNED = ("Ok", "Disarmed")
@@ -44,6 +48,7 @@ class Panda:
         for name, value, choices in (("process", process, _PROCESSES), ("transport", transport, _TRANSPORTS)):
             if value not in choices:
                 raise ConfigError(f"options.{name}: {value!r} is not one of {', '.join(choices)}")
+        self.peer = "PandA data port (8889)"
         self.greeting = f"XML {transport} {process}\n".upper().encode()
         self._buffer = bytearray()
         self._step: Callable[[float], Facts | None] = self._between
@@ -104,7 +109,11 @@ class Panda:
         if self._buffer.startswith(_HEADER):
             self._step = self._read_header
             return iter(())
+        if self._buffer.startswith(_ZEROMQ):
+            raise CodecError("panda", f"what answers is no {self.peer}: it speaks ZeroMQ: is format = 'panda-json' meant?")
         line = self._line()
+        if line is None and self._buffer and self._buffer[0] not in _FIRST:
+            line = bytes(self._buffer)
         if line is None:
             return None
         if line.startswith(b"ERR"):
