@@ -23,7 +23,7 @@ MAX_REFUSALS = 4
 
 
 class Watcher:
-    """What is known of each scan id's newest run: earlier ones may still be polished or repeat their last status.
+    """What is known of each run, also where two have one scan id: the one before may be the one that lacks something.
 
     :meth:`poll` drains the sockets; of pictures only the newest is kept.
     """
@@ -77,9 +77,8 @@ class Watcher:
             self._note_refusals(message)
             return
         known, newest = self.runs.find(message.run), self.known(message.run.scan_id)
+        # of a run before the first that was heard of, nothing is wanted
         if known is None and (newest is None or newest.run < message.run):
-            if newest is not None:
-                self.runs.remove(newest.run)
             known = self.runs.add(message.run)
             self.runs.keep_newest(MAX_SCANS)
             for old in list(self.runs)[:-_WITH_PICTURES]:
@@ -116,13 +115,17 @@ class Watcher:
 
     @property
     def scans(self) -> list[str]:
-        """Scan ids in the order in which they began."""
-        return [known.run.scan_id for known in self.runs]
+        """Scan ids in the order in which the first run of each began."""
+        return list(self._by_id())
 
     def known(self, scan_id: str) -> Known | None:
         """All about the newest run of a scan id."""
         return self.runs.find(RunId(scan_id))
 
     def written(self) -> list[str]:
-        """Scans whose files are closed."""
-        return [known.run.scan_id for known in self.runs if known.written]
+        """Scan ids of whose newest run the file is closed."""
+        return [scan_id for scan_id, known in self._by_id().items() if known.written]
+
+    def _by_id(self) -> dict[str, Known]:
+        """The newest run of each scan id."""
+        return {known.run.scan_id: known for known in self.runs}
