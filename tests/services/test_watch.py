@@ -57,8 +57,8 @@ def test_the_newest_run_of_an_id_counts():
 
 def test_an_earlier_run_of_a_name_counts_in_the_summary():
     """The second scan of a name is complete, the first lacked a frame."""
-    first = over(9, missing=1, started_ns=5), word("write", started_ns=5, written=9)
-    second = over(10, started_ns=6), word("write", started_ns=6, written=10)
+    first = over(9, missing=1, started_ns=5), word("write", started_ns=5, used=9)
+    second = over(10, started_ns=6), word("write", started_ns=6, used=10)
     made = summarise(Told(*first, *second), None)
     assert [scan["missing"] for scan in made["scans"]] == [1, 0]
     assert shortfalls(made)
