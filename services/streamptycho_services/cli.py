@@ -1,8 +1,8 @@
 """The command ``streamptycho``.
 
-Exit codes: 0 done; 1 a service or device failed; 2 the command, configuration or a file cannot be used; 3 check found a
-stream that is not usable; 4 what there is is not whole: frames or positions of a scan of demo or run are missing, or the
-picture of reconstruct-file is not to be trusted; 5 another service has taken the place of this one; 130 interrupted, files
+Exit codes: 0 done; 1 a service or device failed; 2 the command, configuration or a file cannot be used; 3 it is
+done, and what came of it is not usable as it is: a stream that check has looked at, the picture of reconstruct-file; 4 frames
+or positions of a scan of demo or run are missing; 5 another service has taken the place of this one; 130 interrupted, files
 closed.
 """
 
@@ -43,7 +43,7 @@ from streamptycho_services.errors import FailedError
 from streamptycho_services.processes.host import open_streams
 from streamptycho_services.processes.logs import Logs, configure_logging
 
-NOT_WHOLE, REPLACED = 4, 5
+NOT_USABLE, NOT_WHOLE, REPLACED = 3, 4, 5
 SIMULATOR = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -181,7 +181,7 @@ def simulate(context: typer.Context) -> None:
     name="reconstruct-file",
     epilog="Examples:\n\nstreamptycho reconstruct-file scan.cxi --output result.h5\n\n"
     "streamptycho reconstruct-file scan.cxi --output result.h5 --seconds 20 --probe auto --set engine.modes=2\n\n"
-    "Exit codes: 0 the picture can be trusted; 4 it is finished and not to be trusted, see verdict and findings; 1 nothing "
+    "Exit codes: 0 the picture can be trusted; 3 it is finished and not to be trusted, see verdict and findings; 1 nothing "
     "could be reconstructed, or the device failed; 2 file or settings cannot be used; 130 interrupted, the result is kept.",
 )
 def reconstruct_file(
@@ -209,7 +209,7 @@ def reconstruct_file(
     if summary["result"] is None:
         fail(f"{file}: nothing could be reconstructed", 1)
     if not summary["trusted"]:
-        raise typer.Exit(NOT_WHOLE)
+        raise typer.Exit(NOT_USABLE)
 
 
 @app.command(
@@ -265,7 +265,7 @@ def check(
     found = check_streams(make_config(config, settings, None, None), seconds, take=take)
     report(found, as_json)
     if not found["ok"]:
-        raise typer.Exit(3)
+        raise typer.Exit(NOT_USABLE)
 
 
 @app.command(

@@ -206,7 +206,7 @@ class TestReconstructFile:
     def test_a_picture_that_is_not_to_be_trusted_has_a_code_of_its_own(self, recorded: Path, tmp_path: Path) -> None:
         command = ["reconstruct-file", recorded, "-o", tmp_path / "result.h5", "--passes", 8, "--set", "positions.swap=true"]
         result = CliRunner().invoke(cli.app, [*map(str, command), "--json"])
-        assert result.exit_code == cli.NOT_WHOLE == 4
+        assert result.exit_code == cli.NOT_USABLE == 3
         report = json.loads(result.stdout)
         assert not report["trusted"]
         assert report["verdict"].startswith("Not to be trusted: ")
