@@ -1,8 +1,9 @@
 """The command ``streamptycho``.
 
-Exit codes: 0 done; 1 a service or device failed; 2 the command, configuration or a file cannot be used; 3 it is done, and what
-came of it cannot be used as it is: a stream that check has looked at, the picture of reconstruct-file; 4 frames or positions
-of a scan of demo or run are missing; 5 another service has taken the place of this one; 130 interrupted, files closed.
+Exit codes: 0 done; 1 a service or device failed; 2 the command, configuration or a file cannot be used; 3 it is done, and
+what came of it cannot be used as it is: a stream that check has looked at, the picture of reconstruct-file; 4 frames or
+positions of a scan of demo or run are missing; 5 another service has taken the place of this one; 130 interrupted, files
+closed.
 """
 
 import subprocess
