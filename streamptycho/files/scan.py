@@ -18,7 +18,7 @@ from streamptycho.files.paths import LIVE, LIVE_KEY, find, is_own
 from streamptycho.files.recorded import describe
 from streamptycho.files.recorded.beam import Beam, read_geometry, unit_is_joule
 from streamptycho.files.recorded.containers import open_file
-from streamptycho.files.recorded.found import Found, layout_of
+from streamptycho.files.recorded.found import Found, layout_of, refuse_near_field
 from streamptycho.files.recorded.frames import Frames
 from streamptycho.files.recorded.layouts import CXI, Dialect
 from streamptycho.files.recorded.pixels import LOOK, look
@@ -83,6 +83,8 @@ class RecordedScan(Closing):
 
     def _understand(self, found: Found, options: ReadOptions) -> None:
         own = is_own(found.file)
+        if not own:
+            refuse_near_field(found)
         parts = (
             [(str(d.name), d) for d in self._places.datasets(options.frames, "frames")] if options.frames else _frames(found)
         )

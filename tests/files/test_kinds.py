@@ -350,6 +350,32 @@ def test_it_is_refused_with_the_setting_that_settles_it(kind: str, tmp_path: Pat
         assert len(scan) > 0
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "near"),
+    [
+        ("/entry_1/near_field", 1, True),
+        ("/entry_1/instrument_1/detector_1/is_near_field", True, True),
+        ("/entry_1/data_1@propagation", "nearfield", True),
+        ("/info/propagation", "near-field", True),
+        ("/entry_1/near_field", 0, False),
+        ("/info/propagation", "farfield", False),
+    ],
+)
+def test_a_file_that_says_near_field_is_refused(tmp_path, place, value, near):
+    path = cxi().write(tmp_path / "f.cxi")
+    with h5py.File(path, "r+") as file:
+        name, mark, attribute = place.partition("@")
+        if mark:
+            file[name].attrs[attribute] = value
+        else:
+            file[name] = value
+    if near:
+        with pytest.raises(FormatError, match=f"{place} says near field, and only patterns of the far field"):
+            open_scan(path)
+    else:
+        open_scan(path).close()
+
+
 class TestMissing:
     """What a file only points to."""
 

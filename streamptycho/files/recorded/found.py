@@ -14,6 +14,10 @@ from streamptycho.files.paths import dataset_at, text
 from streamptycho.files.recorded.layouts import LAYOUTS, Layout, Place
 from streamptycho.files.recorded.quantities import Reading, parse_number, same
 
+_REGIMES = ("propagation", "propagator", "regime")
+"""Parts of names of what says how far the detector is."""
+_NO = ("", "0", "false", "no", "none")
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -104,6 +108,27 @@ def _instead(file: h5py.File) -> str:
     top = ", ".join(sorted(file)[:12]) or "nothing"
     there = f"stacks of pictures are at {', '.join(large)}" if large else "no dataset has three axes"
     return f"no frames where a known layout has them. At the top there is {top}; {there}; set read.frames = 'FILE::/path'"
+
+
+def refuse_near_field(found: Found) -> None:
+    """Raise FormatError if the file itself says that its patterns are not of the far field."""
+    place = found.file.visititems(_says_near_field)
+    if place is not None:
+        raise FormatError(
+            f"{found.file.filename}: {place} says near field, and only patterns of the far field are reconstructed"
+        )
+
+
+def _says_near_field(name: str, item: Any) -> str | None:
+    words = [(f"/{name}", item)] if isinstance(item, h5py.Dataset) and item.size == 1 and item.dtype.kind in "SOUbiu" else []
+    words += [(f"/{name}@{attribute}", value) for attribute, value in item.attrs.items()]
+    for place, value in words:
+        key = re.sub(r"[\W_]", "", place.rpartition("/")[2]).lower()
+        if "nearfield" in key or any(about in key for about in _REGIMES):
+            said = re.sub(r"[\W_]", "", text(value[()] if isinstance(value, h5py.Dataset) else value)).lower()
+            if "nearfield" in said or "fresnel" in said or ("nearfield" in key and said not in _NO):
+                return place
+    return None
 
 
 def _stacks(file: h5py.File) -> list[str]:
