@@ -19,7 +19,7 @@ from streamptycho.files.recorded import describe
 from streamptycho.files.recorded.beam import Beam, read_geometry, unit_is_joule
 from streamptycho.files.recorded.containers import open_file
 from streamptycho.files.recorded.found import Found, layout_of, refuse_near_field
-from streamptycho.files.recorded.frames import Frames
+from streamptycho.files.recorded.frames import Frames, may_count
 from streamptycho.files.recorded.layouts import CXI, Dialect
 from streamptycho.files.recorded.pixels import LOOK, look
 from streamptycho.files.recorded.places import Places
@@ -88,8 +88,7 @@ class RecordedScan(Closing):
         parts = (
             [(str(d.name), d) for d in self._places.datasets(options.frames, "frames")] if options.frames else _frames(found)
         )
-        counts = {n for _, dataset in parts if dataset is not None for n in (dataset.shape[0], dataset.shape[-1])}
-        stored = read_positions(found, self._places, options, counts)
+        stored = read_positions(found, self._places, options, may_count(parts))
         self._frames = Frames(parts, options, set() if own else {len(stored.xy)}, _planned(found))
         sample = [] if own else _sample(self._frames)
         self._pixels = look(sample, self._frames.dtype, options, amplitudes=found.layout.amplitudes)

@@ -50,7 +50,7 @@ def read_mask(
             valid, why = masks.valid_pixels(
                 mask, options.mask_meaning, polarity, str(dataset.name), standard=standard, light=light
             )
-    elif (weights := found.find(*found.layout.weights)) is not None and weights.shape[-2:] == shape:
+    elif (weights := found.find(*found.layout.weights)) is not None and weights.shape[-2:] == shape and weights.ndim < 4:
         valid, why = _weighted(weights)
     if pixels.measured is not None and options.mask_meaning is not MaskMeaning.IGNORE:
         valid = pixels.measured if valid is None else valid & pixels.measured
@@ -90,7 +90,7 @@ def _plane(dataset: Any, shape: tuple[int, int]) -> NDArray[Any]:
 
 
 def _weighted(weights: Any) -> tuple[NDArray[np.bool_] | None, str]:
-    valid = np.asarray(weights[0] if weights.ndim == 3 else weights[()]) > 0
+    valid = np.all(np.asarray(weights[()]).reshape(-1, *weights.shape[-2:]) > 0, axis=0)
     why = f"{int((~valid).sum())} pixels masked, whose weight is 0 ({weights.name})"
     return (None if valid.all() else valid), why
 
@@ -101,6 +101,8 @@ def read_dark(found: Found, shape: tuple[int, int]) -> tuple[NDArray[np.float32]
         dataset = found.find(path)
         if dataset is None or dataset.ndim not in (2, 3) or dataset.shape[-2:] != shape or not dataset.size:
             continue
+        if dataset.dtype.kind not in "biuf":
+            raise FormatError(f"{dataset.name}: type {dataset.dtype} is no dark frame; remove it from the file")
         if dataset.ndim == 2:
             return np.asarray(dataset[()], np.float32), f"one frame ({dataset.name})"
         key = find(found.file, (f"{LIVE}/dark_key",))

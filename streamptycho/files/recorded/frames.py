@@ -23,6 +23,20 @@ _BLOCK_BYTES = 4 << 20
 """Of frames that are read at once where no chunk says how many belong together."""
 
 
+def may_count(parts: Sequence[tuple[str, Any | None]]) -> set[int]:
+    """Lengths of the axes that may count frames. Raises FormatError if `parts` are no stacks of equal frames."""
+    there = [dataset for _, dataset in parts if dataset is not None]
+    first = there[0]
+    for dataset in there:
+        alike = dataset.shape[1:] == first.shape[1:] and dataset.dtype == first.dtype
+        if dataset.ndim not in (3, 4) or not alike:
+            raise FormatError(
+                f"{dataset.file.filename}: {dataset.name} is not (frames, ny, nx) as {first.name}: shape {dataset.shape}; "
+                "set read.frames"
+            )
+    return {n for dataset in there for n in (dataset.shape[0], dataset.shape[-1])}
+
+
 class Frames:
     """The frames of a file.
 
@@ -40,20 +54,11 @@ class Frames:
         there = [dataset for _, dataset in parts if dataset is not None]
         first = there[0]
         self.name = str(first.name)
-        for dataset in there:
-            if (
-                dataset.ndim not in (3, 4)
-                or min(dataset.shape[-2:]) < 1
-                or dataset.shape[1:] != first.shape[1:]
-                or dataset.dtype != first.dtype
-            ):
-                raise FormatError(
-                    f"{dataset.file.filename}: {dataset.name} is not (frames, ny, nx) as {self.name}: shape {dataset.shape};"
-                    " set read.frames"
-                )
         self.axes, self.why = _axes(first, options, counts, len(there))
         shape = [first.shape["nyx".index(axis) if first.ndim == 4 else self.axes.index(axis)] for axis in "nyx"]
         shape = list(first.shape[-2:]) if first.ndim == 4 else shape[1:]
+        if min(shape) < 1:
+            raise FormatError(f"{first.file.filename}: {self.name} has empty frames: shape {first.shape}; set read.frames")
         self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
         """(ny, nx) of a frame."""
         self.dtype: np.dtype = first.dtype
