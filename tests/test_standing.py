@@ -59,6 +59,16 @@ def test_a_socket_that_does_not_fit(theirs: str, ours: str, right: str):
         told(there.address, words, SocketKind(ours))
 
 
+@pytest.mark.parametrize(("wrong", "right"), [("push", "pub"), ("pub", "push")])
+def test_a_sender_that_comes_back_with_the_right_socket_is_heard(wrong: str, right: str):
+    address, ours = free_address(), {"pub": SocketKind.SUB, "push": SocketKind.PULL}[right]
+    with new_context() as context, Inlet(context, Endpoint(address=address, socket=ours)) as inlet:
+        with Sender(context, Endpoint(address=address, socket=wrong, bind=True), linger_s=0):
+            wait_until(lambda: (inlet.poll(0.05), "does not fit" in inlet.standing)[1], "the words")
+        with Sender(context, Endpoint(address=address, socket=right, bind=True), linger_s=0) as sender:
+            wait_until(lambda: (sender.send(start(), wait_s=0), inlet.poll(0.05))[1] is not None, "a message")
+
+
 @pytest.fixture
 def server() -> Iterator[Callable[[bytes], str]]:
     """Starts a peer that says something and hangs up; that says nothing and stays, if it is to say nothing."""

@@ -193,6 +193,8 @@ class Tries:
         """Take in an event of the socket."""
         self._watch.hear(event)
         if event & ATTEMPTS:
+            # of a peer whose socket does not fit libzmq takes leave for good, as of one whose key does not
+            self._renew_s = time.monotonic() + RENEW_S if self._watch.misfit else None
             return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._begin()

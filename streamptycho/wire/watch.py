@@ -46,6 +46,11 @@ class Watch:
         """How it stands with the connection, as long as nothing has come; empty where nobody knows."""
         return self._words.format(address=self.address, other=_OTHER.get(self._kind, ""))
 
+    @property
+    def misfit(self) -> bool:
+        """Whether the peer's socket was not the one that fits."""
+        return self._words == _MISFIT
+
     def hear(self, event: int) -> None:
         """Take in an event."""
         if event == zmq.EVENT_CONNECT_DELAYED:  # the answer may be there in a moment
@@ -67,7 +72,7 @@ class Watch:
         self._attempted = event != zmq.EVENT_CONNECT_RETRIED
 
     def renew(self) -> None:
-        """Connect again if libzmq will not, for example because only one of the two ends had keys."""
+        """Connect again if libzmq will not: only one of the two ends had keys, or the sockets did not fit."""
         if self.given_up:
             self.given_up = False
             with suppress(zmq.ZMQError):  # libzmq may have forgotten the address
