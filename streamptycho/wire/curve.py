@@ -194,7 +194,8 @@ class Tries:
         self._watch.hear(event)
         if event & ATTEMPTS:
             # of a peer whose socket does not fit libzmq takes leave for good, as of one whose key does not
-            self._renew_s = time.monotonic() + RENEW_S if self._watch.misfit else None
+            left = event == zmq.EVENT_DISCONNECTED and self._watch.breaks_off
+            self._renew_s = time.monotonic() + RENEW_S if left else None
             return
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._begin()

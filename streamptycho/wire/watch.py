@@ -17,8 +17,7 @@ _UNKNOWN = "no connection to {address}: the name of its host is not known"
 _SILENT = "no connection to {address}: its host does not answer"
 _NOBODY = "no connection to {address}: nothing listens there"
 _NO_WORD = "connected to {address}, but no ZeroMQ socket answers there"
-_STRANGER = "connected to {address}, but what is there does not speak ZeroMQ"
-_MISFIT = "no connection to {address}: the sender's socket does not fit, set socket = '{other}'"
+_BREAKS_OFF = "no connection to {address}: what answers there breaks off; if it speaks ZeroMQ, set socket = '{other}'"
 _KEYS = "no connection to {address}: its keys and ours do not fit, the log says why"
 IDLE = "but nothing has come"
 _MET = f"connected to {{address}}, {IDLE}"
@@ -47,9 +46,9 @@ class Watch:
         return self._words.format(address=self.address, other=_OTHER.get(self._kind, ""))
 
     @property
-    def misfit(self) -> bool:
-        """Whether the peer's socket was not the one that fits."""
-        return self._words == _MISFIT
+    def breaks_off(self) -> bool:
+        """Whether the peer's socket does not fit, or is none of ZeroMQ: nobody can tell which."""
+        return self._words == _BREAKS_OFF
 
     def hear(self, event: int) -> None:
         """Take in an event."""
@@ -58,15 +57,15 @@ class Watch:
         elif event == zmq.EVENT_CLOSED:
             self._words = _NOBODY
         elif event == zmq.EVENT_CONNECTED:
-            self._words = _NO_WORD
+            self._words = _NO_WORD if not self.breaks_off else _BREAKS_OFF
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._words = _MET
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_AUTH):
             self._words = _KEYS
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._words = _KEYS if self.keyed else _STRANGER
+            self._words = _KEYS if self.keyed else _BREAKS_OFF
         elif event == zmq.EVENT_DISCONNECTED:
-            self._words = {_MET: _ENDED, _NO_WORD: _KEYS if self.keyed else _MISFIT}.get(self._words, self._words)
+            self._words = {_MET: _ENDED, _NO_WORD: _KEYS if self.keyed else _BREAKS_OFF}.get(self._words, self._words)
         elif event == zmq.EVENT_CONNECT_RETRIED and not self._attempted:
             self._words = _UNKNOWN
         self._attempted = event != zmq.EVENT_CONNECT_RETRIED

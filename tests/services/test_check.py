@@ -332,4 +332,5 @@ def test_a_socket_that_does_not_fit_is_told():
     config = load(None, flags | {"services.display_receive": free_address()})
     with new_context() as context, Sender(context, pub):
         found = check_streams(config, 1, take=True)["positions"]
-    assert found["remedy"] == f"no connection to {pub.address}: the sender's socket does not fit, set socket = 'sub'"
+    words = "what answers there breaks off; if it speaks ZeroMQ, set socket = 'sub'"
+    assert found["remedy"] == f"no connection to {pub.address}: {words}"
