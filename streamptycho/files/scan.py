@@ -118,7 +118,7 @@ class RecordedScan(Closing):
         self._stored = (
             self._frames.is_bslz4 and self._pixels.as_stored and self.dtype == self._frames.dtype.newbyteorder("<")
         )
-        how = "bslz4, passed on as stored" if self._stored else "decompressed when read"
+        how = "passed on as stored where that is bslz4" if self._stored else "decompressed when read"
         size = f"{len(self)} of {shape[0]} x {shape[1]} {self.dtype.name}"
         why = f"; {self._frames.why}" if self._frames.why else ""
         self.understood["frames"] = f"{size}, {how} ({self._frames.name}){why}"

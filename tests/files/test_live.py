@@ -65,7 +65,8 @@ def test_another_process_follows_the_scan(path):
             shape = file[f"{LIVE}/snapshots/shape"]
             shape.refresh()
             ny, nx = shape[k - 1]
-            assert np.array_equal(pictures[k - 1, :ny, :nx], snapshot(k - 1, (40 + 30 * k, 50)).object)
+            assert (ny, nx) in [(0, 0), (40 + 30 * k, 50)]
+            assert np.array_equal(pictures[k - 1, :ny, :nx], rounded(snapshot(k - 1, (40 + 30 * k, 50)).object)[:ny, :nx])
         seen.append(len(rows))
         if done:
             break
