@@ -4,7 +4,8 @@ Written whole under another name and then renamed, so that no reader meets half 
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,27 @@ class Result:
     """(ny, nx) bool, True where the probe has been; None where the file does not say."""
     report: Report
     """How the scan went, what was estimated beside object and probe, and how far the picture can be trusted."""
+    started_ns: int = 0
+    """Beginning of the scan; 0 where the file does not say it."""
+    figures: Mapping[str, int | float] = field(default_factory=dict)
+    """What the file says of :data:`~streamptycho.files.report.FIGURES` and ``error``."""
+
+    def snapshot(self, scan_id: str) -> Snapshot:
+        """The picture as the message that it was."""
+        said: dict[str, Any] = {**FIGURES, "error": math.nan, **self.figures}
+        return Snapshot(
+            scan_id=scan_id,
+            started_ns=self.started_ns,
+            final=True,
+            error_history=self.error_per_iteration,
+            algorithm=self.algorithm,
+            object=self.object,
+            covered=np.ones(self.object.shape, np.bool_) if self.covered is None else self.covered,
+            probe=self.probe,
+            origin_m=self.origin_m,
+            pixel_m=self.pixel_m,
+            **said,
+        )
 
 
 def write_result(path: Path, outcome: Outcome) -> None:
@@ -96,6 +118,8 @@ def read_result(path: Path) -> Result:
                 algorithm=text(_need(file, "/metrics/algorithm")[()]),
                 covered=None if (covered := find(file, ("/object/covered",))) is None else covered[()] != 0,
                 report=read_report(file),
+                started_ns=0 if (began := find(file, (f"{LIVE}/started_ns",))) is None else int(began[()]),
+                figures=_figures(file),
             )
     except OSError as error:
         raise FormatError(f"{path}: not a readable result file ({error})") from error
@@ -105,6 +129,16 @@ def is_result(path: Path) -> bool:
     """True for a result, False for other HDF5 files, a growing one with its picture included; else FormatError."""
     with open_file(path) as file:
         return find(file, ("/object/complex",)) is not None and find(file, (LIVE_KEY,)) is None
+
+
+def _figures(file: h5py.File) -> dict[str, int | float]:
+    """Of the result; of a growing file those of its last snapshot."""
+    found: dict[str, int | float] = {}
+    for name in (*FIGURES, "error"):
+        said = find(file, (f"{LIVE}/{name}", f"/metrics/{name}", f"{LIVE}/snapshots/{name}"))
+        if said is not None and said.size:
+            found[name] = np.asarray(said[()]).reshape(-1)[-1].item()
+    return found
 
 
 def _first(file: h5py.File, path: str) -> float:

@@ -164,7 +164,7 @@ class FrameRows:
         for row, _, payload, i in self._waiting[: self._put]:
             self._storage.put(row, payload, i)
         rows, times = zip(*((row, time) for row, time, _, _ in self._waiting[: self._put]), strict=True)
-        self._storage.settle(np.unique(rows))
+        self._storage.settle()
         put_rows(self._timestamp, np.array(rows), np.array(times))
         for dataset in (self._frames, self._timestamp):
             dataset.flush()

@@ -6,6 +6,7 @@ deflated where there is time, else as it is. See docs/adr/0025-frames-without-a-
 """
 
 import zlib
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -64,13 +65,15 @@ class Storage:
             small = self._deflated(chunk, payload.dtype.itemsize)
             write((row, 0, 0), chunk if small is None else small, _AS_IT_IS if small is None else _SHUFFLED_AND_DEFLATED)
 
-    def settle(self, rows: NDArray[np.int64]) -> None:
-        """A commit has put these rows, rising.
+    def settle(self) -> None:
+        """A commit has put all its rows.
 
-        HDF5 2.0 forgets, for readers in this process, what the last chunk has skipped, until it has looked at another.
+        HDF5 2.0 forgets, for readers in this process, which filters the last chunk has skipped, until it looks for another;
+        there is none behind the end, which it says by an error.
         """
-        if self._mixed and rows[0] != rows[-1]:
-            self._frames.id.read_direct_chunk((int(rows[0]), 0, 0))
+        if self._mixed:
+            with suppress(OSError, RuntimeError):
+                self._frames.id.read_direct_chunk((len(self._frames), 0, 0))
 
     def _deflated(self, chunk: memoryview, itemsize: int) -> bytes | None:
         """The pixels as HDF5's filters would leave them; None where there is no time, or nothing is gained."""
