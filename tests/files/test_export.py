@@ -144,10 +144,13 @@ class TestStrict:
                 link = file.get(f"{DETECTOR}/data", getlink=True)
                 assert isinstance(link, h5py.ExternalLink) == (name == "plain")
 
-    def test_electrons_stay_electrons(self, tmp_path):
-        electrons = replace(geometry(), radiation=Radiation.ELECTRONS, wavelength_m=2.508e-12, distance_m=30.0)
-        convert(recorded(tmp_path, geometry=electrons), tmp_path / "scan.strict.cxi")
-        with open_scan(tmp_path / "scan.strict.cxi") as scan:
+    @pytest.mark.parametrize("name", ["scan.strict.cxi", "copy.cxi", "aps.h5", "scan.npz"])
+    def test_electrons_stay_electrons(self, tmp_path, name):
+        electrons = replace(
+            geometry(), radiation=Radiation.ELECTRONS, wavelength_m=2.508e-12, distance_m=30.0, pitch_m=(PITCH_M, PITCH_M)
+        )
+        convert(recorded(tmp_path, geometry=electrons), tmp_path / name)
+        with open_scan(tmp_path / name) as scan:
             assert scan.geometry.radiation is Radiation.ELECTRONS
             assert scan.geometry.wavelength_m == pytest.approx(2.508e-12)
 
