@@ -35,7 +35,8 @@ def create(file: h5py.File, start: ScanStart, config_json: str, options: WriterO
     sign(file, start.scan_id, "data_1")
     for path, kind in (
         (INSTRUMENT, "NXinstrument"), (DETECTOR, "NXdetector"), (f"{INSTRUMENT}/source_1", "NXsource"),
-        (f"{INSTRUMENT}/beam_1", "NXbeam"), (SAMPLE, "NXsample"), (f"{SAMPLE}/geometry_1", "NXgeometry"),
+        (f"{INSTRUMENT}/beam_1", "NXbeam"), (f"{DETECTOR}/transformations", "NXtransformations"),
+        (SAMPLE, "NXsample"), (f"{SAMPLE}/geometry_1", "NXgeometry"),
         (f"{SAMPLE}/transformations", "NXtransformations"), (LIVE, "NXcollection"), (f"{LIVE}/snapshots", "NXcollection"),
         (f"{LIVE}/counters", "NXcollection"),
     ):  # fmt: skip
@@ -43,8 +44,10 @@ def create(file: h5py.File, start: ScanStart, config_json: str, options: WriterO
     began = datetime.fromtimestamp(start.started_ns / 1e9, UTC) if start.started_ns else datetime.now(UTC)
     put(file, f"{ENTRY}/start_time", began.isoformat(), meaning="" if start.started_ns else "when the file was begun")
     put(file, f"{ENTRY}/end_time", texts(TEXT))
+    put(file, f"{ENTRY}/definition", "NXcxi_ptycho")
     put(file, f"{INSTRUMENT}/name", "unknown")
     describe_source(file, start.geometry)
+    put(file, f"{DETECTOR}/transformations/vector", [0.0, 0.0, 1.0])  # along the beam
     _detector(file, start, options)
     _scan(file)
     illumination(file, start)

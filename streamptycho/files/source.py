@@ -20,6 +20,7 @@ def describe_source(file: h5py.File, geometry: Geometry, *, joules: bool = False
 
     joules : the energy of the source is in joules, as CXI 1.6 has it, instead of electronvolts.
     """
+    put(file, f"{SOURCE}/name", "unknown")
     electrons = geometry.radiation is Radiation.ELECTRONS
     put(file, f"{SOURCE}/probe", "electron" if electrons else "x-ray")
     if not electrons:
@@ -35,4 +36,5 @@ def describe_source(file: h5py.File, geometry: Geometry, *, joules: bool = False
     put(file, f"{BEAM}/energy", energy_ev * JOULE_PER_EV, "J")
     put(file, f"{BEAM}/incident_beam_energy", energy_ev * JOULE_PER_EV, "J")
     put(file, f"{BEAM}/incident_energy", energy_ev, "eV")
+    put(file, f"{BEAM}/incident_energy_spread", math.nan, "eV", meaning="not known; NXcxi_ptycho requires it")
     put(file, f"{BEAM}/incident_wavelength", geometry.wavelength_m, "m")

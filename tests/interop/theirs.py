@@ -29,6 +29,14 @@ def nexusformat(path: Path) -> dict[str, Any]:
     return {"plot": found.nxpath, "signal": found.nxsignal.nxname, "shape": list(found.nxsignal.shape)}
 
 
+def nexusformat_validates(path: Path) -> dict[str, Any]:
+    """Its validator takes the definition that the entry names."""
+    from nexusformat.nexus.validate import validate_application
+
+    warnings, errors = validate_application(str(path), path="/entry_1")
+    return {"warnings": warnings, "errors": errors}
+
+
 def _array(values: Any) -> dict[str, Any]:
     values = np.asarray(values)
     total = values.sum()

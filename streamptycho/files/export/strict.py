@@ -23,6 +23,7 @@ from streamptycho.messages.geometry import Geometry
 INSTRUMENT, SAMPLE, PTYCHODUS = f"{ENTRY}/instrument_1", f"{ENTRY}/sample_1", f"{ENTRY}/ptychodus"
 _GROUPS = {
     INSTRUMENT: "NXinstrument", SOURCE: "NXsource", f"{INSTRUMENT}/beam_1": "NXbeam", DETECTOR: "NXdetector",
+    f"{DETECTOR}/transformations": "NXtransformations",
     SAMPLE: "NXsample", f"{SAMPLE}/geometry_1": "NXgeometry", PTYCHODUS: "NXcollection",
 }  # fmt: skip
 
@@ -51,11 +52,12 @@ def _fill(file: h5py.File, there: Material, path: Path) -> None:
     sign(file, title, "data_1")
     for name, kind in _GROUPS.items():
         make_group(file, name, kind)
+    put(file, f"{ENTRY}/definition", "NXcxi_ptycho")
     put(file, f"{ENTRY}/start_time", scan.began or datetime.now(UTC).isoformat())
     put(file, f"{INSTRUMENT}/name", "unknown")
-    put(file, f"{SOURCE}/name", "unknown")
     put(file, f"{SAMPLE}/name", title)
     describe_source(file, scan.geometry, joules=True)
+    put(file, f"{DETECTOR}/transformations/vector", [0.0, 0.0, 1.0])  # along the beam
     _detector(file, there)
     if not link_frames(file, f"{DETECTOR}/data", there, path):
         copy_frames(file, f"{DETECTOR}/data", there)
