@@ -7,9 +7,10 @@ BENCH ?=
 CHAOS ?= --events 500 --seed 0
 FUZZ ?=
 GPU ?= gpu13
+TORCH ?= torch
 PARALLEL := -n 2 --dist worksteal
 
-.PHONY: demo test slow quality check format bench chaos fuzz gpu peers clean
+.PHONY: demo test slow quality check format bench chaos fuzz gpu peers interop clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -50,6 +51,16 @@ $(PEERS)/.ready: Makefile
 	$(PEERS)/eiger/bin/python -m pip install --quiet --no-build-isolation eiger-simulator==0.5.1
 	$(PEERS)/daq/bin/python -m pip install --quiet tickit-devices==0.4.1 "cbor2<6" pandablocks==0.10.4
 	$(PEERS)/bluesky/bin/python -m pip install --quiet "ophyd-async[sim]==0.21.3" bluesky==1.15.1 pyzmq msgpack
+	touch $@
+
+interop: $(BIN)/.ready $(PEERS)/.interop  ## our files in other people's programs, and theirs in our reader; builds environments for them
+	$(BIN)/python -m pytest -m peers tests/interop
+
+$(PEERS)/.interop: Makefile
+	for peer in interop interop-cdtools interop-ptylab; do $(PYTHON) -m venv $(PEERS)/$$peer; done
+	$(PEERS)/interop/bin/python -m pip install --quiet silx==3.1.3 nexusformat==2.1.0 ptychodus==1.7.0 hdf5plugin==7.1.0
+	$(PEERS)/interop-cdtools/bin/python -m pip install --quiet $(TORCH) cdtools-py==0.3.2 hdf5plugin==7.1.0
+	$(PEERS)/interop-ptylab/bin/python -m pip install --quiet ptylab==0.3.7
 	touch $@
 
 bench: $(BIN)/.ready  ## costs and live quality on this CPU, compared with transforms and peers; BENCH="--peers ptylab" passes flags on

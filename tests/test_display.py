@@ -2,6 +2,7 @@
 
 import os
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,21 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from streamptycho.display.logbook import _words, logbook, save_picture
 from streamptycho.display.phase import (
     RAMP_PIXELS,
     STRIP_PIXELS,
     displayed_phase,
     length_words,
-    phase_picture,
-    save_phase,
     scale_bar,
     to_gray,
 )
-from streamptycho.messages.results import Snapshot
+from streamptycho.messages.results import Assessment, Snapshot
 from streamptycho_sim.specimen import SpecimenOptions, draw
 
 OBJECT = draw((90, 110), SpecimenOptions(phase_rad=1.0), 0)
 ALL = np.ones(OBJECT.shape, np.bool_)
+GOOD = Assessment(scan_id="s", started_ns=1, time_ns=1, verdict="Good.", figures={"resolution_m": 31e-9})
 
 
 def snapshot(shape: tuple[int, int] = OBJECT.shape, **changes) -> Snapshot:
@@ -112,7 +113,7 @@ def test_half_a_picture_without_a_phase_does_not_tilt_the_other(rubbish: complex
 def test_slivers(shape: tuple[int, int]):
     assert displayed_phase(np.ones(shape, np.complex64), np.ones(shape, np.bool_)).tolist() == np.zeros(shape).tolist()
     assert np.isnan(displayed_phase(np.ones(shape, np.complex64), np.zeros(shape, np.bool_))).all()
-    assert phase_picture(snapshot(shape)).width >= 320
+    assert logbook(snapshot(shape)).width >= 320
 
 
 def test_gray_spans_the_finite_values():
@@ -180,41 +181,56 @@ def test_lengths_in_words(metres: float, text: str):
 
 
 @pytest.mark.parametrize("shape", [(90, 110), (700, 300), (1500, 2100)])
-def test_picture_holds_the_phase_and_a_bar_of_the_right_length(shape: tuple[int, int]):
-    picture = phase_picture(snapshot(shape))
-    pixels = np.asarray(picture)
+def test_picture_holds_the_phase_a_scale_bar_and_a_colour_bar(shape: tuple[int, int]):
+    pixels = np.asarray(logbook(snapshot(shape), GOOD))
     stride = -(-max(shape) // 1024)
     side = (-(-shape[0] // stride), -(-shape[1] // stride))
     zoom = max(1, 480 // max(side))
     height, width = side[0] * zoom, side[1] * zoom
-    assert picture.size == (max(width, 320), height + 40)
     gray = to_gray(displayed_phase(snapshot(shape).object, np.ones(shape, np.bool_))[::stride, ::stride])
-    np.testing.assert_array_equal(pixels[:height, :width], np.kron(gray, np.ones((zoom, zoom), np.uint8)))
-    length, _ = scale_bar(28e-9 * stride / zoom, width)
-    bar = np.flatnonzero(pixels[height + 9, : width // 2] == 255)
-    bar = bar[: int(np.argmax(np.diff(bar, append=1 << 20) > 1)) + 1]
-    assert bar[0] == 8
-    assert len(bar) == pytest.approx(length / (28e-9 * stride / zoom) + 1, abs=1)
+    upper = height // 2  # the scale bar is in the lower half
+    shown = np.kron(gray, np.ones((zoom, zoom), np.uint8))[:upper]
+    np.testing.assert_array_equal(pixels[54 : 54 + upper, 14 : 14 + width], shown)
+    length, bar_px = scale_bar(28e-9 * stride / zoom, width)
+    row = pixels[54 + height - 28 + 2, 28 : 28 + bar_px + 8]
+    assert (row[: bar_px + 1] == 0).all()
+    assert row[bar_px + 1] == 255
+    assert bar_px == pytest.approx(length / (28e-9 * stride / zoom), abs=1)
+    bar = pixels[54 : 54 + max(height, 240), pixels.shape[1] - 76 - 14 + 9].astype(int)
+    assert bar[1] > 250
+    assert bar[-2] < 5
+    assert (np.diff(bar[1:-1]) <= 0).all()
+
+
+def test_picture_says_what_it_is_of():
+    def words(**changes: Any) -> str:
+        return "\n".join(_words(snapshot(final=True, **changes), GOOD))
+
+    assert "2023-11-14 22:13 UTC, 10 frames, final" in words(started_ns=1_700_000_000_000_000_000)
+    assert "resolution 31 nm" in words()
+    assert "1970" not in words(started_ns=0, time_ns=0)
+    assert words().endswith("Good.")
+    assert "resolution not known" in "\n".join(_words(snapshot(), None))
 
 
 def test_picture_without_anything_covered_or_known():
-    picture = phase_picture(snapshot(covered=np.zeros(OBJECT.shape, np.bool_), error=float("nan"), final=True))
-    assert np.asarray(picture)[:90].max() == 0
+    picture = logbook(snapshot(covered=np.zeros(OBJECT.shape, np.bool_), error=float("nan"), final=True))
+    assert np.asarray(picture)[54:200, 14:400].max() == 0
 
 
 def test_png_is_readable_and_nothing_else_is_left(tmp_path):
     path = tmp_path / "scan.1.png"
-    save_phase(snapshot(), path)
-    save_phase(snapshot((120, 130)), path)
+    save_picture(path, snapshot())
+    save_picture(path, snapshot((120, 130)))
     assert [p.name for p in tmp_path.iterdir()] == ["scan.1.png"]
     with Image.open(path) as image:
         assert image.format == "PNG"
-        np.testing.assert_array_equal(np.asarray(image), np.asarray(phase_picture(snapshot((120, 130)))))
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(logbook(snapshot((120, 130)))))
 
 
 def test_a_viewer_never_reads_half_a_picture(tmp_path):
     path = tmp_path / "live.png"
-    save_phase(snapshot(), path)
+    save_picture(path, snapshot())
     enough = threading.Event()
     read: list[tuple[int, int]] = []
     broken: list[Exception] = []
@@ -231,7 +247,7 @@ def test_a_viewer_never_reads_half_a_picture(tmp_path):
     viewer = threading.Thread(target=view)
     viewer.start()
     for i in range(30):
-        save_phase(snapshot((60 + 20 * (i % 3), 110)), path)
+        save_picture(path, snapshot((60 + 20 * (i % 3), 110)))
     enough.set()
     viewer.join()
     assert not broken
@@ -240,7 +256,7 @@ def test_a_viewer_never_reads_half_a_picture(tmp_path):
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "live.png"
-    save_phase(snapshot(), path)
+    save_picture(path, snapshot())
     before = path.read_bytes()
 
     def full(*_: object, **__: object) -> None:
@@ -248,5 +264,5 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypat
 
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(OSError, match=os.strerror(28)):
-        save_phase(snapshot((60, 60)), path)
+        save_picture(path, snapshot((60, 60)))
     assert path.read_bytes() == before

@@ -164,7 +164,7 @@ def test_a_service_is_killed_three_times_in_mid_scan(tmp_path: Path, name: str) 
             demo.wait_while_running(lambda killed=killed: demo.services().get(name, killed) != killed, "its successor")
         code, report = demo.wait(), demo.report()
         assert "Traceback" not in demo.err
-    assert sorted(file.name for file in tmp_path.glob("*.cxi")) == ["scan.cxi"]
+    assert sorted(file.name for file in tmp_path.glob("*.cxi")) == ["scan.cxi", "scan.strict.cxi"]
     assert report["restarts"][name] == 3
     assert in_file(path) == report["written"] == 900 - report["missing"]
     if name == "receive":

@@ -246,6 +246,38 @@ def recover(
 
 
 @app.command(
+    epilog="Examples:\n\nstreamptycho convert scan.cxi scan.strict.cxi\n\nstreamptycho convert scan.result.h5 phase.tif\n\n"
+    "The new name says the kind: .cxi our layout, .strict.cxi CXI 1.6 to the letter, .h5 APS HDF5, .product.h5 a product of "
+    "ptychodus, .npz, .tif, .png.",
+)
+def convert(
+    file: Annotated[Path, typer.Argument(help="Scan or result; what is beside it under the same name is used as well.")],
+    target: Annotated[Path, typer.Argument(help="New file; one that exists is not overwritten.")],
+    config: ConfigFile = None,
+    settings: Setting = None,
+) -> None:
+    """Write a scan or a result as a file of another kind."""
+    from streamptycho.files.export.convert import convert
+
+    for path in convert(file, target, make_config(config, settings, None, None).read):
+        print(path)
+
+
+@app.command(epilog="Example:\n\nstreamptycho verify scan.cxi")
+def verify(
+    file: Annotated[Path, typer.Argument(help="Scan or result, of ours or of others.")],
+    config: ConfigFile = None,
+    settings: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """What other programs would stumble on in a file, and what to give them instead."""
+    from streamptycho.files.export.verify import verify
+
+    found = verify(file, make_config(config, settings, None, None).read)
+    report(found if as_json else {name: sentences or "nothing" for name, sentences in found.items()}, as_json)
+
+
+@app.command(
     epilog="Example:\n\nstreamptycho check -c beamline.toml --seconds 5\n\n"
     "Exit codes: 0 each stream carries something that is understood; 3 one of them does not, or was not looked at, its "
     "remedy says why; 2 settings cannot be used."

@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from streamptycho.messages.geometry import in_unit
-from streamptycho.messages.results import Snapshot
 
 _NICE = (1, 2, 5)
 RAMP_PIXELS = 1 << 19
@@ -111,32 +108,6 @@ def to_gray(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = contrast(values)
     scaled = (values - low) / max(high - low, 1e-6)
     return np.where(np.isfinite(values), 1 + np.clip(np.nan_to_num(scaled), 0, 1) * 254, 0).astype(np.uint8)
-
-
-def phase_picture(snapshot: Snapshot, max_side: int = 1024) -> Image.Image:
-    """Object phase with a scale bar and a line of figures below."""
-    phase = displayed_phase(snapshot.object, snapshot.covered)
-    stride = math.ceil(max(phase.shape) / max_side)
-    image = Image.fromarray(to_gray(phase[::stride, ::stride]))
-    zoom = max(1, 480 // max(image.size))
-    image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
-    canvas = Image.new("L", (max(image.width, 320), image.height + 40), 0)
-    canvas.paste(image, (0, 0))
-    draw = ImageDraw.Draw(canvas)
-    length_m, pixels = scale_bar(snapshot.pixel_m[1] * stride / zoom, image.width)
-    y = image.height + 8
-    draw.rectangle((8, y, 8 + pixels, y + 3), fill=255)
-    draw.text((16 + pixels, y - 5), length_words(length_m), fill=255)
-    figures = f"{snapshot.frames_used} frames   error {snapshot.error:.4f}   {'final' if snapshot.final else 'live'}"
-    draw.text((8, y + 12), figures, fill=255)
-    return canvas
-
-
-def save_phase(snapshot: Snapshot, path: Path) -> None:
-    """Write the picture as PNG; the file is replaced in one step, so that a viewer never reads half of it."""
-    partial = path.with_suffix(".partial")
-    phase_picture(snapshot).save(partial, format="PNG")
-    partial.replace(path)
 
 
 def scale_bar(pixel_m: float, width_px: int) -> tuple[float, int]:

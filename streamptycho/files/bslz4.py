@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from streamptycho.errors import CodecError
 from streamptycho.messages.payload import BSLZ4_HEADER, Encoding, Payload
 
-_FILTER_ID = 32008
+FILTER_ID = 32008
+INSTEAD = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
+"""Filters that a chunk of our files may have gone through instead."""
 _LZ4 = 2
 """Value of the filter's fifth parameter that selects LZ4 rather than none (0) or zstd (3)."""
 
@@ -64,24 +66,35 @@ def _chunks(stack: NDArray[np.generic], options: dict[str, Any]) -> tuple[memory
 
 
 def chunk_encoding(dataset: Any) -> Encoding | None:
-    """Encoding of the chunks of `dataset` (n, ny, nx), None if they are not one plain or bitshuffle-LZ4 frame each."""
+    """Encoding that chunks of `dataset` (n, ny, nx) can be in, one frame each: plain, or bitshuffle-LZ4; None if neither.
+
+    Whether a chunk is tells :func:`stored_chunk`: in files of ours it may have gone through other filters instead.
+    """
     if dataset.chunks != (1, *dataset.shape[1:]) or dataset.dtype.byteorder == ">":
         return None
-    plist = dataset.id.get_create_plist()
-    if plist.get_nfilters() == 0:
-        return Encoding.RAW
-    number, _, parameters, _ = plist.get_filter(0)
-    lz4 = number == _FILTER_ID and len(parameters) > 4 and parameters[4] == _LZ4
-    return Encoding.BSLZ4 if lz4 and plist.get_nfilters() == 1 else None
+    return _encoding(dataset)[0]
+
+
+def _encoding(dataset: Any) -> tuple[Encoding | None, int]:
+    """The same, and the filters that such a chunk has skipped, as HDF5 notes them."""
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(at) for at in range(properties.get_nfilters())]
+    if not filters:
+        return Encoding.RAW, 0
+    number, _, parameters, _ = filters[-1]
+    before = [one[0] for one in filters[:-1]]
+    if number != FILTER_ID or len(parameters) < 5 or parameters[4] != _LZ4 or before not in ([], INSTEAD):
+        return None, 0
+    return Encoding.BSLZ4, (1 << len(before)) - 1
 
 
 def stored_chunk(dataset: Any, row: int) -> memoryview | None:
-    """Bytes of the chunk of frame `row` as stored; None if it was never written or the filter was skipped for it."""
+    """Bytes of the chunk of frame `row` in the encoding of the dataset; None if it was never written, or is in another."""
     corner = (row, 0, 0)
-    if dataset.id.get_chunk_info_by_coord(corner).byte_offset is None:
+    found = dataset.id.get_chunk_info_by_coord(corner)
+    if found.byte_offset is None or found.filter_mask != _encoding(dataset)[1]:
         return None
-    skipped, chunk = dataset.id.read_direct_chunk(corner)
-    return None if skipped else memoryview(chunk)
+    return memoryview(dataset.id.read_direct_chunk(corner)[1])
 
 
 def decodes(payload: Payload, i: int) -> bool:

@@ -16,6 +16,8 @@ TEXT = 64
 ROW_CHUNK = 1024
 TILE = 256
 """Side of the square pieces in which pictures are stored."""
+SMALL: Mapping[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+"""How pictures are stored: any program with HDF5 can read it."""
 
 
 def put(
@@ -79,9 +81,9 @@ def make_plot(file: h5py.File, path: str, signal: str, axes: tuple[str, ...] = (
     return made
 
 
-def make_image(file: h5py.File, path: str, signal: str, axes: tuple[str, ...] = ()) -> None:
+def make_image(file: h5py.File, path: str, signal: str, axes: tuple[str, ...], also: tuple[str, ...] = ()) -> None:
     """The group of a complex picture in real space, as CXI has it."""
-    make_plot(file, path, signal, axes)
+    make_plot(file, path, signal, axes, also)
     put(file, f"{path}/is_fft_shifted", 0)
     put(file, f"{path}/data_type", "amplitude")
     put(file, f"{path}/data_space", "real")

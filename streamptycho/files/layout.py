@@ -7,7 +7,6 @@ elsewhere is a soft link.
 """
 
 import json
-import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,17 +14,20 @@ import h5py
 import numpy as np
 
 from streamptycho.display.ledger import Ledger, Missing
-from streamptycho.files import report
-from streamptycho.files.bslz4 import filter_options
-from streamptycho.files.items import ENTRY, TEXT, TILE, grow, link, make_group, make_image, make_plot, put, sign, texts
+from streamptycho.files import pictures, report
+from streamptycho.files.items import ENTRY, SMALL, TEXT, TILE, grow, link, make_group, make_plot, put, sign, texts
 from streamptycho.files.options import WriterOptions
 from streamptycho.files.paths import DETECTOR, LIVE, LIVE_KEY, TRANSLATION
-from streamptycho.messages.geometry import JOULE_PER_EV
+from streamptycho.files.source import describe_source
+from streamptycho.files.storage import storage_of
 from streamptycho.messages.stream import ScanStart
 
+_FILTERS = (
+    "frames that the detector sent as bitshuffle-LZ4 are stored as they came (HDF5 filter 32008): to read them in Python "
+    "`import hdf5plugin` first; `streamptycho convert FILE COPY.cxi` makes a copy that needs nothing"
+)
 INSTRUMENT = f"{ENTRY}/instrument_1"
 SAMPLE = f"{ENTRY}/sample_1"
-IMAGE = f"{ENTRY}/image_1"
 
 
 def create(file: h5py.File, start: ScanStart, config_json: str, options: WriterOptions) -> None:
@@ -33,36 +35,25 @@ def create(file: h5py.File, start: ScanStart, config_json: str, options: WriterO
     sign(file, start.scan_id, "data_1")
     for path, kind in (
         (INSTRUMENT, "NXinstrument"), (DETECTOR, "NXdetector"), (f"{INSTRUMENT}/source_1", "NXsource"),
-        (f"{INSTRUMENT}/beam_1", "NXbeam"), (SAMPLE, "NXsample"), (f"{SAMPLE}/geometry_1", "NXgeometry"),
+        (f"{INSTRUMENT}/beam_1", "NXbeam"), (f"{DETECTOR}/transformations", "NXtransformations"),
+        (SAMPLE, "NXsample"), (f"{SAMPLE}/geometry_1", "NXgeometry"),
         (f"{SAMPLE}/transformations", "NXtransformations"), (LIVE, "NXcollection"), (f"{LIVE}/snapshots", "NXcollection"),
         (f"{LIVE}/counters", "NXcollection"),
     ):  # fmt: skip
         make_group(file, path, kind)
-    put(file, f"{ENTRY}/start_time", datetime.fromtimestamp(start.started_ns / 1e9, UTC).isoformat())
+    began = datetime.fromtimestamp(start.started_ns / 1e9, UTC) if start.started_ns else datetime.now(UTC)
+    put(file, f"{ENTRY}/start_time", began.isoformat(), meaning="" if start.started_ns else "when the file was begun")
     put(file, f"{ENTRY}/end_time", texts(TEXT))
+    put(file, f"{ENTRY}/definition", "NXcxi_ptycho")
     put(file, f"{INSTRUMENT}/name", "unknown")
-    _source(file, start.geometry.energy_ev, start.geometry.wavelength_m)
+    describe_source(file, start.geometry)
+    put(file, f"{DETECTOR}/transformations/vector", [0.0, 0.0, 1.0])  # along the beam
     _detector(file, start, options)
     _scan(file)
-    _illumination(file, start)
-    _image(file)
+    illumination(file, start)
+    pictures.create(file)
     _records(file, start, config_json)
     report.create(file)
-
-
-def _source(file: h5py.File, energy_ev: float, wavelength_m: float) -> None:
-    source, beam = f"{INSTRUMENT}/source_1", f"{INSTRUMENT}/beam_1"
-    put(file, f"{source}/probe", "x-ray")
-    put(file, f"{source}/type", "Synchrotron X-ray Source")
-    if math.isnan(wavelength_m):  # nobody has said it; what is not known is not in the file
-        return
-    note = "photon energy in electronvolts; CXI 1.6 has joules here, which are in beam_1/energy"
-    put(file, f"{source}/energy", energy_ev, "eV", note=note)
-    put(file, f"{source}/wavelength", wavelength_m, "m")
-    put(file, f"{beam}/energy", energy_ev * JOULE_PER_EV, "J")
-    put(file, f"{beam}/incident_beam_energy", energy_ev * JOULE_PER_EV, "J")
-    put(file, f"{beam}/incident_energy", energy_ev, "eV")
-    put(file, f"{beam}/incident_wavelength", wavelength_m, "m")
 
 
 def _detector(file: h5py.File, start: ScanStart, options: WriterOptions) -> None:
@@ -85,9 +76,11 @@ def _detector(file: h5py.File, start: ScanStart, options: WriterOptions) -> None
     if start.dark is not None:
         put(file, f"{DETECTOR}/dark", start.dark)
     for name in ("data", "data_dark"):
-        kind, storage = start.dtype.newbyteorder("<"), filter_options(options.compression)
-        grow(file, f"{DETECTOR}/{name}", (0, ny, nx), kind, chunks=(1, ny, nx), **storage)
-    file[f"{DETECTOR}/data"].attrs["axes"] = "translation:y:x"
+        storage = storage_of(options.compression)
+        frames = grow(file, f"{DETECTOR}/{name}", (0, ny, nx), start.dtype, "counts", chunks=(1, ny, nx), **storage)
+        if storage:
+            frames.attrs["filters"] = _FILTERS
+    file[f"{DETECTOR}/data"].attrs.update(axes="translation:y:x", long_name="diffraction patterns")
     # without these a viewer takes the dataset's own `axes`, which are CXI's, for those of the plot
     make_plot(file, f"{ENTRY}/data_1", "data", (".", ".", "."))
     link(file, DETECTOR, data_1=f"{DETECTOR}/data")
@@ -114,7 +107,7 @@ def _mask(file: h5py.File, name: str, start: ScanStart, good: np.generic, bad: n
 def _scan(file: h5py.File) -> None:
     x, y = f"{SAMPLE}/transformations/x", f"{SAMPLE}/transformations/y"
     for path, row in ((TRANSLATION, (3,)), (x, ()), (y, ())):
-        grow(file, path, (0, *row), np.float64, "m", fillvalue=np.nan)
+        grow(file, path, (0, *row), np.float64, "m", fillvalue=np.nan).attrs["long_name"] = path.rpartition("/")[2]
     link(file, f"{ENTRY}/data_1", x=x, y=y, translation=TRANSLATION)
     link(file, DETECTOR, translation=TRANSLATION)
     link(file, f"{SAMPLE}/geometry_1", refined_positions=f"{LIVE}/estimates/positions")
@@ -123,24 +116,14 @@ def _scan(file: h5py.File) -> None:
         grow(file, f"{LIVE}/{times}", (0,), np.int64, "ns")
 
 
-def _illumination(file: h5py.File, start: ScanStart) -> None:
+def illumination(file: h5py.File, start: ScanStart) -> None:
+    """The probe that was given, where one was; of a single mode a plain picture."""
     if start.probe is None:
         return
     path = f"{INSTRUMENT}/illumination_1/probe"
-    put(file, path, start.probe)
+    put(file, path, start.probe[0] if len(start.probe) == 1 else start.probe, storage=SMALL)
     link(file, f"{INSTRUMENT}/source_1", illumination=path)
     link(file, DETECTOR, probe=path)
-
-
-def _image(file: h5py.File) -> None:
-    kinds = {"data": np.complex64, "covered": np.uint8}
-    for name in ("data", "data_real", "data_imag", "phase", "amplitude", "covered"):
-        units = "rad" if name == "phase" else ""
-        grow(file, f"{IMAGE}/{name}", (0, 0), kinds.get(name, np.float32), units, chunks=(TILE, TILE))
-    make_image(file, IMAGE, "phase")
-    for name in ("pixel_size", "origin"):
-        put(file, f"{IMAGE}/{name}", np.full(2, np.nan), "m", order="y,x")
-    put(file, f"{IMAGE}/image_size", np.full(3, np.nan), "m", order="x,y,z")
 
 
 def _records(file: h5py.File, start: ScanStart, config_json: str) -> None:
@@ -157,9 +140,9 @@ def _records(file: h5py.File, start: ScanStart, config_json: str) -> None:
     for name, value in nothing.items():
         put(file, f"{LIVE}/counters/{name}", np.int64(value))
     snapshots = f"{LIVE}/snapshots"
-    grow(file, f"{snapshots}/object", (0, 0, 0), np.complex64, chunks=(1, TILE, TILE))
-    grow(file, f"{snapshots}/covered", (0, 0, 0), np.uint8, chunks=(1, TILE, TILE))
-    grow(file, f"{snapshots}/probe", (0, 0, 0, 0), np.complex64, chunks=(1, 1, TILE // 2, TILE // 2))
+    grow(file, f"{snapshots}/object", (0, 0, 0), np.complex64, chunks=(1, TILE, TILE), **SMALL)
+    grow(file, f"{snapshots}/covered", (0, 0, 0), np.uint8, chunks=(1, TILE, TILE), **SMALL)
+    grow(file, f"{snapshots}/probe", (0, 0, 0, 0), np.complex64, chunks=(1, 1, TILE // 2, TILE // 2), **SMALL)
     for name, unknown in {**report.FIGURES, "error": np.nan}.items():
         grow(file, f"{snapshots}/{name}", (0,), type(unknown), fillvalue=unknown)
     grow(file, f"{snapshots}/shape", (0, 2), np.int64)

@@ -9,7 +9,7 @@ from pathlib import Path
 MAX_STEM_BYTES = 180
 """Leaves room for a number and a suffix within the 255 bytes that file systems allow."""
 
-SUFFIXES = (".cxi", ".result.h5", ".png")
+SUFFIXES = (".cxi", ".result.h5", ".strict.cxi", ".png")
 """What is written of one scan, all under the same name."""
 
 
@@ -22,6 +22,16 @@ def safe_stem(scan_id: str) -> str:
     except UnicodeEncodeError:  # names on this system have a small alphabet
         stem = re.sub(r"[^\x00-\x7f]", "_", stem)
     return stem or "scan"
+
+
+def result_of(path: Path) -> Path:
+    """The result of the growing file `path`."""
+    return path.with_name(path.stem + ".result.h5")
+
+
+def strict_of(path: Path) -> Path:
+    """The strict view of the growing file `path`."""
+    return path.with_name(path.stem + ".strict.cxi")
 
 
 def _names(directory: Path, scan_id: str) -> Iterator[Path]:

@@ -96,8 +96,10 @@ class ReadOptions(Options):
 class WriterOptions(Options):
     """Limits and habits of the growing file."""
 
-    compression: Literal["bslz4", "none"] = "bslz4"
-    """How frames are stored. Frames that arrive as bslz4 are stored as they are unless this is ``none``."""
+    compression: Literal["plain", "bslz4", "none"] = "plain"
+    """How frames are stored that arrive plain: ``plain`` so that any program with HDF5 reads them, deflated as far as there
+    is time; ``bslz4`` smaller and faster, for readers with hdf5plugin. Frames that arrive as bslz4 are stored as they are
+    unless this is ``none``."""
     batch_frames: PositiveInt = 512
     """Frames that wait in memory at most; then they are committed."""
     batch_bytes: PositiveInt = 64 << 20

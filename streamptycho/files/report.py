@@ -5,10 +5,10 @@ the result has those that are known. Empty and absent mean the same: not estimat
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from streamptycho.display.ledger import Ledger, Missing
 from streamptycho.errors import FormatError, GrammarError
-from streamptycho.files.items import ENTRY, ROW_CHUNK, TEXT, TILE, fixed, link, make_group, make_plot, put, texts
+from streamptycho.files.fields import SENTENCE, Field, create_fields, fill_fields, known, numbers, write_fields
+from streamptycho.files.items import ENTRY, TEXT, link, make_group, make_plot, put, texts
 from streamptycho.files.outcome import Outcome
 from streamptycho.files.paths import LIVE, find, text
 from streamptycho.messages.reasons import DropReason
@@ -25,32 +26,11 @@ from streamptycho.messages.run import RunId
 
 DROP_REASONS = (*(reason.value for reason in DropReason), "other")
 """Reasons that have a counter of their own in the growing file; any further reason counts as ``other``."""
-SENTENCE = 1024
-"""Bytes of a long text in the growing file."""
 FIGURES: dict[str, int | float] = {"frames_used": 0, "updates": 0, "time_ns": 0, "sequence": 0}
 """Numbers of a snapshot, in each row of the growing file and in the result, and what they are before they are known."""
 COUNTERS = f"{LIVE}/counters"
-_CHUNKS = {"S": (16,), 1: (ROW_CHUNK,), 2: (TILE, TILE)}
 _REFINED = "where the beam was found to stand, in the coordinates of the object's origin"
 _SENT = "as sent and transformed as configured, in the coordinates of the object's origin"
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Field(Generic[_T]):
-    """One dataset below :data:`LIVE`."""
-
-    path: str
-    empty: NDArray[Any]
-    """Its type and, in the growing file, its value before anything is known; with rows it grows, without it is a scalar."""
-    value: str | Callable[[_T], Any]
-    """The field of the message that it holds; or how numbers or texts follow from a message, None where it does not say."""
-    units: str = ""
-    meaning: str = ""
-
-
-def _numbers(kind: type, ndim: int = 1) -> NDArray[Any]:
-    return np.zeros((0,) * ndim, kind)
 
 
 def _axis(array: NDArray[Any] | None, axis: int) -> NDArray[Any] | None:
@@ -68,18 +48,19 @@ ESTIMATES: tuple[Field[Estimates], ...] = (
     Field("estimates/trust", texts(TEXT), "trust"),
     Field("estimates/unexplained", np.array(np.nan), "unexplained", "1",
           "0 the probe predicts all, 1 no more than the mean pattern does, nan or inf not judged"),
-    Field("estimates/mode_powers", _numbers(np.float64), "mode_powers", "1",
+    Field("estimates/mode_powers", numbers(np.float64), "mode_powers", "1",
           "share of the probe's power in each mode, strongest first"),
-    Field("estimates/positions/index", _numbers(np.int64), "index", "", "index of the frame"),
-    Field("estimates/positions/x", _numbers(np.float64), lambda e: _axis(e.refined_yx_m, 1), "m", _REFINED),
-    Field("estimates/positions/y", _numbers(np.float64), lambda e: _axis(e.refined_yx_m, 0), "m", _REFINED),
-    Field("estimates/positions/shift", _numbers(np.float64), _shift, "m", "from recorded to refined"),
-    Field("estimates/positions/recorded_x", _numbers(np.float64), lambda e: e.recorded_yx_m[:, 1], "m", _SENT),
-    Field("estimates/positions/recorded_y", _numbers(np.float64), lambda e: e.recorded_yx_m[:, 0], "m", _SENT),
-    Field("estimates/flux/flux", _numbers(np.float32), "flux", "1",
-          "intensity of each frame relative to the usual one"),
-    Field("estimates/background/counts", _numbers(np.float32, 2), "background", "counts",
-          "incoherent intensity per pixel of the frames as reconstructed, zero frequency at [ny // 2, nx // 2]"),
+    Field("estimates/positions/index", numbers(np.int64), "index", "", "index of the frame", "frame"),
+    Field("estimates/positions/x", numbers(np.float64), lambda e: _axis(e.refined_yx_m, 1), "m", _REFINED, "x"),
+    Field("estimates/positions/y", numbers(np.float64), lambda e: _axis(e.refined_yx_m, 0), "m", _REFINED, "y"),
+    Field("estimates/positions/shift", numbers(np.float64), _shift, "m", "from recorded to refined", "shift"),
+    Field("estimates/positions/recorded_x", numbers(np.float64), lambda e: e.recorded_yx_m[:, 1], "m", _SENT, "recorded x"),
+    Field("estimates/positions/recorded_y", numbers(np.float64), lambda e: e.recorded_yx_m[:, 0], "m", _SENT, "recorded y"),
+    Field("estimates/flux/flux", numbers(np.float32), "flux", "1",
+          "intensity of each frame relative to the usual one", "flux"),
+    Field("estimates/background/counts", numbers(np.float32, 2), "background", "counts",
+          "incoherent intensity per pixel of the frames as reconstructed, zero frequency at [ny // 2, nx // 2]",
+          "background"),
 )  # fmt: skip
 ASSESSMENT: tuple[Field[Assessment], ...] = (
     Field("assessment/time_ns", np.array(0), "time_ns", "ns"),
@@ -88,13 +69,13 @@ ASSESSMENT: tuple[Field[Assessment], ...] = (
     Field("assessment/findings/code", texts(TEXT, (0,)), lambda a: list(a.findings), "", "gravest first"),
     Field("assessment/findings/sentence", texts(SENTENCE, (0,)), lambda a: list(a.findings.values())),
     Field("assessment/figures/name", texts(TEXT, (0,)), lambda a: list(a.figures), "", "ends with the unit"),
-    Field("assessment/figures/value", _numbers(np.float64), lambda a: list(a.figures.values())),
+    Field("assessment/figures/value", numbers(np.float64), lambda a: list(a.figures.values())),
     Field("assessment/resolution", np.array(np.nan), lambda a: a.figures.get("resolution_m"), "m"),
     Field("assessment/criterion", texts(SENTENCE), "criterion", "",
           "threshold that the resolution is read off at"),
-    Field("assessment/ring_correlation/frequency", _numbers(np.float32), "frequency_per_m", "1/m"),
-    Field("assessment/ring_correlation/correlation", _numbers(np.float32), "ring_correlation", "1",
-          "Fourier ring correlation of objects from two halves of the frames"),
+    Field("assessment/ring_correlation/frequency", numbers(np.float32), "frequency_per_m", "1/m", "", "spatial frequency"),
+    Field("assessment/ring_correlation/correlation", numbers(np.float32), "ring_correlation", "1",
+          "Fourier ring correlation of objects from two halves of the frames", "Fourier ring correlation"),
 )  # fmt: skip
 REMARKS: Field[Outcome] = Field("remarks", texts(SENTENCE, (0,)), lambda outcome: list(outcome.remarks), "",
     "what is to be known of how the scan was put together from its streams")  # fmt: skip
@@ -149,38 +130,24 @@ def lack(missing: Missing) -> dict[str, int]:
 
 
 def create(file: h5py.File) -> None:
-    """Every field, empty: at the end of the scan nothing may be created any more."""
-    for field in FIELDS:
-        empty = field.empty
-        chunks = _CHUNKS.get(empty.dtype.kind) or _CHUNKS.get(empty.ndim)
-        growth = {"maxshape": (None,) * empty.ndim, "chunks": chunks} if empty.ndim else {}
-        put(file, f"{LIVE}/{field.path}", empty, field.units, growth, meaning=field.meaning)
+    """Every field, empty."""
+    create_fields(file, LIVE, FIELDS)
     _make_groups(file)
 
 
 def fill(file: h5py.File, outcome: Outcome) -> None:
-    """What `outcome` says, into fields that :func:`create` made; texts that are too long say where they are cut."""
-    for field, value in _known(outcome):
-        dataset = file[f"{LIVE}/{field.path}"]
-        values = _encoded(value, dataset.dtype)
-        if field.empty.ndim:
-            dataset.resize(values.shape)
-        dataset[...] = values
+    """What `outcome` says, into fields that :func:`create` made."""
+    fill_fields(file, LIVE, _known(outcome))
 
 
 def write(file: h5py.File, outcome: Outcome) -> None:
-    """What `outcome` says and no more, with texts of any length; and the counts."""
-    for field, value in _known(outcome):
-        kind = field.empty.dtype
-        if kind.kind == "S":
-            longest = max(len(one.encode()) for one in ([value] if isinstance(value, str) else value))
-            kind = h5py.string_dtype("utf-8", max(longest, 1))
-        put(file, f"{LIVE}/{field.path}", _encoded(value, kind), field.units, meaning=field.meaning)
+    """What `outcome` says and no more; and the counts."""
+    write_fields(file, LIVE, _known(outcome))
     _make_groups(file)
-    numbers = {} if outcome.ledger is None else counts(outcome.ledger)
-    numbers |= {} if outcome.written is None else {"n_frames": outcome.written}
-    numbers |= {name: n for name, n in lack(outcome.missing).items() if n >= 0}
-    for name, number in numbers.items():
+    counted = {} if outcome.ledger is None else counts(outcome.ledger)
+    counted |= {} if outcome.written is None else {"n_frames": outcome.written}
+    counted |= {name: n for name, n in lack(outcome.missing).items() if n >= 0}
+    for name, number in counted.items():
         put(file, f"{COUNTERS}/{name}", np.int64(number))
 
 
@@ -218,23 +185,9 @@ def _read(file: h5py.File) -> Report:
 
 def _known(outcome: Outcome) -> Iterator[tuple[Field[Any], Any]]:
     """Fields of which `outcome` says something."""
-    parts: tuple[tuple[Any, tuple[Field[Any], ...]], ...] = (
-        (outcome.estimates, ESTIMATES),
-        (outcome.assessment, ASSESSMENT),
-        (outcome, (REMARKS,)),
-    )
-    for message, fields in parts:
-        for field in fields if message is not None else ():
-            value = getattr(message, field.value) if isinstance(field.value, str) else field.value(message)
-            if value is not None and np.size(value):
-                yield field, value
-
-
-def _encoded(value: Any, kind: np.dtype[Any]) -> NDArray[Any]:
-    if kind.kind != "S":
-        return np.asarray(value, kind)
-    texts = fixed(value, kind.itemsize) if isinstance(value, str) else [fixed(one, kind.itemsize) for one in value]
-    return np.array(texts, kind)
+    yield from known(ESTIMATES, outcome.estimates)
+    yield from known(ASSESSMENT, outcome.assessment)
+    yield from known((REMARKS,), outcome)
 
 
 def _make_groups(file: h5py.File) -> None:

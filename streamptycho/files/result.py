@@ -3,7 +3,9 @@
 Written whole under another name and then renamed, so that no reader meets half a result.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError, ScanError
+from streamptycho.files import pictures
 from streamptycho.files.disk import build, part_of
-from streamptycho.files.items import ENTRY, link, make_group, make_image, make_plot, put, sign
+from streamptycho.files.items import ENTRY, link, make_group, make_plot, put, sign
+from streamptycho.files.layout import INSTRUMENT, illumination
 from streamptycho.files.outcome import Outcome
-from streamptycho.files.paths import LIVE, find, text
+from streamptycho.files.paths import DETECTOR, LIVE, LIVE_KEY, find, text
 from streamptycho.files.recorded.containers import open_file
 from streamptycho.files.report import FIGURES, Report, read_report, write
+from streamptycho.files.source import describe_source
 from streamptycho.messages.results import Snapshot
 
 
@@ -40,6 +45,27 @@ class Result:
     """(ny, nx) bool, True where the probe has been; None where the file does not say."""
     report: Report
     """How the scan went, what was estimated beside object and probe, and how far the picture can be trusted."""
+    started_ns: int = 0
+    """Beginning of the scan; 0 where the file does not say it."""
+    figures: Mapping[str, int | float] = field(default_factory=dict)
+    """What the file says of :data:`~streamptycho.files.report.FIGURES` and ``error``."""
+
+    def snapshot(self, scan_id: str) -> Snapshot:
+        """The picture as the message that it was."""
+        said: dict[str, Any] = {**FIGURES, "error": math.nan, **self.figures}
+        return Snapshot(
+            scan_id=scan_id,
+            started_ns=self.started_ns,
+            final=True,
+            error_history=self.error_per_iteration,
+            algorithm=self.algorithm,
+            object=self.object,
+            covered=np.ones(self.object.shape, np.bool_) if self.covered is None else self.covered,
+            probe=self.probe,
+            origin_m=self.origin_m,
+            pixel_m=self.pixel_m,
+            **said,
+        )
 
 
 def write_result(path: Path, outcome: Outcome) -> None:
@@ -64,10 +90,9 @@ def write_result(path: Path, outcome: Outcome) -> None:
 
 def _fill(file: h5py.File, outcome: Outcome, snapshot: Snapshot) -> None:
     sign(file, outcome.start.scan_id, "object")
-    _object(file, snapshot)
-    _probe(file, snapshot)
-    _metrics(file, snapshot)
-    _images(file, snapshot)
+    pictures.write(file, snapshot)
+    make_plot(file, f"{ENTRY}/data_1", "data", ("y", "x"))
+    link(file, f"{ENTRY}/data_1", data="/object/phase", y="/object/y", x="/object/x")
     _origin(file, outcome, snapshot)
     write(file, outcome)
     if outcome.estimates is not None:
@@ -75,13 +100,17 @@ def _fill(file: h5py.File, outcome: Outcome, snapshot: Snapshot) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Read a file written by :func:`write_result`, or one with the same /object, /probe and /metrics."""
+    """Read a file written by :func:`write_result`, a growing file of a finished scan, or one with the same names."""
     try:
         with h5py.File(path, "r") as file:
             probe = np.asarray(_need(file, "/probe/modes", "/probe/complex")[()], np.complex64)
-            pixel = np.broadcast_to(np.asarray(_need(file, "/object/pixel_size")[()], np.float64), (2,))
+            pixel_size = _need(file, f"{pictures.IMAGE}/pixel_size", "/object/pixel_size")
+            pixel = np.broadcast_to(np.asarray(pixel_size[()], np.float64), (2,))
+            picture = np.asarray(_need(file, "/object/complex")[()], np.complex64)
+            if not picture.size:
+                raise FormatError(f"{path}: has no picture: the scan has not ended, or nothing was reconstructed")
             return Result(
-                object=np.asarray(_need(file, "/object/complex")[()], np.complex64),
+                object=picture,
                 probe=probe[None] if probe.ndim == 2 else probe,
                 pixel_m=(float(pixel[0]), float(pixel[1])),
                 origin_m=(_first(file, "/object/y"), _first(file, "/object/x")),
@@ -89,15 +118,27 @@ def read_result(path: Path) -> Result:
                 algorithm=text(_need(file, "/metrics/algorithm")[()]),
                 covered=None if (covered := find(file, ("/object/covered",))) is None else covered[()] != 0,
                 report=read_report(file),
+                started_ns=0 if (began := find(file, (f"{LIVE}/started_ns",))) is None else int(began[()]),
+                figures=_figures(file),
             )
     except OSError as error:
         raise FormatError(f"{path}: not a readable result file ({error})") from error
 
 
 def is_result(path: Path) -> bool:
-    """True for a file that :func:`read_result` reads, False for any other that is HDF5; else FormatError."""
+    """True for a result, False for other HDF5 files, a growing one with its picture included; else FormatError."""
     with open_file(path) as file:
-        return find(file, ("/object/complex",)) is not None
+        return find(file, ("/object/complex",)) is not None and find(file, (LIVE_KEY,)) is None
+
+
+def _figures(file: h5py.File) -> dict[str, int | float]:
+    """Of the result; of a growing file those of its last snapshot."""
+    found: dict[str, int | float] = {}
+    for name in (*FIGURES, "error"):
+        said = find(file, (f"{LIVE}/{name}", f"/metrics/{name}", f"{LIVE}/snapshots/{name}"))
+        if said is not None and said.size:
+            found[name] = np.asarray(said[()]).reshape(-1)[-1].item()
+    return found
 
 
 def _first(file: h5py.File, path: str) -> float:
@@ -112,63 +153,19 @@ def _need(file: h5py.File, *paths: str) -> Any:
     return dataset
 
 
-def _axes(group: Any, origin_m: tuple[float, float], pixel_m: tuple[float, float], shape: tuple[int, ...]) -> None:
-    for name, origin, pixel, n in zip("yx", origin_m, pixel_m, shape, strict=True):
-        put(group, name, origin + pixel * np.arange(n), "m")
-
-
-def _object(file: h5py.File, snapshot: Snapshot) -> None:
-    group = make_plot(file, "object", "phase", ("y", "x"), ("amplitude",))
-    picture = snapshot.object
-    group["complex"] = picture
-    put(group, "phase", np.angle(picture), "rad")
-    group["amplitude"] = np.abs(picture)
-    group["covered"] = snapshot.covered.astype(np.uint8)
-    # one number where the pixels are square, as most readers expect; (y, x) where they are not
-    square = np.isclose(*snapshot.pixel_m, rtol=1e-6)
-    put(group, "pixel_size", snapshot.pixel_m[0] if square else snapshot.pixel_m, "m")
-    _axes(group, snapshot.origin_m, snapshot.pixel_m, picture.shape)
-
-
-def _probe(file: h5py.File, snapshot: Snapshot) -> None:
-    group = make_plot(file, "probe", "intensity", ("y", "x"))
-    group["complex"] = snapshot.probe[0]
-    group["modes"] = snapshot.probe
-    group["intensity"] = (np.abs(snapshot.probe) ** 2).sum(axis=0)
-    (pixel_y, pixel_x), (ny, nx) = snapshot.pixel_m, snapshot.probe.shape[1:]
-    _axes(group, (-pixel_y * (ny // 2), -pixel_x * (nx // 2)), snapshot.pixel_m, (ny, nx))
-
-
-def _metrics(file: h5py.File, snapshot: Snapshot) -> None:
-    group = make_plot(file, "metrics", "error_per_iteration", ("iteration",))
-    group["error_per_iteration"] = snapshot.error_history
-    group["iteration"] = np.arange(1, len(snapshot.error_history) + 1)
-    group["n_iterations"] = len(snapshot.error_history)
-    group["error"] = snapshot.error
-    put(file, "metrics/algorithm", snapshot.algorithm)
-
-
-def _images(file: h5py.File, snapshot: Snapshot) -> None:
-    """The pictures where CXI readers look."""
-    link(file, ENTRY, object="/object", probe="/probe", metrics="/metrics")
-    for image, source, signal in (("image_1", "/object", "phase"), ("image_2", "/probe", "intensity")):
-        path = f"{ENTRY}/{image}"
-        make_image(file, path, signal, ("y", "x"))
-        link(file, path, data=f"{source}/complex", **{name: f"{source}/{name}" for name in (signal, "y", "x")})
-    first, picture = f"{ENTRY}/image_1", snapshot.object
-    put(file, f"{first}/data_real", picture.real)
-    put(file, f"{first}/data_imag", picture.imag)
-    link(file, first, amplitude="/object/amplitude")
-    make_plot(file, f"{ENTRY}/data_1", "data", ("y", "x"))
-    link(file, f"{ENTRY}/data_1", data="/object/phase", y="/object/y", x="/object/x")
-
-
 def _origin(file: h5py.File, outcome: Outcome, snapshot: Snapshot) -> None:
     geometry, end = outcome.start.geometry, outcome.end
-    instrument = make_group(file, f"{ENTRY}/instrument_1", "NXinstrument")
-    put(instrument, "source_1/energy", geometry.energy_ev, "eV")
-    put(instrument, "source_1/wavelength", geometry.wavelength_m, "m")
-    put(instrument, "detector_1/distance", geometry.distance_m, "m")
+    for path, kind in (
+        ("", "NXinstrument"),
+        ("/source_1", "NXsource"),
+        ("/beam_1", "NXbeam"),
+        ("/detector_1", "NXdetector"),
+    ):
+        make_group(file, f"{INSTRUMENT}{path}", kind)
+    describe_source(file, geometry)
+    illumination(file, outcome.start)
+    if not math.isnan(geometry.distance_m):
+        put(file, f"{DETECTOR}/distance", geometry.distance_m, "m")
     make_group(file, LIVE, "NXcollection")
     put(file, f"{LIVE}/config", outcome.config_json)
     put(file, f"{LIVE}/end_reason", end.reason.value if end else "")

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import GrammarError
-from streamptycho.files.bslz4 import chunk_encoding, decodes
+from streamptycho.files.bslz4 import decodes
+from streamptycho.files.storage import Storage
 from streamptycho.join.indices import IndexSet
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.stream import Frame, Positions
@@ -80,7 +81,7 @@ class FrameRows:
         timestamp : (rows,) int64 dataset, nanoseconds.
         """
         self._frames, self._key, self._timestamp = frames, key, timestamp
-        self._encoding = chunk_encoding(frames)
+        self._storage = Storage(frames)
         there = IndexSet()
         there.update(np.flatnonzero(key[()] > 0))
         self.committed = len(there.numbers)
@@ -159,13 +160,11 @@ class FrameRows:
             lengthen(dataset, self.rows)
         if not self._put:
             return
-        write, encoding = self._frames.id.write_direct_chunk, self._encoding
+        self._storage.begin()
         for row, _, payload, i in self._waiting[: self._put]:
-            if payload.encoding is encoding:
-                write((row, 0, 0), payload.chunks[i])
-            else:
-                self._frames[row] = payload.decode(i)
+            self._storage.put(row, payload, i)
         rows, times = zip(*((row, time) for row, time, _, _ in self._waiting[: self._put]), strict=True)
+        self._storage.settle()
         put_rows(self._timestamp, np.array(rows), np.array(times))
         for dataset in (self._frames, self._timestamp):
             dataset.flush()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
 from streamptycho.files.options import ReadOptions
-from streamptycho.files.paths import LIVE, LIVE_KEY, find, is_own
+from streamptycho.files.paths import LIVE, LIVE_KEY, find, is_own, text
 from streamptycho.files.recorded import describe
 from streamptycho.files.recorded.beam import Beam, read_geometry, unit_is_joule
 from streamptycho.files.recorded.containers import open_file
@@ -119,7 +119,7 @@ class RecordedScan(Closing):
         self._stored = (
             self._frames.is_bslz4 and self._pixels.as_stored and self.dtype == self._frames.dtype.newbyteorder("<")
         )
-        how = "bslz4, passed on as stored" if self._stored else "decompressed when read"
+        how = "passed on as stored where that is bslz4" if self._stored else "decompressed when read"
         size = f"{len(self)} of {shape[0]} x {shape[1]} {self.dtype.name}"
         why = f"; {self._frames.why}" if self._frames.why else ""
         self.understood["frames"] = f"{size}, {how} ({self._frames.name}){why}"
@@ -141,6 +141,31 @@ class RecordedScan(Closing):
     def report(self) -> Report:
         """How the scan went and what was learnt from it, as far as the file says so by now."""
         return read_report(self._file)
+
+    @property
+    def began(self) -> str | None:
+        """Beginning of the scan, ISO 8601; None where the file does not say it."""
+        said = find(self._file, ("/entry_1/start_time",))
+        return None if said is None else text(said[()]) or None
+
+    @property
+    def started_ns(self) -> int:
+        """The same in nanoseconds since 1970, which tells two runs of one name apart; 0 where it is not known."""
+        said = find(self._file, (f"{LIVE}/started_ns",))
+        return 0 if said is None else int(said[()])
+
+    @property
+    def timestamp_ns(self) -> NDArray[np.int64]:
+        """(N,) end of each exposure, nanoseconds since 1970; 0 where it is not known."""
+        said, times = find(self._file, (f"{LIVE}/timestamp_ns",)), np.zeros(len(self.yx_m), np.int64)
+        if said is not None:
+            times[: len(said)] = said[()]
+        return times
+
+    @property
+    def stored_at(self) -> tuple[Path, str, int] | None:
+        """File, dataset and number of the frames, where they are one stack that is stored as :meth:`frame` gives it."""
+        return self._frames.stack if self._pixels.as_stored and self.dtype == self._frames.dtype else None
 
     @property
     def planned(self) -> int | None:

@@ -16,6 +16,7 @@ import h5py
 
 from streamptycho.display.ledger import Ledger
 from streamptycho.errors import FormatError, GrammarError, ScanError
+from streamptycho.files import pictures
 from streamptycho.files.disk import LIBVER, abandon, build, claimed, copy_open, hold, why
 from streamptycho.files.items import ENTRY, TEXT, fixed, update
 from streamptycho.files.layout import create
@@ -222,7 +223,8 @@ class CxiWriter(Closing):
 
     def _append_snapshot(self, snapshot: Snapshot) -> bool:
         self._end.reserve(_bytes_of(snapshot))
-        return self._log.append(snapshot)
+        ny, nx = self._start.geometry.frame_shape
+        return self._log.append(snapshot, self.committed * ny * nx * self._start.dtype.itemsize)
 
     def counters(self, ledger: Ledger) -> None:
         """Record the balance of the scan; reasons that have no counter of their own add up in ``other``."""
@@ -270,7 +272,7 @@ class CxiWriter(Closing):
                 if result.sequence > self._log.last_sequence:
                     self._append_snapshot(result)
                 self._end.reserve(3 * _bytes_of(result))
-                self._log.fill_image(result)
+                pictures.fill(self._file, result)
             fill(self._file, outcome)
             for name, value in lack(outcome.missing).items():
                 update(self._file[f"{COUNTERS}/{name}"], value)

@@ -37,6 +37,8 @@ class WriteOptions(WriterOptions):
     """Files are named after their scan; nothing is ever overwritten."""
     picture: bool = True
     """Keep a PNG of the newest object phase beside the file."""
+    strict: bool = True
+    """Write a strict CXI 1.6 view beside each finished scan, ``NAME.strict.cxi``; its frames are a link."""
     picture_s: float = Field(0.5, gt=0)
     """Time between two refreshes of the picture."""
     flush_s: float = Field(0.1, gt=0)

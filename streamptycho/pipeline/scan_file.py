@@ -12,10 +12,11 @@ from pathlib import Path
 
 from streamptycho.display.known import Known
 from streamptycho.display.ledger import Ledger, Missing, combine, missing
-from streamptycho.display.phase import save_phase
+from streamptycho.display.logbook import save_picture
 from streamptycho.errors import FormatError, GrammarError, ScanError
 from streamptycho.files.disk import free_bytes, watched
-from streamptycho.files.naming import latest_path, unique_path
+from streamptycho.files.export.strict import write_view
+from streamptycho.files.naming import latest_path, result_of, unique_path
 from streamptycho.files.outcome import Outcome
 from streamptycho.files.recover import recover, unfinished_run
 from streamptycho.files.result import write_result
@@ -87,7 +88,7 @@ class ScanFile:
     @property
     def result_path(self) -> Path:
         """That of the reconstruction."""
-        return self.path.with_name(self.path.stem + ".result.h5")
+        return result_of(self.path)
 
     @property
     def picture_path(self) -> Path:
@@ -173,7 +174,7 @@ class ScanFile:
 
     def _save_picture(self, snapshot: Snapshot) -> None:
         try:
-            save_phase(snapshot, self.picture_path)
+            save_picture(self.picture_path, snapshot, self.known.lead.assessment)
             self.shown = True
         except OSError as error:  # a convenience: that it cannot be written costs no data
             if not self._picture_refused:
@@ -274,6 +275,10 @@ class ScanFile:
             self.finished = True
         if outcome.snapshot is not None:
             write_result(self.result_path, outcome)
+            if self.options.picture and outcome.assessment is not None:  # it has come after the last picture
+                self._save_picture(outcome.snapshot)
+        if self.options.strict and self.writer.placed and (lacking := write_view(self.path)):
+            log.warning("scan %s has no strict view: %s", self.start.scan_id, lacking, extra=self.start.run.fields)
 
     def _open(self) -> None:
         """Take up the file of this run, or begin a new one."""

@@ -156,7 +156,8 @@ class Rig(ABC):
     def files(self, scan_id: str) -> Iterator[Path]:
         """All growing files of a scan, wherever they are."""
         for folder in [*self.folders[1:], self.out]:
-            yield from (*folder.glob(f"{scan_id}.cxi"), *folder.glob(f"{scan_id}-*.cxi"))
+            found = (*folder.glob(f"{scan_id}.cxi"), *folder.glob(f"{scan_id}-*.cxi"))
+            yield from (path for path in found if ".strict" not in path.name)
 
 
 def _send(pid: int, number: signal.Signals) -> bool:

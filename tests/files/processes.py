@@ -16,6 +16,7 @@ from streamptycho.files.writer import CxiWriter
 from streamptycho.files.bslz4 import compress
 from streamptycho.files.scan import open_scan
 from streamptycho.files.result import write_result
+from streamptycho.files.snapshots import rounded
 from tests.files.factories import *
 path = Path(sys.argv[1])
 """

@@ -65,7 +65,8 @@ def test_another_process_follows_the_scan(path):
             shape = file[f"{LIVE}/snapshots/shape"]
             shape.refresh()
             ny, nx = shape[k - 1]
-            assert np.array_equal(pictures[k - 1, :ny, :nx], snapshot(k - 1, (40 + 30 * k, 50)).object)
+            assert (ny, nx) in [(0, 0), (40 + 30 * k, 50)]
+            assert np.array_equal(pictures[k - 1, :ny, :nx], rounded(snapshot(k - 1, (40 + 30 * k, 50)).object)[:ny, :nx])
         seen.append(len(rows))
         if done:
             break
@@ -116,6 +117,16 @@ def test_a_scan_is_readable_while_it_is_written(path):
             assert scan.index.tolist() == [0, 1, 3]
             assert np.array_equal(scan.payload(3).decode(), frames[2])
     assert out == f"streamptycho [0, 1, 3] [True, True, False, False, True] {frames[2].sum()}\n"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_last_frame_is_readable_in_the_same_process(path, count):
+    with CxiWriter(path, start()) as writer:
+        for i in range(count):
+            writer.append(raw(pixels(1, seed=i), [i]))
+            writer.flush()
+        with h5py.File(path, "r", swmr=True) as file:
+            assert np.array_equal(file["/entry_1/data_1/data"][count - 1], pixels(1, seed=count - 1)[0])
 
 
 def test_an_empty_scan_is_readable_from_the_first_moment(path):

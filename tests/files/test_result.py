@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_the_old_result_and_no_rubbish(tmp_path):
 def test_reading_something_else_says_what_is_missing(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["probe/modes"] = np.zeros((1, 4, 4), np.complex64)
-    with pytest.raises(FormatError, match=r"other\.h5: no /object/pixel_size"):
+    with pytest.raises(FormatError, match=r"other\.h5: no /entry_1/image_1/pixel_size or /object/pixel_size"):
         read_result(tmp_path / "other.h5")
     (tmp_path / "text.h5").write_text("no HDF5")
     with pytest.raises(FormatError, match="not a readable result file"):

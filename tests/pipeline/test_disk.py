@@ -235,7 +235,7 @@ def full(*args, **more):
 
 
 def test_a_picture_that_cannot_be_written_costs_nothing_and_is_said_once(run, monkeypatch, caplog):
-    monkeypatch.setattr(scan_file, "save_phase", full)
+    monkeypatch.setattr(scan_file, "save_picture", full)
     with caplog.at_level(logging.WARNING):
         run(start(), frame(0), positions(0), snapshot(1)).wait()
         run(snapshot(2), over(count=1), final()).wait()

@@ -113,7 +113,7 @@ def test_foreign_frames_and_rows_become_a_scan_with_a_file(tmp_path):
     run.wait(5)
     run.end()
     assert sorted(run.points) == [0, 1, 2, 3]
-    (path,) = tmp_path.glob("*.cxi")
+    (path,) = (path for path in tmp_path.glob("*.cxi") if ".strict" not in path.name)
     with h5py.File(path) as file:
         assert file["/entry_1/data_1/data"][:, 0, 0].tolist() == [0, 1, 2, 3]
         assert read_report(file).complete
@@ -155,7 +155,7 @@ def test_what_is_to_be_known_reaches_log_status_displays_and_file(tmp_path, capl
     run.wait(5)
     run.end()
     assert said in run.facts.remarks, "the last word has it too"
-    (path,) = tmp_path.glob("*.cxi")
+    (path,) = (path for path in tmp_path.glob("*.cxi") if ".strict" not in path.name)
     with h5py.File(path) as file:
         assert said in read_report(file).remarks
     assert said in inspect_file(path, None)["remarks"]
@@ -207,7 +207,7 @@ def test_frames_that_are_still_held_at_the_end_are_written(tmp_path):
     run.hear(Role.FRAMES, Began(run="7", parts=nobody), *FRAMES[1:3])
     assert run.written == []
     run.end()
-    (path,) = tmp_path.glob("*.cxi")
+    (path,) = (path for path in tmp_path.glob("*.cxi") if ".strict" not in path.name)
     with h5py.File(path) as file:
         assert len(file["/entry_1/data_1/data"]) == 4
 

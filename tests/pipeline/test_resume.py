@@ -205,7 +205,7 @@ def test_a_new_writer_goes_on_with_the_file_and_closes_it(tmp_path, run):
     assert (file["key"], file["complete"]) == ([1, 1, 1], 1)
     done = new.out[-1]
     assert (done.state, done.used, done.dropped) == (ServiceState.DONE, 3, {})
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.cxi")) == ["s.cxi"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.cxi")) == ["s.cxi", "s.strict.cxi"]
 
 
 def test_files_that_have_been_left_for_long_are_left_alone(tmp_path, run):

@@ -196,7 +196,7 @@ def test_finish_closes_every_file(run):
 
 def test_the_picture_is_refreshed_now_and_then_and_at_the_end(run, monkeypatch):
     saved: list[int] = []
-    monkeypatch.setattr(scan_file, "save_phase", lambda s, path: saved.append(s.sequence))
+    monkeypatch.setattr(scan_file, "save_picture", lambda path, s, *_: saved.append(s.sequence))
     run(start(), *(snapshot(i) for i in range(10)), final(10))
     assert saved == [0, 3, 6, 9, 10]
 

@@ -7,11 +7,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import streamptycho
+from streamptycho.errors import ConfigError
 from streamptycho.files.disk import abandon
 from streamptycho.files.result import read_result
 from streamptycho.files.scan import open_scan
@@ -42,6 +44,8 @@ COMMANDS = [
     "reconstruct-file",
     "inspect",
     "recover",
+    "convert",
+    "verify",
     "check",
     "view",
     "documents",
@@ -287,6 +291,40 @@ class TestInspect:
         result = CliRunner().invoke(cli.app, ["inspect", str(recorded)])
         assert "dialect: streamptycho\n" in result.stdout
         assert "understood:\n  " in result.stdout
+
+
+class TestConvert:
+    def test_writes_the_kind_that_the_name_says_and_tells_what(self, recorded: Path, tmp_path: Path) -> None:
+        target = tmp_path / "new.strict.cxi"
+        result = CliRunner().invoke(cli.app, ["convert", str(recorded), str(target)])
+        assert (result.exit_code, result.output) == (0, f"{target}\n")
+        with h5py.File(target) as file, open_scan(recorded) as scan:
+            assert file["/entry_1/instrument_1/source_1/energy"][()] < 1e-12
+            assert len(file["/entry_1/data_1/data"]) == len(scan)
+
+    def test_takes_settings_of_the_reader(self, recorded: Path, tmp_path: Path) -> None:
+        target = tmp_path / "new.h5"
+        command = ["convert", str(recorded), str(target), "--set", "read.distance_m=1.5"]
+        assert CliRunner().invoke(cli.app, command).exit_code == 0
+        with h5py.File(target) as file:
+            assert file["/instrument/detector/distance"][()] == 1.5
+
+    def test_overwrites_nothing(self, recorded: Path) -> None:
+        before = recorded.read_bytes()
+        with pytest.raises(ConfigError, match="not overwritten"):
+            CliRunner().invoke(cli.app, ["convert", str(recorded), str(recorded)], catch_exceptions=False)
+        assert recorded.read_bytes() == before
+
+
+def test_verify_names_each_program(recorded: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["verify", str(recorded), "--json"])
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert list(found) == ["streamptycho", "h5py", "ptychodus", "cdtools", "PyNX", "silx and NeXus viewers"]
+    assert found["streamptycho"] == []
+    assert "as joules" in found["ptychodus"][0]
+    people = CliRunner().invoke(cli.app, ["verify", str(recorded)]).output
+    assert people.startswith("streamptycho: nothing\n")
 
 
 def test_recover_goes_on_after_a_file_that_is_none(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
-from streamptycho.display.phase import phase_picture
+from streamptycho.display.logbook import logbook
 from streamptycho.messages.results import Snapshot
 from streamptycho_services.dashboard import images
 from streamptycho_services.dashboard.compress import as_jpeg, encoded
@@ -188,7 +188,7 @@ def _of_snapshot(scan: Scan, snapshot: Snapshot, item: str) -> Callable[[], Payl
     if item == "curve":
         return lambda: _curve(scan)
     if item == "png":
-        return lambda: encoded(phase_picture(snapshot), "PNG")
+        return lambda: encoded(logbook(snapshot), "PNG")
     special = {"probe": images.probe, "exact": images.exact_phase}.get(item)
     return lambda: special(snapshot, scan.key) if special else images.picture(snapshot, item, scan.key)
 

@@ -3,11 +3,13 @@
 Frames are read one at a time, on demand; a chunk that holds many of them is decompressed once.
 """
 
+import posixpath
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,6 +86,14 @@ class Frames:
         """Whether each frame is a chunk that can be passed on as stored."""
         return self.axes == "nyx" and all(part is None or part.is_bslz4 for part in self._parts)
 
+    @property
+    def stack(self) -> tuple[Path, str, int] | None:
+        """File and dataset, and how many frames there are, where all are one stack in a file on disk."""
+        part = self._parts[0]
+        if len(self._parts) != 1 or part is None or self.axes != "nyx":
+            return None
+        return part.stack
+
     def read(self, i: int) -> NDArray[np.generic]:
         """Frame `i`, (ny, nx), in the type in which it is stored. Raises OSError if it cannot be decompressed."""
         part, row = self._at(i)
@@ -132,6 +142,17 @@ class _Part:
 
     def stored(self, row: int) -> memoryview | None:
         return stored_chunk(self._dataset, row)
+
+    @property
+    def stack(self) -> tuple[Path, str, int] | None:
+        dataset = self._dataset
+        path = Path(dataset.file.filename)
+        if dataset.ndim != 3 or dataset.file.driver == "core":
+            return None
+        name = str(dataset.name)
+        while isinstance(link := dataset.file.get(name, getlink=True), h5py.SoftLink):
+            name = posixpath.join(posixpath.dirname(name), link.path)
+        return path, name, self.count
 
     def _ordered(self, first: int, end: int) -> NDArray[np.generic]:
         where = tuple(slice(first, end) if axis == "n" else slice(None) for axis in self._axes)

@@ -124,6 +124,7 @@ APS = Layout(
     pixel_x=(Place("/instrument/detector/x_pixel_size", _M), Place("/instrument/detector/pixel_size", _M)),
     mask=("/instrument/detector/mask", "/exchange/mask"),
     dark=("/exchange/data_dark",),
+    radiation=("/instrument/source/probe",),
 )
 
 
@@ -202,6 +203,7 @@ PTYLAB = Layout(
     pixel_y=(Place("/dxd", _M),),
     pixel_x=(Place("/dxd", _M),),
     dark=("/background",),
+    radiation=("/radiation",),
 )
 FOLD_SLICE = Layout(
     Dialect.FOLD_SLICE,

@@ -1,0 +1,1 @@
+"""A scan or a result in the files of others."""
