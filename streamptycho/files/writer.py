@@ -50,7 +50,7 @@ class CxiWriter(Closing):
 
     Frames and positions wait in memory until :meth:`flush`, or until ``batch_frames`` of them or ``batch_bytes`` have
     gathered: then they are committed. Acknowledge frames only after a flush. After a flush they survive the death of the
-    process, not the loss of power.
+    process, with ``sync`` also the loss of power.
 
     Raises :class:`ScanError` naming the path for anything the disk refuses. The file is then closed and holds what the last
     flush left, :attr:`failure` says why, and what is not in it stays in memory: :meth:`take` and :meth:`place` go on, all
@@ -251,10 +251,18 @@ class CxiWriter(Closing):
         frames.write()
         darks.write()
         places.write(frames.rows)
-        frames.publish()
+        self._sync()
         darks.publish()
-        update(self._count, frames.committed)
+        update(self._count, frames.publish())
+        self._sync()
+        frames.let_go()
+        darks.let_go()
         self.size_bytes = int(self._file.id.get_filesize())
+
+    def _sync(self) -> None:
+        """Wait until the disk itself has all of it, if that is wanted: first what keys tell of, then the keys."""
+        if self._options.sync:
+            os.fdatasync(self._file.id.get_vfd_handle())
 
     def finish(self, outcome: Outcome) -> None:
         """Commit what waits, fill in what the scan came to, and close."""
