@@ -24,6 +24,11 @@ def safe_stem(scan_id: str) -> str:
     return stem or "scan"
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """The file of that suffix that belongs to the growing file `path`."""
+    return path.with_name(path.stem + suffix)
+
+
 def _names(directory: Path, scan_id: str) -> Iterator[Path]:
     stem = safe_stem(scan_id)
     names = chain([stem], (f"{stem}-{n}" for n in count(2)))
@@ -31,7 +36,7 @@ def _names(directory: Path, scan_id: str) -> Iterator[Path]:
 
 
 def _is_free(path: Path) -> bool:
-    return not any(path.with_name(path.stem + suffix).exists() for suffix in SUFFIXES)
+    return not any(beside(path, suffix).exists() for suffix in SUFFIXES)
 
 
 def existing_paths(directory: Path, scan_id: str) -> list[Path]:

@@ -16,13 +16,13 @@ import h5py
 
 from streamptycho.display.ledger import Ledger
 from streamptycho.errors import FormatError, GrammarError, ScanError
-from streamptycho.files.disk import LIBVER, abandon, build, claimed, copy_open, hold, why
+from streamptycho.files.disk import LIBVER, abandon, build, claimed, copy_open, hold, sync, why
 from streamptycho.files.items import ENTRY, TEXT, fixed, update
 from streamptycho.files.layout import create
+from streamptycho.files.mend import COUNT, DARKS, END_REASON, FRAMES, POSITIONS, take_up
 from streamptycho.files.options import WriterOptions
 from streamptycho.files.outcome import Outcome
 from streamptycho.files.paths import LIVE
-from streamptycho.files.recover import COUNT, DARKS, END_REASON, FRAMES, POSITIONS, take_up
 from streamptycho.files.report import COUNTERS, counts, fill, lack
 from streamptycho.files.rows import Appended, FrameRows, PositionRows, Taken, check_fits, check_reach
 from streamptycho.files.snapshots import SnapshotLog, stored_bytes
@@ -80,7 +80,7 @@ class CxiWriter(Closing):
         """Go on with the file of a writer of the same run that died, or that was closed without an end.
 
         Raises FormatError naming the reason where `path` is not such a file, or not free;
-        :func:`~streamptycho.files.recover.recover` says when.
+        :func:`~streamptycho.files.mend.take_up` says when.
         """
         writer = cls(None, start, config_json=config_json, options=options)
         writer.reopen(path)
@@ -251,18 +251,13 @@ class CxiWriter(Closing):
         frames.write()
         darks.write()
         places.write(frames.rows)
-        self._sync()
+        sync(self._file, wanted=self._options.sync)  # on the disk, too, keys come after what they tell of
         darks.publish()
         update(self._count, frames.publish())
-        self._sync()
+        sync(self._file, wanted=self._options.sync)
         frames.let_go()
         darks.let_go()
         self.size_bytes = int(self._file.id.get_filesize())
-
-    def _sync(self) -> None:
-        """Wait until the disk itself has all of it, if that is wanted: first what keys tell of, then the keys."""
-        if self._options.sync:
-            os.fdatasync(self._file.id.get_vfd_handle())
 
     def finish(self, outcome: Outcome) -> None:
         """Commit what waits, fill in what the scan came to, and close."""

@@ -15,9 +15,9 @@ from streamptycho.display.ledger import Ledger, Missing, combine, missing
 from streamptycho.display.phase import save_phase
 from streamptycho.errors import FormatError, GrammarError, ScanError
 from streamptycho.files.disk import free_bytes, watched
-from streamptycho.files.naming import latest_path, unique_path
+from streamptycho.files.mend import make_readable, unfinished_run
+from streamptycho.files.naming import beside, latest_path, unique_path
 from streamptycho.files.outcome import Outcome
-from streamptycho.files.recover import recover, unfinished_run
 from streamptycho.files.result import write_result
 from streamptycho.files.writer import CxiWriter
 from streamptycho.messages.kinds import Message
@@ -87,7 +87,7 @@ class ScanFile:
     @property
     def result_path(self) -> Path:
         """That of the reconstruction."""
-        return self.path.with_name(self.path.stem + ".result.h5")
+        return beside(self.path, ".result.h5")
 
     @property
     def picture_path(self) -> Path:
@@ -215,7 +215,7 @@ class ScanFile:
         self._drop(DropReason.DISK, self.writer.discard())
         if self.begun and not self.finished:
             try:
-                recover(self.path)
+                make_readable(self.path)
             except FormatError as error:
                 log.warning("scan %s: what is written cannot be read yet: %s", self.start.scan_id, error)
         if self.end is not None and self.end.complete and not self.finished:

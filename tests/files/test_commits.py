@@ -10,8 +10,8 @@ import pytest
 from streamptycho.files import writer as writer_module
 from streamptycho.files.bslz4 import compress
 from streamptycho.files.items import update
+from streamptycho.files.mend import COUNT, FRAMES, POSITIONS
 from streamptycho.files.options import WriterOptions
-from streamptycho.files.recover import COUNT, FRAMES, POSITIONS
 from streamptycho.files.writer import CxiWriter
 from tests.files.factories import frame, outcome, pixels, positions, raw, single, snapshot, start
 from tests.files.processes import python, told
