@@ -24,6 +24,10 @@ def safe_stem(scan_id: str) -> str:
     return stem or "scan"
 
 
+NOTE = ".growing.txt"
+"""What to do with a file that others cannot open plainly: beside it while that is so."""
+
+
 def beside(path: Path, suffix: str) -> Path:
     """The file of that suffix that belongs to the growing file `path`."""
     return path.with_name(path.stem + suffix)

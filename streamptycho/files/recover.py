@@ -32,6 +32,7 @@ from streamptycho.files.mend import (
     unfinished_run,
 )
 from streamptycho.files.naming import beside
+from streamptycho.files.note import remove_note
 from streamptycho.files.outcome import Outcome
 from streamptycho.files.paths import LIVE, LIVE_KEY, TRANSLATION, text
 from streamptycho.files.report import COUNTERS
@@ -82,6 +83,7 @@ def recover(path: Path) -> Recovered:
                 _abort(file, written_s)
                 End(file).close()
         os.fsync(descriptor)
+        remove_note(path)
         made = _complete(path)
     with opened(path, "r") as file:
         counts = count_frames(file), count_positions(file), int(file[f"{COUNTERS}/snapshots"][()])

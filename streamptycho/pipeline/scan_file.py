@@ -17,6 +17,7 @@ from streamptycho.errors import FormatError, GrammarError, ScanError
 from streamptycho.files.disk import free_bytes, watched
 from streamptycho.files.mend import make_readable, unfinished_run
 from streamptycho.files.naming import beside, latest_path, unique_path
+from streamptycho.files.note import put_note, remove_note
 from streamptycho.files.outcome import Outcome
 from streamptycho.files.result import write_result
 from streamptycho.files.writer import CxiWriter
@@ -216,6 +217,7 @@ class ScanFile:
         if self.begun and not self.finished:
             try:
                 make_readable(self.path)
+                remove_note(self.path)
             except FormatError as error:
                 log.warning("scan %s: what is written cannot be read yet: %s", self.start.scan_id, error)
         if self.end is not None and self.end.complete and not self.finished:
@@ -249,6 +251,7 @@ class ScanFile:
             return
         if self.writer.failure is not None:
             self._open()
+            put_note(self.path)
         self.writer.counters(self.ledger)
         self.writer.flush()
 
@@ -272,6 +275,7 @@ class ScanFile:
         if not self.finished:
             self.writer.finish(outcome)
             self.finished = True
+            remove_note(self.path)
         if outcome.snapshot is not None:
             write_result(self.result_path, outcome)
 
