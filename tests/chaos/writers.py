@@ -211,13 +211,20 @@ def _judge(path: Path, drawn: Round, found: Recovered, done: int, pictures: int)
             yield "the result is not the newest picture"
 
 
-def campaign(kills: int, seed: int, dumps: list[str], keep: Path | None = None) -> Tally:
-    """So many writers, killed."""
+def campaign(
+    kills: int, seed: int, dumps: list[str], keep: Path | None = None, say: Callable[[str], object] = print
+) -> Tally:
+    """So many writers, killed; says what is wrong, and after every hundredth how it stands."""
     tally = Tally()
     for number in range(kills):
         with tempfile.TemporaryDirectory() as folder:
             path = (keep or Path(folder)) / f"{number}.cxi"
+            before = len(tally.findings)
             fight(Round.draw(seed, number), path, tally, dumps)
+        for finding in tally.findings[before:]:
+            say(finding)
+        if number % 100 == 99:
+            say(tally.table())
     return tally
 
 
@@ -231,7 +238,6 @@ def main() -> int:
     asked = parser.parse_args()
     tally = campaign(asked.kills, asked.seed, asked.h5dump, asked.keep)
     print(tally.table())
-    print("\n".join(tally.findings))
     return int(bool(tally.findings))
 
 
