@@ -223,7 +223,7 @@ def campaign(
             fight(Round.draw(seed, number), path, tally, dumps)
         for finding in tally.findings[before:]:
             say(finding)
-        if number % 100 == 99:
+        if number % 100 == 99 and number + 1 < kills:
             say(tally.table())
     return tally
 
