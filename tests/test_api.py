@@ -475,7 +475,7 @@ def test_five_lines_make_the_star(shared_data: Path, shared_tools: ModuleType, t
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "code", "findings"),
-    [("siemens_star_aps.h5", 0, set()), ("cases/09_sharp_nsls2_yx0.cxi", 4, {"orientation"})],
+    [("siemens_star_aps.h5", 0, set()), ("cases/09_sharp_nsls2_yx0.cxi", 3, {"orientation"})],
 )
 def test_the_command_says_whether_the_picture_can_be_trusted(
     shared_data: Path, tmp_path: Path, name: str, code: int, findings: set[str]

@@ -71,7 +71,7 @@ def late(
 @pytest.mark.slow
 def test_frames_that_cannot_all_wait_are_used_all_the_same(tmp_path: Path):
     bounds = {"match__max_waiting_bytes": 64 * MIB, "match__max_backlog_bytes": 32 * MIB}
-    found, peaks = late(tmp_path, 2000, 3.0, chain.LONG_S, **bounds)
+    found, peaks = late(tmp_path, 2000, 3.0, 300.0, **bounds)
     assert (found["complete"], found["n_frames"], found["used"], found["dropped"]) == (1, 2000, 2000, {})
     assert found["frames_used"][-1] == 2000
     assert peaks["receive"] < 600 * MIB, "2000 frames are 250 MiB, and as many are under way to the writer"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamptycho.compose import watch
-from streamptycho.files import disk
+from streamptycho.files.durable import disk
 from streamptycho.messages.run import RunId
 from streamptycho.messages.stream import ScanEnd, ScanStart
 from streamptycho.wire.sockets import Sender, new_context

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import zmq
 
@@ -192,3 +194,54 @@ def test_a_writer_that_is_killed_while_it_waits_for_the_picture_still_gets_it(tm
         assert demo.wait() == 0, demo.err
         report = demo.report()
     assert (report["written"], report["complete"], report["result"]) == (400, True, str(tmp_path / "scan.result.h5"))
+
+
+@pytest.mark.slow
+def test_the_whole_program_is_killed_and_the_next_goes_on_with_frames_positions_and_picture(tmp_path: Path) -> None:
+    """What the dead receiver had in its sockets is gone, and counted; the rest of the scan comes to the new one."""
+    path, flags = tmp_path / "scan.cxi", chain.address_flags()
+    run = (PROGRAM, "run", "--json", *flags, "--output", tmp_path, "--set", "engine.polish_passes=4")
+    scan = ("--frames", 900, "--shape", 64, "--scan-id", "scan", "--rate-hz", 60, "--peer-timeout-s", 60)
+    snapshots = f"{chain.LIVE}/snapshots"
+    with Command(chain.SIMULATOR, "synthetic", *chain.at(flags), *scan) as simulator:
+        with Command(*run) as first:
+            first.wait_while_running(lambda: in_file(path) >= 250 and pictures_in(path) >= 3, "frames and pictures")
+            os.killpg(first.process.pid, signal.SIGKILL)
+            first.process.wait()
+        with open_scan(path) as left:
+            index, yx_m = left.index, left.yx_m
+            before = {int(i): left.frame(int(i)) for i in index}
+        pictures = pictures_in(path)
+        with Command(*run) as second:
+            second.wait_while_running(lambda: ended(path), "the end of the scan")
+            os.kill(second.process.pid, signal.SIGINT)
+            second.wait()
+            report = second.report()
+            assert f"which has {len(index)} frames" in second.err
+        assert simulator.wait() == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["scan.cxi", "scan.png", "scan.result.h5"]
+    lost = {reason: n for reason, n in report["frames"]["dropped"].items() if reason != "no_position"}
+    assert (report["written"], report["written"] == 900, lost) == (900 - report["missing"], report["complete"], {})
+    assert report["missing"] < 90, "a second and a half of them may have been in its sockets"
+    assert report["frames"]["used"] >= 900 - report["missing"] - report["missing_positions"]
+    assert report["trusted"]
+    with open_scan(path) as whole:
+        assert all(np.array_equal(whole.frame(i), counts) for i, counts in before.items())
+        assert np.array_equal(whole.yx_m[index], yx_m[index], equal_nan=True)
+    with h5py.File(path, "r") as file:
+        sequence, used, error = (file[f"{snapshots}/{name}"][()] for name in ("sequence", "frames_used", "error"))
+    assert (np.diff(sequence) > 0).all()
+    assert used[pictures] >= 0.9 * used[pictures - 1], "it goes on where it was"
+    assert error[pictures] < 2 * error[pictures - 1]
+
+
+def pictures_in(path: Path) -> int:
+    """Pictures that others can read so far."""
+    with h5py.File(path, "r", swmr=True) as file:
+        return int(file[f"{chain.LIVE}/counters/snapshots"][()])
+
+
+def ended(path: Path) -> bool:
+    """Whether its writer has told the end."""
+    with h5py.File(path, "r", swmr=True) as file:
+        return bool(file[f"{chain.LIVE}/end_reason"][()])

@@ -24,14 +24,15 @@ def safe_stem(scan_id: str) -> str:
     return stem or "scan"
 
 
-def result_of(path: Path) -> Path:
-    """The result of the growing file `path`."""
-    return path.with_name(path.stem + ".result.h5")
+RESULT, STRICT, PICTURE = ".result.h5", ".strict.cxi", ".png"
+"""Beside a growing file: its result, its strict view, and the picture for people."""
+NOTE = ".growing.txt"
+"""What to do with a file that others cannot open plainly: beside it while that is so."""
 
 
-def strict_of(path: Path) -> Path:
-    """The strict view of the growing file `path`."""
-    return path.with_name(path.stem + ".strict.cxi")
+def beside(path: Path, suffix: str) -> Path:
+    """The file of that suffix that belongs to the growing file `path`."""
+    return path.with_name(path.stem + suffix)
 
 
 def _names(directory: Path, scan_id: str) -> Iterator[Path]:
@@ -41,7 +42,7 @@ def _names(directory: Path, scan_id: str) -> Iterator[Path]:
 
 
 def _is_free(path: Path) -> bool:
-    return not any(path.with_name(path.stem + suffix).exists() for suffix in SUFFIXES)
+    return not any(beside(path, suffix).exists() for suffix in SUFFIXES)
 
 
 def existing_paths(directory: Path, scan_id: str) -> list[Path]:

@@ -104,6 +104,8 @@ class WriterOptions(Options):
     """Frames that wait in memory at most; then they are committed."""
     batch_bytes: PositiveInt = 64 << 20
     """Bytes that wait in memory at most."""
+    sync: bool = False
+    """Wait at each commit until the disk itself has it: what is committed survives a loss of power. Writing is slower."""
     max_frames: PositiveInt = 10_000_000
     """Highest frame index + 1 that is believed; not below ``match.max_index``, or frames are received and not written."""
     max_darks: PositiveInt = 10_000

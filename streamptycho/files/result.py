@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError, ScanError
 from streamptycho.files import pictures
-from streamptycho.files.disk import build, part_of
+from streamptycho.files.durable.disk import build, part_of
 from streamptycho.files.items import ENTRY, link, make_group, make_plot, put, sign
 from streamptycho.files.layout import INSTRUMENT, illumination
 from streamptycho.files.outcome import Outcome

@@ -2,7 +2,8 @@
 
 Owns which rows are taken and what waits for the next commit. Order of events: :meth:`FrameRows.add` keeps bytes in memory,
 :meth:`FrameRows.write` puts the next of them into the file, :meth:`FrameRows.publish` sets the keys that tell readers which
-rows they may use, and only then they are let go of. Payload before keys: a reader never sees a key ahead of its frame.
+rows they may use, and :meth:`FrameRows.let_go` ends the commit when the file has its counter too. Payload before keys, keys
+before the counter: a reader never sees either ahead of its frames.
 
 What waits does not need a file: datasets are given by ``bind``, and others may follow when a disk has failed.
 """
@@ -158,22 +159,25 @@ class FrameRows:
         """Put the next frames into the file and flush it. Readers do not use them yet."""
         for dataset in (self._frames, self._key, self._timestamp):
             lengthen(dataset, self.rows)
-        if not self._put:
-            return
         self._storage.begin()
         for row, _, payload, i in self._waiting[: self._put]:
             self._storage.put(row, payload, i)
-        rows, times = zip(*((row, time) for row, time, _, _ in self._waiting[: self._put]), strict=True)
         self._storage.settle()
-        put_rows(self._timestamp, np.array(rows), np.array(times))
+        rows, times = (np.array([one[k] for one in self._waiting[: self._put]], np.int64) for k in (0, 1))
+        put_rows(self._timestamp, rows, times)
         for dataset in (self._frames, self._timestamp):
             dataset.flush()
 
-    def publish(self) -> None:
-        """Tell readers of the rows that are in the file, and let go of them."""
-        done = self._waiting[: self._put]
-        put_rows(self._key, np.array([row for row, *_ in done], np.int64), np.ones(len(done), np.int32))
+    def publish(self) -> int:
+        """Tell readers of the rows that are in the file, and return how many that are."""
+        rows = np.array([row for row, *_ in self._waiting[: self._put]], np.int64)
+        put_rows(self._key, rows, np.ones(len(rows), np.int32))
         self._key.flush()
+        return self.committed + self._put
+
+    def let_go(self) -> None:
+        """Forget what is in the file for good: the commit is over."""
+        done = self._waiting[: self._put]
         del self._waiting[: self._put]
         self._put = 0
         self.waiting_bytes -= sum(payload.chunks[i].nbytes for _, _, payload, i in done)

@@ -17,17 +17,17 @@ import h5py
 from streamptycho.display.ledger import Ledger
 from streamptycho.errors import FormatError, GrammarError, ScanError
 from streamptycho.files import pictures
-from streamptycho.files.disk import LIBVER, abandon, build, claimed, copy_open, hold, why
+from streamptycho.files.durable.disk import LIBVER, abandon, build, claimed, copy_open, hold, sync, why
+from streamptycho.files.durable.mend import COUNT, DARKS, END_REASON, FRAMES, POSITIONS, take_up
+from streamptycho.files.durable.superblock import End
 from streamptycho.files.items import ENTRY, TEXT, fixed, update
 from streamptycho.files.layout import create
 from streamptycho.files.options import WriterOptions
 from streamptycho.files.outcome import Outcome
 from streamptycho.files.paths import LIVE
-from streamptycho.files.recover import COUNT, DARKS, END_REASON, FRAMES, POSITIONS, take_up
 from streamptycho.files.report import COUNTERS, counts, fill, lack
 from streamptycho.files.rows import Appended, FrameRows, PositionRows, Taken, check_fits, check_reach
 from streamptycho.files.snapshots import SnapshotLog, stored_bytes
-from streamptycho.files.superblock import End
 from streamptycho.messages.results import Snapshot
 from streamptycho.messages.stream import Frame, Positions, ScanStart
 from streamptycho.options import Closing
@@ -51,7 +51,7 @@ class CxiWriter(Closing):
 
     Frames and positions wait in memory until :meth:`flush`, or until ``batch_frames`` of them or ``batch_bytes`` have
     gathered: then they are committed. Acknowledge frames only after a flush. After a flush they survive the death of the
-    process, not the loss of power.
+    process, with ``sync`` also the loss of power.
 
     Raises :class:`ScanError` naming the path for anything the disk refuses. The file is then closed and holds what the last
     flush left, :attr:`failure` says why, and what is not in it stays in memory: :meth:`take` and :meth:`place` go on, all
@@ -81,7 +81,7 @@ class CxiWriter(Closing):
         """Go on with the file of a writer of the same run that died, or that was closed without an end.
 
         Raises FormatError naming the reason where `path` is not such a file, or not free;
-        :func:`~streamptycho.files.recover.recover` says when.
+        :func:`~streamptycho.files.durable.mend.take_up` says when.
         """
         writer = cls(None, start, config_json=config_json, options=options)
         writer.reopen(path)
@@ -253,9 +253,12 @@ class CxiWriter(Closing):
         frames.write()
         darks.write()
         places.write(frames.rows)
-        frames.publish()
+        sync(self._file, wanted=self._options.sync)  # on the disk, too, keys come after what they tell of
         darks.publish()
-        update(self._count, frames.committed)
+        update(self._count, frames.publish())
+        sync(self._file, wanted=self._options.sync)
+        frames.let_go()
+        darks.let_go()
         self.size_bytes = int(self._file.id.get_filesize())
 
     def finish(self, outcome: Outcome) -> None:

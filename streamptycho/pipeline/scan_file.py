@@ -1,7 +1,6 @@
 """One scan on its way into its file: what is still expected for it, and what is done while the disk refuses.
 
-A disk that is full, read-only or gone costs nothing at first: frames wait in memory, and once a second the file is taken up
-again where it was, or begun anew where it is gone.
+A disk that is full, read-only or gone costs nothing at first: frames wait, and once a second the file is taken up or begun anew.
 """
 
 import dataclasses
@@ -14,11 +13,12 @@ from streamptycho.display.known import Known
 from streamptycho.display.ledger import Ledger, Missing, combine, missing
 from streamptycho.display.logbook import save_picture
 from streamptycho.errors import FormatError, GrammarError, ScanError
-from streamptycho.files.disk import free_bytes, watched
+from streamptycho.files.durable.disk import free_bytes, watched
+from streamptycho.files.durable.mend import make_readable, unfinished_run
+from streamptycho.files.durable.note import put_note, remove_note
 from streamptycho.files.export.strict import write_view
-from streamptycho.files.naming import latest_path, result_of, unique_path
+from streamptycho.files.naming import RESULT, beside, latest_path, unique_path
 from streamptycho.files.outcome import Outcome
-from streamptycho.files.recover import recover, unfinished_run
 from streamptycho.files.result import write_result
 from streamptycho.files.writer import CxiWriter
 from streamptycho.messages.kinds import Message
@@ -88,7 +88,7 @@ class ScanFile:
     @property
     def result_path(self) -> Path:
         """That of the reconstruction."""
-        return result_of(self.path)
+        return beside(self.path, RESULT)
 
     @property
     def picture_path(self) -> Path:
@@ -216,7 +216,8 @@ class ScanFile:
         self._drop(DropReason.DISK, self.writer.discard())
         if self.begun and not self.finished:
             try:
-                recover(self.path)
+                make_readable(self.path)
+                remove_note(self.path)
             except FormatError as error:
                 log.warning("scan %s: what is written cannot be read yet: %s", self.start.scan_id, error)
         if self.end is not None and self.end.complete and not self.finished:
@@ -250,6 +251,7 @@ class ScanFile:
             return
         if self.writer.failure is not None:
             self._open()
+            put_note(self.path)
         self.writer.counters(self.ledger)
         self.writer.flush()
 
@@ -273,6 +275,7 @@ class ScanFile:
         if not self.finished:
             self.writer.finish(outcome)
             self.finished = True
+            remove_note(self.path)
         if outcome.snapshot is not None:
             write_result(self.result_path, outcome)
             if self.options.picture and outcome.assessment is not None:  # it has come after the last picture

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from streamptycho.errors import ConfigError, GrammarError, ProtocolError
+from streamptycho.errors import ConfigError, FormatError, GrammarError, ProtocolError, ScanError
 from streamptycho.files.bslz4 import load_walk
-from streamptycho.files.disk import free_bytes, remove_leftovers
-from streamptycho.files.recover import Finished, abandoned, find_finished
+from streamptycho.files.durable.disk import free_bytes, remove_leftovers
+from streamptycho.files.durable.mend import Finished, abandoned, find_finished, left_behind
+from streamptycho.files.naming import RESULT, beside
+from streamptycho.files.recover import recover
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceKind, ServiceState, Stream
 from streamptycho.messages.results import Assessment, Estimates, Snapshot
@@ -63,10 +65,21 @@ class WriteStage(Stage[WriteStatus]):
             options.directory.mkdir(parents=True, exist_ok=True)
             for path in remove_leftovers(options.directory):
                 log.warning("%s: removed, its writer died before the file was finished", path)
+            self._recover(left_behind(options.directory, options.silence_s))
             for start in abandoned(options.directory, options.silence_s):
                 self._open_file(start)
         except OSError as error:
             raise ConfigError(f"{options.directory}: cannot be created ({error.strerror}); choose another") from error
+
+    def _recover(self, paths: Iterable[Path]) -> None:
+        """Make whole what an earlier writer has left in a scan that is long over."""
+        for path in paths:
+            try:
+                found = recover(path)
+            except (FormatError, ScanError) as error:
+                log.warning("a file of an earlier writer is left as it is: %s", error)
+            else:
+                log.warning("%s: its writer died; recovered with %d frames", path, found.frames)
 
     @property
     def settled(self) -> bool:
@@ -160,7 +173,7 @@ class WriteStage(Stage[WriteStatus]):
             received=file.frames,
             used=file.frames,
             file=str(file.path),
-            result=_if_there(file.path.with_name(file.path.stem + ".result.h5")),
+            result=_if_there(beside(file.path, RESULT)),
             picture=_if_there(file.path.with_suffix(".png")),
             end=file.end,
             positions=file.positions,

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import zmq
 
-from streamptycho.files.recover import COUNT
+from streamptycho.files.durable.mend import COUNT
 from streamptycho.messages.geometry import Geometry
 from streamptycho.messages.payload import Payload
 from streamptycho.messages.reasons import Stream

@@ -217,7 +217,12 @@ def test_our_passes_are_those_of_the_solver(scan: scans.BenchScan):
     assert len(own.times) == 1
 
 
+def test_the_memory_of_the_writer_is_looked_at_as_often_as_asked():
+    assert len(writer.memory(16, 80, looks=4)) == 4
+
+
 def test_the_writer_is_measured_beside_a_bare_loop():
-    spent = writer.measure(16, "uint16", 40, 1)
-    assert list(spent) == ["bare", "writer", "stage"]
-    assert min(spent.values()) > 0
+    for mode, loops in (("direct", ["bare", "checked", "writer", "stage"]), ("raw", ["bare", "writer", "stage"])):
+        spent = writer.measure(16, "uint16", 40, 1, mode)
+        assert list(spent) == loops
+        assert min(spent.values()) > 0

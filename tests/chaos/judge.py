@@ -9,8 +9,8 @@ import numpy as np
 
 from streamptycho.display.known import Facts
 from streamptycho.errors import FormatError
+from streamptycho.files.durable.mend import make_readable
 from streamptycho.files.paths import LIVE
-from streamptycho.files.recover import recover
 from streamptycho.files.scan import open_scan
 from streamptycho.messages.reasons import EndReason
 from tests.chaos.detector import Sent
@@ -120,7 +120,7 @@ def _opens(path: Path) -> bool:
 
 def _recover(path: Path, verdict: Verdict) -> None:
     try:
-        recover(path)
+        make_readable(path)
     except FormatError as error:
         verdict.findings.append(f"does not open: {error}")
 

@@ -9,7 +9,7 @@ import pytest
 
 from streamptycho.display.known import Known
 from streamptycho.display.ledger import Missing
-from streamptycho.files.disk import abandon
+from streamptycho.files.durable.disk import abandon
 from streamptycho.files.outcome import Outcome
 from streamptycho.files.writer import CxiWriter
 from streamptycho.messages.payload import Encoding, Payload

@@ -16,13 +16,15 @@ import pytest
 
 from streamptycho.errors import FormatError, ScanError
 from streamptycho.files.bslz4 import compress
-from streamptycho.files.disk import abandon, build, claimed, remove_leftovers, show
-from streamptycho.files.recover import DARKS, FRAMES, POSITIONS, Recovered, recover, unfinished_run
-from streamptycho.files.result import write_result
+from streamptycho.files.durable.disk import abandon, build, claimed, remove_leftovers, show
+from streamptycho.files.durable.mend import DARKS, FRAMES, POSITIONS, make_readable, unfinished_run
+from streamptycho.files.durable.superblock import Superblock, lookup3
+from streamptycho.files.recover import recover, state_of
+from streamptycho.files.result import read_result, write_result
 from streamptycho.files.scan import open_scan
 from streamptycho.files.snapshots import rounded
-from streamptycho.files.superblock import Superblock, lookup3
 from streamptycho.files.writer import CxiWriter
+from streamptycho.messages.reasons import EndReason
 from streamptycho.messages.run import RunId
 from tests.files.factories import LIVE, LIVE_KEY, STARTED_NS, frame, outcome, pixels, positions, raw, single, snapshot, start
 from tests.files.processes import WRITE_UNTIL_KILLED, python
@@ -84,6 +86,25 @@ def check(path: Path, flushed: int) -> int:
         return len(rows)
 
 
+def check_pictures(path: Path) -> None:
+    """The newest snapshot of a file that was recovered is in its image, its result and its picture."""
+    result = path.with_name(path.stem + ".result.h5")
+    with h5py.File(path, "r") as file:
+        count = int(file[f"{LIVE}/counters/snapshots"][()])
+        assert {len(rows) for rows in file[f"{LIVE}/snapshots"].values()} == {count}
+        assert file[f"{LIVE}/end_reason"][()] == b"aborted"
+        assert file["/entry_1/end_time"][()].startswith(b"20")
+        image = file["/entry_1/image_1/data"][()]
+    assert result.exists() == path.with_suffix(".png").exists() == (count > 0)
+    if count:
+        newest = snapshot(count)
+        found = read_result(result)
+        assert np.array_equal(image, rounded(newest.object))
+        assert np.array_equal(found.object, rounded(newest.object))
+        assert np.array_equal(found.probe, rounded(newest.probe))
+        assert (found.report.end_reason, found.report.complete) == ("aborted", False)
+
+
 @pytest.mark.parametrize("seed", KILLS)
 def test_every_flushed_row_of_a_killed_writer_is_there_and_none_is_altered(path, seed):
     flushed = killed(path, seed)
@@ -96,7 +117,10 @@ def test_every_flushed_row_of_a_killed_writer_is_there_and_none_is_altered(path,
     seen = check(cleared, flushed)
     recovered = recover(mended)
     frames = check(mended, flushed)
-    assert recovered == Recovered(frames, changed=True)
+    assert (recovered.frames, recovered.changed, recovered.end) == (frames, True, EndReason.ABORTED)
+    check_pictures(mended)
+    again = recover(mended)
+    assert again == replace(recovered, changed=False, cut=0, made=())
     assert frames >= seen, "keys may have come into reach"
     with h5py.File(mended, "r") as file:
         assert len({len(file[name]) for name in (*FRAMES, *POSITIONS)}) == 1
@@ -161,8 +185,14 @@ def test_a_whole_file_is_left_as_it_is(path):
         writer.append(raw(pixels(3), [0, 1, 2]))
         writer.finish(outcome(snapshot(1)))
     before = path.read_bytes()
-    assert recover(path) == Recovered(3, changed=False)
+    found = recover(path)
+    assert (found.frames, found.changed, found.end) == (3, False, EndReason.COMPLETE)
     assert path.read_bytes() == before
+    assert sorted(file.name for file in found.made) == ["scan.png", "scan.result.h5"], "the writer died before it made them"
+    for file in found.made:
+        file.write_bytes(b"mine")
+    assert recover(path).made == ()
+    assert [file.read_bytes() for file in found.made] == [b"mine"] * 2
 
 
 def test_a_closed_file_ends_with_its_last_byte(path):
@@ -179,7 +209,8 @@ def test_a_file_whose_flags_were_cleared_while_its_end_was_old(path):
     """As earlier versions left files that `h5clear -s` was used on."""
     died(path, raw(pixels(30), list(range(30))))
     put_block(path, flags=0, end=40_000)
-    assert recover(path) == Recovered(30, changed=True)
+    found = recover(path)
+    assert (found.frames, found.changed) == (30, True)
     with h5py.File(path, "r") as file:
         assert np.array_equal(file[FRAMES[0]][()], pixels(30))
 
@@ -191,13 +222,68 @@ def test_rows_that_some_have_and_others_have_not_yet_got(path):
         file[FRAMES[0]].resize(9, axis=0)
         file[f"{LIVE}/counters/n_frames"][()] = 1
         file[DARKS[1]].resize(2, axis=0)
-    assert recover(path) == Recovered(3, changed=True)
+    make_readable(path)
     with h5py.File(path, "r") as file:
         assert {len(file[name]) for name in (*FRAMES, *POSITIONS)} == {9}
         assert {len(file[name]) for name in DARKS} == {2}
         assert np.isnan(file[POSITIONS[0]][8]).all()
         assert file[f"{LIVE}/counters/n_frames"][()] == 3
-    assert recover(path) == Recovered(3, changed=False)
+    assert unfinished_run(path) is not None, "it can be gone on with"
+    found = recover(path)
+    assert (found.frames, found.cut, found.changed) == (3, 6, True)
+    with h5py.File(path, "r") as file:
+        assert {len(file[name]) for name in (*FRAMES, *POSITIONS)} == {3}
+        assert {len(file[name]) for name in DARKS} == {0}
+        assert np.array_equal(file[FRAMES[0]][()], pixels(3))
+    assert unfinished_run(path) is None
+
+
+def test_positions_that_came_before_their_frames_are_not_cut(path):
+    writer = CxiWriter(path, start())
+    writer.append(raw(pixels(1), [2]))
+    writer.positions(positions([0, 6]))
+    writer.flush()
+    abandon(writer._file)
+    found = recover(path)
+    assert (found.frames, found.positions, found.snapshots, found.cut) == (1, 2, 0, 0)
+    with h5py.File(path, "r") as file:
+        assert {len(file[name]) for name in (*FRAMES, *POSITIONS)} == {7}
+
+
+def test_what_is_to_be_known_of_a_file_without_an_end(path):
+    with CxiWriter(path, start()) as writer:
+        writer.append(raw(pixels(1), [0]))
+        writer.flush()
+        assert "being written" in state_of(path)
+        abandon(writer._file)
+        assert f"`streamptycho recover {path}`" in state_of(path)
+        writer.reopen()
+        writer.finish(outcome(snapshot(1)))
+    assert state_of(path) is None
+    write_result(path.with_suffix(".h5"), outcome(snapshot(1)))
+    assert state_of(path.with_suffix(".h5")) is None
+
+
+RECOVER = """
+from streamptycho.files.recover import recover
+print("ready", flush=True)
+recover(path)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_recovery_that_is_killed_can_be_done_again(path, seed):
+    flushed, rng = killed(path, seed), random.Random(seed)
+    for _ in range(4):
+        process = python(RECOVER, path)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.communicate(timeout=60)
+    recover(path)
+    check(path, flushed)
+    check_pictures(path)
 
 
 def test_a_file_that_a_living_writer_has_is_not_touched(path):
@@ -217,7 +303,8 @@ def test_a_file_that_a_living_writer_has_is_not_touched(path):
             attempt()
     assert path.read_bytes() == before
     process.communicate("go on\n", timeout=60)
-    assert recover(path) == Recovered(2, changed=False)
+    with h5py.File(path, "r") as file:
+        assert file[LIVE_KEY][()].tolist() == [1, 1]
 
 
 def test_a_reader_does_not_keep_it_from_being_taken_up(path):
@@ -360,7 +447,7 @@ def test_a_finished_file_is_not_taken_up(path):
 
 def test_a_file_of_another_version_is_not_taken_up(path, monkeypatch):
     died(path, raw(pixels(1), [0]))
-    monkeypatch.setattr("streamptycho.files.recover.__version__", "9.9")
+    monkeypatch.setattr("streamptycho.files.durable.mend.__version__", "9.9")
     with pytest.raises(FormatError, match=r"this program, which is 9\.9"):
         CxiWriter.resume(path, start())
 

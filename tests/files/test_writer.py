@@ -13,7 +13,7 @@ import pytest
 from streamptycho.display.ledger import Ledger
 from streamptycho.errors import FormatError, GrammarError, ScanError
 from streamptycho.files.bslz4 import compress
-from streamptycho.files.disk import build
+from streamptycho.files.durable.disk import build
 from streamptycho.files.options import ReadOptions, WriterOptions
 from streamptycho.files.recorded.layouts import Dialect
 from streamptycho.files.report import DROP_REASONS

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from streamptycho.files import disk
-from streamptycho.files.disk import abandon, free_bytes
+from streamptycho.files.durable import disk
+from streamptycho.files.durable.disk import abandon, free_bytes
 from streamptycho.messages.reasons import EndReason, ServiceState
 from streamptycho.pipeline import scan_file, write
 from tests.files.factories import STARTED_NS
@@ -156,7 +156,7 @@ def test_the_file_of_a_scan_without_beginning_is_removed(run, keep_folder):
     run(start(started_ns=0), frame([0, 1]), positions([0, 1])).wait()
     (run.directory / "s.cxi").unlink()
     if not keep_folder:
-        run.directory.rmdir()
+        shutil.rmtree(run.directory)
     run(frame(2)).wait().wait()
     assert (counts(status(run)), status(run).trouble) == ((3, 3, 0, {}), None)
     run.finish()

@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamptycho.files.durable.disk import abandon
+from streamptycho.files.durable.mend import unfinished_run
 from streamptycho.join.options import MatchOptions
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState
@@ -17,6 +20,7 @@ from streamptycho.messages.stream import Frame, Positions, Resume, ScanEnd, Scan
 from streamptycho.pipeline.receive import ReceiveStage
 from streamptycho.pipeline.stage import Port
 from streamptycho.wire.introduction import Introduction, lasts
+from tests.files.factories import LIVE
 from tests.hostile import GOOD
 from tests.pipeline.writing import Run, final, last_word, over, snapshot
 from tests.scans import Clock, balanced, ends, frame, only, place, points_in, positions, start
@@ -212,6 +216,18 @@ def test_files_that_have_been_left_for_long_are_left_alone(tmp_path, run):
     run(start(), frame(0))
     run.stage.scans["s"].writer.close()
     assert Run(tmp_path / "out", silence_s=1e-6).stage.scans == {}
+
+
+def test_files_whose_writer_died_long_ago_are_made_whole(tmp_path, run):
+    run(start(), frame([0, 1]), positions([0, 1]), snapshot(1)).wait()
+    path = run.stage.scans["s"].path
+    assert Run(tmp_path / "out", silence_s=1e-6).stage.scans == {}
+    assert unfinished_run(path) == start().run, "a living one goes on"
+    abandon(run.stage.scans.pop("s").writer._file)
+    assert Run(tmp_path / "out", silence_s=1e-6).stage.scans == {}
+    with h5py.File(path, "r") as file:
+        assert file[f"{LIVE}/end_reason"][()] == b"aborted"
+    assert sorted(file.name for file in path.parent.iterdir()) == ["s.cxi", "s.png", "s.result.h5"]
 
 
 def test_a_scan_whose_file_is_finished_is_said_to_be_so_again(tmp_path, run):

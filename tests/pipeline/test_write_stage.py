@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from streamptycho.errors import CodecError
-from streamptycho.files.disk import abandon
+from streamptycho.files.durable.disk import abandon
 from streamptycho.files.writer import CxiWriter
 from streamptycho.join.options import MatchOptions
 from streamptycho.messages.kinds import Message

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import pytest
 
-from streamptycho.files.superblock import End
+from streamptycho.files.durable.superblock import End
 from streamptycho.messages.kinds import Message
 from streamptycho.messages.reasons import EndReason, ServiceState, Stream
 from streamptycho.messages.results import Snapshot

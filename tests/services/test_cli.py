@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 import streamptycho
 from streamptycho.errors import ConfigError
-from streamptycho.files.disk import abandon
+from streamptycho.files.durable.disk import abandon
 from streamptycho.files.result import read_result
 from streamptycho.files.scan import open_scan
 from streamptycho.files.writer import CxiWriter
@@ -207,6 +208,16 @@ class TestReconstructFile:
         assert len(read_result(result).error_per_iteration) >= 12
         assert Path(report["picture"]).read_bytes().startswith(b"\x89PNG")
 
+    def test_a_file_whose_writer_died_is_read_and_named(self, recorded: Path, tmp_path: Path) -> None:
+        path = shutil.copy(recorded, tmp_path / "dead.cxi")
+        with h5py.File(path, "r+") as file:
+            file["/entry_1/streamptycho/end_reason"][()] = b""
+        command = ["reconstruct-file", path, "-o", tmp_path / "result.h5", "--passes", 1, "--json"]
+        result = CliRunner().invoke(cli.app, [*map(str, command)])
+        assert json.loads(result.stdout)["frames"]["used"] == 80
+        assert result.stderr.startswith(f"note: {path}: its writer died, or was never told to finish it.")
+        assert f"`streamptycho recover {path}`" in result.stderr
+
     def test_a_picture_that_is_not_to_be_trusted_has_a_code_of_its_own(self, recorded: Path, tmp_path: Path) -> None:
         command = ["reconstruct-file", recorded, "-o", tmp_path / "result.h5", "--passes", 8, "--set", "positions.swap=true"]
         result = CliRunner().invoke(cli.app, [*map(str, command), "--json"])
@@ -333,13 +344,16 @@ def test_recover_goes_on_after_a_file_that_is_none(tmp_path: Path) -> None:
         writer.append(factories.raw(factories.pixels(3), [0, 1, 2]))
         writer.flush()
         if name == "a":
+            writer.snapshot(factories.snapshot(1))
             abandon(writer._file)
         else:
             writer.close()
     (tmp_path / "none.cxi").write_bytes(b"")
     result = CliRunner().invoke(cli.app, ["recover", *(str(tmp_path / f"{name}.cxi") for name in ("a", "none", "b"))])
     assert result.exit_code == 2
-    assert result.stdout == f"{tmp_path}/a.cxi: recovered, 3 frames\n{tmp_path}/b.cxi: whole, 3 frames\n"
+    counts = "recovered (aborted), 3 frames, 0 positions, {} snapshots"
+    made = ", made a.result.h5, made a.png"
+    assert result.stdout == f"{tmp_path}/a.cxi: {counts.format(1)}{made}\n{tmp_path}/b.cxi: {counts.format(0)}\n"
     assert result.stderr.startswith(f"error: {tmp_path}/none.cxi: 0 bytes")
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from streamptycho.config import Config
 from streamptycho.display.ledger import Ledger, Missing
+from streamptycho.files.durable.disk import abandon
 from streamptycho.files.result import write_result
 from streamptycho.files.writer import CxiWriter
 from streamptycho.messages.reasons import EndReason
@@ -89,6 +90,21 @@ def test_what_was_learnt_for_people(tmp_path, kind):
     assert [line for line in lines if line.startswith("setting ")] == ["setting engine.backend: numpy"]
     (rms,) = (line for line in lines if line.startswith("  position shift rms: "))
     assert rms.endswith(" nm")
+
+
+def test_a_file_whose_writer_died(tmp_path):
+    path = tmp_path / "scan.cxi"
+    with CxiWriter(path, start()) as writer:
+        writer.append(raw(pixels(2), [0, 1]))
+        writer.positions(positions([0, 1]))
+        writer.flush()
+        assert "state: it is being written" in inspect(path)
+        abandon(writer._file)
+        assert "state: its writer died, or was never told to finish it. To go on with its scan start" in inspect(path)
+        assert f"`streamptycho recover {path}`" in json.loads(inspect(path, "--json"))["state"]
+        writer.reopen()
+        writer.finish(FULL)
+    assert "state:" not in inspect(path)
 
 
 def test_a_result(tmp_path):

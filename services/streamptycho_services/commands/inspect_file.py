@@ -14,6 +14,7 @@ from streamptycho.config import Config
 from streamptycho.display.phase import displayed_phase, to_gray
 from streamptycho.files.options import ReadOptions
 from streamptycho.files.recorded.quantities import median_step
+from streamptycho.files.recover import state_of
 from streamptycho.files.report import Report
 from streamptycho.files.result import Result, is_result, read_result
 from streamptycho.files.scan import RecordedScan, open_scan
@@ -35,6 +36,8 @@ def inspect_file(path: Path, picture: Path | None, options: ReadOptions | None =
     with open_scan(path, options) as scan:
         placed = scan.yx_m[np.isfinite(scan.yx_m).all(1)]
         facts = _scan_facts(scan, placed) | _report_facts(scan.report)
+        if (state := state_of(path)) is not None:
+            facts["state"] = state
         return facts | _save(partial(_draw_scan, scan, placed), picture if len(scan) else None)
 
 

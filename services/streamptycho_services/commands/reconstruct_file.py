@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from streamptycho import api
 from streamptycho.config import Config
 from streamptycho.errors import ConfigError, FormatError
+from streamptycho.files.recover import state_of
 from streamptycho.files.result import read_result
 from streamptycho_services.commands.summary import correlation_with_truth
 from streamptycho_services.processes.interrupt import interruptible
@@ -33,6 +34,8 @@ def reconstruct_file(
     Raises :class:`ConfigError` before anything is computed if `output` cannot be written or would replace something else.
     """
     _check_output(path, output)
+    if (state := state_of(path)) is not None:
+        print(f"note: {path}: {state}", file=sys.stderr)
     with api.open_scan(path, config=config) as scan, interruptible() as asked, _bar(as_json) as bar:
         live = api.Live(scan, config=config)
         live.finish(passes=passes, seconds=seconds, progress=_report(bar, asked))

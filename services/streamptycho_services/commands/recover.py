@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from streamptycho.errors import FormatError
-from streamptycho.files.recover import recover
+from streamptycho.errors import FormatError, ScanError
+from streamptycho.files.recover import Recovered, recover
 
 
 def recover_files(paths: Iterable[Path]) -> bool:
@@ -14,9 +14,22 @@ def recover_files(paths: Iterable[Path]) -> bool:
     for path in paths:
         try:
             found = recover(path)
-        except FormatError as error:
+        except (FormatError, ScanError) as error:
             print(f"error: {error}", file=sys.stderr)
             good = False
         else:
-            print(f"{path}: {'recovered' if found.changed else 'whole'}, {found.frames} frames")
+            print(f"{path}: {_words(found)}")
     return good
+
+
+def _words(found: Recovered) -> str:
+    words = [
+        f"{'recovered' if found.changed else 'whole'} ({found.end})",
+        f"{found.frames} frames",
+        f"{found.positions} positions",
+        f"{found.snapshots} snapshots",
+    ]
+    if found.cut:
+        words.append(f"{found.cut} rows cut that were not committed")
+    words += (f"made {path.name}" for path in found.made)
+    return ", ".join(words)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from streamptycho.errors import ScanError
-from streamptycho.files.disk import part_of
+from streamptycho.files.durable.disk import part_of
 from streamptycho.files.export.material import Material
 
 _DESCRIPTION, _SOFTWARE, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 270, 305, 282, 283, 296

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError, ScanError
-from streamptycho.files.disk import LIBVER, abandon, part_of
+from streamptycho.files.durable.disk import LIBVER, abandon, part_of
 from streamptycho.files.items import SMALL
-from streamptycho.files.naming import result_of
+from streamptycho.files.naming import RESULT, beside
 from streamptycho.files.options import ReadOptions
 from streamptycho.files.result import Result, is_result, read_result
 from streamptycho.files.scan import RecordedScan, open_scan
@@ -86,13 +86,13 @@ def material(path: Path, options: ReadOptions | None = None) -> Iterator[Materia
     """What is in `path`, and in the file of the same scan beside it. Raises FormatError for what cannot be read."""
     with ExitStack() as stack:
         if is_result(path):
-            beside = path.with_name(path.name.removesuffix(".result.h5") + ".cxi")
-            whole = path.name.endswith(".result.h5") and beside.is_file()
-            scan = stack.enter_context(open_scan(beside, options)) if whole else None
+            frames = path.with_name(path.name.removesuffix(RESULT) + ".cxi")
+            whole = path.name.endswith(RESULT) and frames.is_file()
+            scan = stack.enter_context(open_scan(frames, options)) if whole else None
             yield Material(path=path, scan=scan, result=read_result(path))
             return
-        scan, beside = stack.enter_context(open_scan(path, options)), result_of(path)
-        yield Material(path=path, scan=scan, result=read_result(beside) if beside.is_file() else None)
+        scan, result = stack.enter_context(open_scan(path, options)), beside(path, RESULT)
+        yield Material(path=path, scan=scan, result=read_result(result) if result.is_file() else None)
 
 
 def write_whole(path: Path, fill: Callable[[h5py.File], None]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from streamptycho.errors import FormatError
 from streamptycho.files.export.material import Material, copy_frames, link_frames, material, write_whole
 from streamptycho.files.items import ENTRY, SMALL, link, make_group, make_image, make_plot, put, sign
-from streamptycho.files.naming import strict_of
+from streamptycho.files.naming import STRICT, beside
 from streamptycho.files.paths import DETECTOR, TRANSLATION
 from streamptycho.files.result import Result
 from streamptycho.files.source import SOURCE, describe_source
@@ -40,7 +40,7 @@ def write_view(path: Path) -> str | None:
     """Write the strict view of a finished scan beside it; why there is none where it lacks what CXI needs."""
     try:
         with material(path) as there:
-            write_strict(strict_of(path), there)
+            write_strict(beside(path, STRICT), there)
     except FormatError as error:
         return str(error)
     return None

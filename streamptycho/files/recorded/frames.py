@@ -31,12 +31,12 @@ def may_count(parts: Sequence[tuple[str, Any | None]]) -> set[int]:
     first = there[0]
     for dataset in there:
         alike = dataset.shape[1:] == first.shape[1:] and dataset.dtype == first.dtype
-        if dataset.ndim not in (3, 4) or not alike:
+        if not alike:
             raise FormatError(
                 f"{dataset.file.filename}: {dataset.name} is not (frames, ny, nx) as {first.name}: shape {dataset.shape}; "
                 "set read.frames"
             )
-    return {n for dataset in there for n in (dataset.shape[0], dataset.shape[-1])}
+    return {n for dataset in there if dataset.ndim for n in (dataset.shape[0], dataset.shape[-1])}
 
 
 class Frames:
@@ -56,6 +56,10 @@ class Frames:
         there = [dataset for _, dataset in parts if dataset is not None]
         first = there[0]
         self.name = str(first.name)
+        if first.ndim not in (3, 4):
+            raise FormatError(
+                f"{first.file.filename}: {self.name} is not (frames, ny, nx): shape {first.shape}; set read.frames"
+            )
         self.axes, self.why = _axes(first, options, counts, len(there))
         shape = [first.shape["nyx".index(axis) if first.ndim == 4 else self.axes.index(axis)] for axis in "nyx"]
         shape = list(first.shape[-2:]) if first.ndim == 4 else shape[1:]

@@ -37,6 +37,8 @@ _PART = re.compile(r"\..+\.(\d+)\.part")
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _BYTE = 1 << 62
 """That which a writer locks."""
+_LOCK = "hhqqi"
+"""struct flock."""
 
 
 def build(path: Path, fill: Callable[[h5py.File], None]) -> None:
@@ -141,7 +143,22 @@ def show(descriptor: int) -> None:
 
 def _lock(descriptor: int, kind: int) -> None:
     """A lock of an open file, not of a process, on a byte far behind its end. Raises OSError where others have it."""
-    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, _BYTE, 1, 0))
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_LOCK, kind, os.SEEK_SET, _BYTE, 1, 0))
+
+
+def sync(file: h5py.File, *, wanted: bool) -> None:
+    """Wait until the disk itself has what was flushed."""
+    if wanted:
+        os.fdatasync(file.id.get_vfd_handle())
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process shows that it is writing the file. False where the file system has no locks."""
+    with path.open("rb") as file, contextlib.suppress(OSError):
+        asked = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0)
+        kind: int = struct.unpack(_LOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0]
+        return kind != fcntl.F_UNLCK
+    return False
 
 
 @contextmanager
