@@ -1,6 +1,6 @@
 """One scan on its way into its file: what is still expected for it, and what is done while the disk refuses.
 
-A disk that is full, read-only or gone costs nothing at first: frames wait, and once a second the file is taken up or begun anew.
+A disk that is full or gone costs nothing at first: frames wait, and once a second the file is taken up or begun anew.
 """
 
 import dataclasses
