@@ -66,7 +66,7 @@ class Storage:
             write((row, 0, 0), chunk if small is None else small, _AS_IT_IS if small is None else _SHUFFLED_AND_DEFLATED)
 
     def settle(self) -> None:
-        """A commit has put all its rows.
+        """A commit has put all its rows: at least one.
 
         HDF5 2.0 forgets, for readers in this process, which filters the last chunk has skipped, until it looks for another;
         there is none behind the end, which it says by an error.
