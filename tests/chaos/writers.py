@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def _write(path: Path, drawn: Round, said: Connection) -> None:
             writer.snapshot(_picture(pictures + 1))
             pictures += 1
             said.send((done, pictures))
-    end = outcome(_picture(pictures + 1), start=begin)
+    end = outcome(replace(_picture(pictures + 1), final=True), start=begin)
     writer.finish(end)
     write_result(path.with_name(path.stem + ".result.h5"), end)
     said.send((drawn.frames, pictures + 1))
