@@ -93,11 +93,12 @@ while True:
             dataset.refresh()
         shown = snapshot(k, (40 + k % 7 * 60, 50 + k % 3 * 250))
         ny, nx = group["shape"][k - 1]
-        assert (ny, nx) == shown.object.shape, k
-        assert np.array_equal(group["object"][k - 1, :ny, :nx], shown.object), k
-        assert np.array_equal(group["covered"][k - 1, :ny, :nx], shown.covered), k
-        modes, py, px = group["probe_shape"][k - 1]
-        assert np.array_equal(group["probe"][k - 1, :modes, :py, :px], shown.probe), k
+        if ny:  # else its picture is left out
+            assert (ny, nx) == shown.object.shape, k
+            assert np.array_equal(group["object"][k - 1, :ny, :nx], rounded(shown.object)), k
+            assert np.array_equal(group["covered"][k - 1, :ny, :nx], shown.covered), k
+            modes, py, px = group["probe_shape"][k - 1]
+            assert np.array_equal(group["probe"][k - 1, :modes, :py, :px], rounded(shown.probe)), k
         for name in ("sequence", "frames_used", "updates", "time_ns"):
             assert group[name][k - 1] == getattr(shown, name), (k, name)
         pictures = k

@@ -17,7 +17,7 @@ import pytest
 from streamptycho.errors import FormatError, ScanError
 from streamptycho.files.bslz4 import compress
 from streamptycho.files.durable.disk import abandon, build, claimed, remove_leftovers, show
-from streamptycho.files.durable.mend import DARKS, FRAMES, POSITIONS, make_readable, unfinished_run
+from streamptycho.files.durable.mend import DARKS, FRAMES, POSITIONS, make_even, make_readable, unfinished_run
 from streamptycho.files.durable.superblock import Superblock, lookup3
 from streamptycho.files.recover import recover, state_of
 from streamptycho.files.result import read_result, write_result
@@ -487,3 +487,14 @@ def test_what_a_process_of_that_number_elsewhere_is_writing_stays(tmp_path):
         assert remove_leftovers(tmp_path) == []
     assert remove_leftovers(tmp_path) == [partial]
     assert not partial.exists()
+
+
+def test_columns_of_positions_become_those_of_their_rows(path):
+    with CxiWriter(path, start()) as writer:
+        writer.append(raw(pixels(3), [0, 1, 2]))
+        writer.positions(positions([0, 1, 2]))
+    with h5py.File(path, "r+") as file:
+        file[POSITIONS[1]][1:] = np.nan
+        make_even(file)
+        for axis, column in enumerate(POSITIONS[1:]):
+            assert np.array_equal(file[column][()], file[POSITIONS[0]][:, axis])

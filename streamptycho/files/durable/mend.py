@@ -228,9 +228,19 @@ def _is_even(file: h5py.File) -> bool:
 
 
 def make_even(file: h5py.File) -> None:
-    """Give all datasets the rows that some have, and count the frames: keys may be there that were not within reach."""
+    """Give all datasets the rows that some have, and count the frames: keys may be there that were not within reach.
+
+    The columns of the positions are made those of their rows.
+    """
     for name, rows in _lengths(file).items():
         if len(file[name]) < rows:
             file[name].resize(rows, axis=0)
             file[name].flush()
+    # of positions that nobody was told of, the columns may have come where the rows have not, or the other way round
+    xyz, *columns = (file[name] for name in POSITIONS)
+    for axis, column in enumerate(columns):
+        values = xyz[:, axis]
+        if not np.array_equal(column[()], values, equal_nan=True):
+            column[...] = values
+            column.flush()
     update(file[COUNT], count_frames(file))

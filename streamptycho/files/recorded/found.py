@@ -16,6 +16,7 @@ from streamptycho.files.recorded.quantities import Reading, parse_number, same
 
 _REGIMES = ("propagation", "propagator", "regime")
 """Parts of names of what says how far the detector is."""
+_DEEPEST = 12
 _NO = ("", "0", "false", "no", "none")
 
 
@@ -112,16 +113,26 @@ def _instead(file: h5py.File) -> str:
 
 def refuse_near_field(found: Found) -> None:
     """Raise FormatError if the file itself says that its patterns are not of the far field."""
-    place = found.file.visititems(_says_near_field)
-    if place is not None:
-        raise FormatError(
-            f"{found.file.filename}: {place} says near field, and only patterns of the far field are reconstructed"
-        )
+    for path, item in _walk(found.file):
+        if (place := _says_near_field(path, item)) is not None:
+            raise FormatError(
+                f"{found.file.filename}: {place} says near field, and only patterns of the far field are reconstructed"
+            )
 
 
-def _says_near_field(name: str, item: Any) -> str | None:
-    words = [(f"/{name}", item)] if isinstance(item, h5py.Dataset) and item.size == 1 and item.dtype.kind in "SOUbiu" else []
-    words += [(f"/{name}@{attribute}", value) for attribute, value in item.attrs.items()]
+def _walk(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Paths and items below a group, without those of other files: ``visititems`` of h5py 3.16 garbles names at times."""
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink) and path.count("/") < _DEEPEST:
+            item = group[name]
+            yield f"{path}/{name}", item
+            if isinstance(item, h5py.Group):
+                yield from _walk(item, f"{path}/{name}")
+
+
+def _says_near_field(path: str, item: Any) -> str | None:
+    words = [(path, item)] if isinstance(item, h5py.Dataset) and item.size == 1 and item.dtype.kind in "SOUbiu" else []
+    words += [(f"{path}@{attribute}", value) for attribute, value in item.attrs.items()]
     for place, value in words:
         key = re.sub(r"[\W_]", "", place.rpartition("/")[2]).lower()
         if "nearfield" in key or any(about in key for about in _REGIMES):
@@ -132,14 +143,8 @@ def _says_near_field(name: str, item: Any) -> str | None:
 
 
 def _stacks(file: h5py.File) -> list[str]:
-    found: list[str] = []
-
-    def look(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "iufb":
-            found.append(f"/{name} {item.shape}")
-
-    file.visititems(look)
-    return found
+    found = ((path, item) for path, item in _walk(file) if isinstance(item, h5py.Dataset))
+    return [f"{path} {item.shape}" for path, item in found if item.ndim == 3 and item.dtype.kind in "iufb"]
 
 
 def _links(file: h5py.File) -> Iterator[str]:
