@@ -219,7 +219,9 @@ def test_the_whole_program_is_killed_and_the_next_goes_on_with_frames_positions_
             report = second.report()
             assert f"which has {len(index)} frames" in second.err
         assert simulator.wait() == 0
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["scan.cxi", "scan.png", "scan.result.h5"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+            "scan.cxi", "scan.png", "scan.result.h5", "scan.strict.cxi",
+        ]  # fmt: skip
     lost = {reason: n for reason, n in report["frames"]["dropped"].items() if reason != "no_position"}
     assert (report["written"], report["written"] == 900, lost) == (900 - report["missing"], report["complete"], {})
     assert report["missing"] < 90, "a second and a half of them may have been in its sockets"

@@ -159,11 +159,10 @@ class FrameRows:
         """Put the next frames into the file and flush it. Readers do not use them yet."""
         for dataset in (self._frames, self._key, self._timestamp):
             lengthen(dataset, self.rows)
-        if self._put:
-            self._storage.begin()
-            for row, _, payload, i in self._waiting[: self._put]:
-                self._storage.put(row, payload, i)
-            self._storage.settle()
+        self._storage.begin()
+        for row, _, payload, i in self._waiting[: self._put]:
+            self._storage.put(row, payload, i)
+        self._storage.settle()
         rows, times = (np.array([one[k] for one in self._waiting[: self._put]], np.int64) for k in (0, 1))
         put_rows(self._timestamp, rows, times)
         for dataset in (self._frames, self._timestamp):

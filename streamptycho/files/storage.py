@@ -6,7 +6,6 @@ deflated where there is time, else as it is. See docs/adr/0026-frames-without-a-
 """
 
 import zlib
-from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -47,6 +46,8 @@ class Storage:
         self._mixed = filters == [*INSTEAD, FILTER_ID]
         self._only = None if self._mixed else Encoding.BSLZ4 if filters == [FILTER_ID] else Encoding.RAW
         self._left_bytes = DEFLATED_BYTES
+        self._rows = (-1, -1)
+        """The first row that was put, and the last."""
 
     def begin(self) -> None:
         """A commit begins."""
@@ -55,6 +56,7 @@ class Storage:
     def put(self, row: int, payload: Payload, i: int) -> None:
         """Put frame `i` of a block into a row."""
         write, chunk = self._frames.id.write_direct_chunk, payload.chunks[i]
+        self._rows = (row if self._rows[0] < 0 else self._rows[0], row)
         if payload.encoding is self._only:
             write((row, 0, 0), chunk)
         elif not self._mixed:
@@ -66,14 +68,21 @@ class Storage:
             write((row, 0, 0), chunk if small is None else small, _AS_IT_IS if small is None else _SHUFFLED_AND_DEFLATED)
 
     def settle(self) -> None:
-        """A commit has put all its rows: at least one.
+        """A commit has put all its rows.
 
-        HDF5 2.0 forgets, for readers in this process, which filters the last chunk has skipped, until it looks for another;
-        there is none behind the end, which it says by an error.
+        HDF5 2.0 forgets, for readers in this process, which filters the last chunk has skipped, until it looks for another.
+        That must be one that is there: of others it does not say how large they are. Where there is only one, a change of
+        the length helps as well.
         """
-        if self._mixed:
-            with suppress(OSError, RuntimeError):
-                self._frames.id.read_direct_chunk((len(self._frames), 0, 0))
+        first, last = self._rows
+        if not self._mixed or last < 0:
+            return
+        if first != last:
+            self._frames.id.read_direct_chunk((first, 0, 0))
+            return
+        rows = len(self._frames)
+        self._frames.resize(rows + 1, axis=0)
+        self._frames.resize(rows, axis=0)
 
     def _deflated(self, chunk: memoryview, itemsize: int) -> bytes | None:
         """The pixels as HDF5's filters would leave them; None where there is no time, or nothing is gained."""
