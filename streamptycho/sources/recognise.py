@@ -76,7 +76,8 @@ class Misread:
             self._refused += bool(told)
             self._room -= sum(map(len, parts))
             self._kept += [list(map(bytes, parts))] if self._room >= 0 else []
-            if self._refused >= FEW or self._room < 0:
+            # what is large and says nothing yet, such as the tables of a start, is no sign of another format
+            if self._refused >= FEW or (self._refused and self._room < 0):
                 self.over = True
                 yield Remark(self._judge())
         if self.over:

@@ -334,3 +334,11 @@ def test_a_socket_that_does_not_fit_is_told():
         found = check_streams(config, 1, take=True)["positions"]
     words = "what answers there breaks off; if it speaks ZeroMQ, set socket = 'sub'"
     assert found["remedy"] == f"no connection to {pub.address}: {words}"
+
+
+def test_large_tables_before_the_first_fact_are_not_called_misread():
+    """A start of Stream V1 is told when what follows has come; its mask may have a hundred megabytes."""
+    misread = Misread("dectris-v1")
+    for _ in range(4):
+        assert list(misread.hear([bytes(1 << 26)], iter(()))) == []
+    assert not misread.over
