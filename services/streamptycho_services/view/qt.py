@@ -101,8 +101,6 @@ def show_window(source: DocumentSource, ended: Callable[[], bool]) -> None:
     watch.timeout.connect(lambda: application.quit() if ended() else None)
     watch.start(200)
     application.exec()
-    while window.isVisible() and window.failure is None and not ended():
-        application.exec()  # what asked for the end was meant for a window before this one
     watch.stop()
     window.close()
     if window.failure is not None:
