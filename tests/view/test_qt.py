@@ -155,9 +155,13 @@ def test_it_ends_when_asked(application: QApplication, served: Service):
 
 def test_an_error_ends_it(application: QApplication, served: Service, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(DocumentSource, "check", lambda _: (_ for _ in ()).throw(ConfigError("broken on purpose")))
-    with DocumentSource(ReconModel(), served.where) as source, pytest.raises(ConfigError, match="broken on purpose"):
+
+    def show(source: DocumentSource) -> None:
         for _ in range(5):  # Qt may still have to tell the windows of the tests before to close
             qt.show_window(source, lambda: False)
+
+    with DocumentSource(ReconModel(), served.where) as source, pytest.raises(ConfigError, match="broken on purpose"):
+        show(source)
 
 
 def test_no_screen_is_told(served: Service, monkeypatch: pytest.MonkeyPatch):
