@@ -9,7 +9,9 @@ from pathlib import Path
 MAX_STEM_BYTES = 180
 """Leaves room for a number and a suffix within the 255 bytes that file systems allow."""
 
-SUFFIXES = (".cxi", ".result.h5", ".strict.cxi", ".png")
+RESULT, STRICT, PICTURE = ".result.h5", ".strict.cxi", ".png"
+"""Beside a growing file: its result, its strict view, and the picture for people."""
+SUFFIXES = (".cxi", RESULT, STRICT, PICTURE)
 """What is written of one scan, all under the same name."""
 
 
@@ -24,8 +26,6 @@ def safe_stem(scan_id: str) -> str:
     return stem or "scan"
 
 
-RESULT, STRICT, PICTURE = ".result.h5", ".strict.cxi", ".png"
-"""Beside a growing file: its result, its strict view, and the picture for people."""
 NOTE = ".growing.txt"
 """What to do with a file that others cannot open plainly: beside it while that is so."""
 

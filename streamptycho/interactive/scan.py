@@ -14,14 +14,10 @@ from streamptycho.files.recorded.quantities import MIN_STEP, median_step
 from streamptycho.files.report import Report
 from streamptycho.files.scan import RecordedScan
 from streamptycho.messages.geometry import Geometry, wavelength_from_ev
-from streamptycho.messages.payload import PIXEL_DTYPES, Payload
+from streamptycho.messages.payload import NEAREST_DTYPES, PIXEL_DTYPES, Payload
 from streamptycho.messages.stream import ScanStart
 from streamptycho.options import Closing
 
-_NEAREST = {
-    "bool": "uint8", "int8": "int16", "int64": "int32", "uint64": "uint32", "float16": "float32", "float64": "float32",
-}  # fmt: skip
-"""Pixel types of NumPy that no detector sends, and the one that holds their counts."""
 _UNITS = {"mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 
 
@@ -218,7 +214,7 @@ def pixels(frame: ArrayLike, name: str) -> NDArray[np.generic]:
         raise InputError(f"{name}: shape {array.shape} is not (ny, nx)")
     if array.dtype.name in PIXEL_DTYPES:
         return array
-    wanted = _NEAREST.get(array.dtype.name)
+    wanted = NEAREST_DTYPES.get(array.dtype.name)
     if wanted is None:
         raise InputError(f"{name}: type {array.dtype.name}; give real counts as one of {', '.join(PIXEL_DTYPES)}")
     converted = array.astype(wanted)

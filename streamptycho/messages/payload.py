@@ -20,6 +20,10 @@ from streamptycho.messages.marks import Wire
 
 PIXEL_DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32")
 """Pixel types that a frame may have, little-endian on the wire."""
+NEAREST_DTYPES = {
+    "bool": "uint8", "int8": "int16", "int64": "int32", "uint64": "uint32", "float16": "float32", "float64": "float32",
+}  # fmt: skip
+"""Pixel types of NumPy that no detector sends, and the one that holds their counts."""
 RESERVED_COUNTS = (65534.0, 65535.0, 2.0**31 - 1, 2.0**32 - 2, 2.0**32 - 1, 2.0**64 - 1)
 """What detectors write where nothing was measured, in whatever type the frames come."""
 _LITTLE_ENDIAN = frozenset(np.dtype(name).newbyteorder("<") for name in PIXEL_DTYPES)

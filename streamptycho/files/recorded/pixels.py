@@ -9,14 +9,10 @@ from numpy.typing import NDArray
 
 from streamptycho.errors import FormatError
 from streamptycho.files.options import ReadOptions
-from streamptycho.messages.payload import PIXEL_DTYPES, RESERVED_COUNTS
+from streamptycho.messages.payload import NEAREST_DTYPES, PIXEL_DTYPES, RESERVED_COUNTS
 
 LOOK = 16
 """Frames that are looked at."""
-_WIRE = {
-    "bool": "uint8", "int8": "int16", "uint64": "uint32", "int64": "int32", "float16": "float32", "float64": "float32",
-}  # fmt: skip
-"""Types that no detector sends, and the one that holds their counts."""
 _ENOUGH = 3
 """Frames from which a pixel that never changes is none by chance."""
 _CORNER, _CENTRE, _EACH = 0.8, 0.1, 0.03
@@ -102,11 +98,10 @@ def look(
 
 
 def _wire_type(sample: Sequence[NDArray[Any]], dtype: np.dtype) -> np.dtype:
-    name = _WIRE.get(dtype.name, dtype.name)
+    name = NEAREST_DTYPES.get(dtype.name, dtype.name)
     if name not in PIXEL_DTYPES:
-        raise FormatError(
-            f"frames of type {dtype.name} are not counts of one of {', '.join((*PIXEL_DTYPES, *_WIRE))}; convert them"
-        )
+        known = ", ".join((*PIXEL_DTYPES, *NEAREST_DTYPES))
+        raise FormatError(f"frames of type {dtype.name} are not counts of one of {known}; convert them")
     if dtype.name == "int64" and any(
         ((frame > np.iinfo("int32").max) & (frame < np.iinfo("uint32").max - 1)).any() for frame in sample
     ):
