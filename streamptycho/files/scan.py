@@ -281,8 +281,10 @@ def _dialect(found: Found, energy_unit: str | None) -> Dialect:
 
 def _check_radiation(beam: Beam, yx_m: NDArray[np.float64], stored: Stored) -> None:
     """Refuse steps that only electrons resolve where nothing says that these are photons."""
+    if beam.sure or beam.radiation is not Radiation.PHOTONS:
+        return
     step_m = median_step(yx_m)
-    if not beam.sure and beam.radiation is Radiation.PHOTONS and step_m < _FINE_M:
+    if step_m < _FINE_M:
         value, unit = in_unit(step_m)
         raise FormatError(
             f"{stored.path}: steps of {value:.3g} {unit} are those of an electron microscope, and the file does not say "

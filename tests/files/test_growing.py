@@ -1,6 +1,5 @@
 """Datasets that another process writes, row by row."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,6 @@ from streamptycho.files.growing.follower import Follower
 from streamptycho.files.growing.located import Piece
 from streamptycho.messages.payload import Encoding
 from tests.other_writer import Writer, append, begin
-
-
-@pytest.fixture
-def writer() -> Iterator[Writer]:
-    made = Writer()
-    yield made
-    made.end()
-
-
-@pytest.fixture
-def followers() -> Iterator[list[Follower]]:
-    opened: list[Follower] = []
-    yield opened
-    for follower in opened:
-        follower.close()
 
 
 @pytest.mark.parametrize(("mode", "libver"), [("swmr", "latest"), ("plain", "earliest")])

@@ -1,6 +1,5 @@
 """Datasets that go on from file to file, under names with a running number."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -16,21 +15,6 @@ from tests.other_writer import Writer, append, begin
 
 SHAPE = (8, 6)
 BSLZ4 = dict(hdf5plugin.Bitshuffle(nelems=0, cname="lz4"))
-
-
-@pytest.fixture
-def writer() -> Iterator[Writer]:
-    made = Writer()
-    yield made
-    made.end()
-
-
-@pytest.fixture
-def followers() -> Iterator[list[Follower]]:
-    opened: list[Follower] = []
-    yield opened
-    for follower in opened:
-        follower.close()
 
 
 def part(path: Path, first: int, count: int, dataset: str = "/entry/data/data", **attributes: int) -> None:
